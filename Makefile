@@ -1,0 +1,99 @@
+# The verbs of patchbench. `make` alone lists them. Everything lives in this checkout: the
+# environment in .venv, results in results/; nothing global is installed or changed.
+# Plain enough for GNU make 3.81, which macOS still ships.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first that is Python 3.11 to 3.13 and can make environments is used.
+PYTHON ?= python3.11 python3.12 python3.13 python3 python
+USABLE := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+PATCHBENCH := $(VENV)/bin/python -m harness
+
+VARIABLES := SUITE DATASETS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE FORCE=1 PLAN=1
+
+# $(call options,suite methods): --suite and --methods with the values of SUITE and METHODS,
+# quoted for the shell whatever they contain; a variable that is not set leaves nothing.
+upper = $(shell printf %s '$(1)' | tr a-z A-Z)
+quote = '$(subst ','\'',$(1))'
+option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
+flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
+options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
+
+.PHONY: help setup bench test lint leaderboard ui tune check data perf clean status
+
+help: ## list the verbs
+	@echo 'make VERB [VARIABLE=value ...]'
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+		while IFS='|' read -r verb text; do printf '  %-12s %s\n' "$$verb" "$$text"; done
+	@echo
+	@echo 'Variables, each the option of that name of "python -m harness VERB":'
+	@echo '  $(VARIABLES)'
+
+setup: $(STAMP) ## make .venv with everything in it, once; the other verbs do it themselves
+	@echo '$(VENV) is up to date.'
+
+# The stamp is written last, so that an interrupted installation is taken up again.
+$(STAMP): pyproject.toml constraints.txt
+	@rm -f $@
+	@if ! $(VENV)/bin/python -c 'import pip; $(USABLE)' 2>/dev/null; then \
+		python=; \
+		for candidate in $(PYTHON); do \
+			if "$$candidate" -c '$(USABLE)' 2>/dev/null; then python=$$candidate; break; fi; \
+		done; \
+		if test -z "$$python"; then \
+			echo 'patchbench needs Python 3.11, 3.12 or 3.13 with its venv module.' >&2; \
+			echo 'None of these is one: $(PYTHON)' >&2; \
+			echo 'Install it (Debian: python3 and python3-venv) or name it: make setup PYTHON=...' >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$("$$python" --version) ..."; \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@echo 'Setting up $(VENV) from constraints.txt (once, about 3 minutes, most of them for torch) ...'
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show the leaderboard
+	@$(PATCHBENCH) bench $(call options,suite datasets horizons methods seeds data results jobs device) \
+		$(call flag,force,FORCE) $(call flag,plan,PLAN)
+
+test: $(STAMP) ## run the tests
+	@$(VENV)/bin/python -m pytest
+
+lint: $(STAMP) ## check format, style, types and who imports whom
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
+
+leaderboard: $(STAMP) ## write the tables of SUITE again from its rows
+	@$(PATCHBENCH) leaderboard $(call options,suite results)
+
+ui: $(STAMP) ## open MLflow on the local runs, on 127.0.0.1
+	@$(PATCHBENCH) ui $(call options,results)
+
+tune: $(STAMP) ## search the keywords of METHODS on validation data, with equal trials for each
+	@$(PATCHBENCH) tune $(call options,suite datasets methods data results jobs device)
+
+check: $(STAMP) ## hold METHOD to the promises that every method keeps
+	@$(PATCHBENCH) check $(call options,method)
+
+data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user cache; or list them
+	@$(PATCHBENCH) data $(call options,suite datasets data)
+
+perf: $(STAMP) ## measure windows per second against a conventional training loop
+	@$(PATCHBENCH) perf $(call options,results)
+
+status: $(STAMP) ## say what of SUITE is done, failed or missing
+	@$(PATCHBENCH) status $(call options,suite datasets horizons methods seeds data results)
+
+clean: ## remove build products and caches; keeps results/ and .venv
+	rm -rf build *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find harness methods tests -type d -name __pycache__ -prune -exec rm -rf {} +

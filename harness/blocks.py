@@ -1,0 +1,381 @@
+"""Layers every forecaster shares: one of each, so that methods differ in their boundaries only.
+
+Shapes: ``row`` is a look-back of one channel, ``time`` its steps, ``patch`` its slots, ``width`` the features
+of a token. No layer here mixes rows: a row's output never depends on its batch mates.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.patcher import Patches
+from harness.task import Architecture, Task
+
+
+def instance_norm(
+    values: Float[Tensor, "*row time"],
+) -> tuple[Float[Tensor, "*row time"], Float[Tensor, "*row 1"], Float[Tensor, "*row 1"]]:
+    """RevIN without its affine map: look-backs at mean 0 and deviation 1, with the mean and deviation.
+
+    The 1e-5 under the root keeps constant rows finite (Kim et al., ICLR 2022).
+    """
+    variance, mean = torch.var_mean(values, dim=-1, correction=0, keepdim=True)
+    scale = (variance + 1e-5).sqrt()
+    return (values - mean) / scale, mean, scale
+
+
+class Dropout(nn.Module):
+    """Dropout from random bytes: an eighth of the random numbers that ``nn.Dropout`` draws.
+
+    On CPUs drawing them takes a third of a training step at the widths used here (``make perf``). The rate is
+    rounded to 1/256 and the kept values are scaled by the rounded rate, so the mean is exact.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.dropped = round(rate * 256)
+
+    def forward(self, values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+        if not self.training or not self.dropped:
+            return values
+        count = values.numel()
+        words = torch.empty((count + 7) // 8, dtype=torch.int64, device=values.device)
+        # From -2**63 without an upper end: all 64 bits are random, the sign bit too.
+        random = words.random_(-(2**63), None).view(torch.uint8)[:count].view(values.shape)
+        kept = (random >= self.dropped).to(values.dtype)
+        return values * kept.mul_(256 / (256 - self.dropped))
+
+    def extra_repr(self) -> str:
+        return f"rate={self.dropped}/256"
+
+
+def fourier(
+    position: Float[Tensor, "*any"], periods: Float[Tensor, " period"]
+) -> Float[Tensor, "*any two"]:
+    """Cosines and sines of a position in steps at each period: [..., 2 * period]."""
+    angle = position[..., None] * (2 * math.pi / periods)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def octaves(look_back: int) -> Float[Tensor, " period"]:
+    """Periods that halve from twice the look-back down to four steps: coarse to fine places."""
+    count = max(1, int(math.log2(2 * look_back / 4)) + 1)
+    return 2.0 * look_back / 2.0 ** torch.arange(count)
+
+
+class Place(nn.Module):
+    """Codes where a patch lies and how long it is: centre in time and log2 of the length."""
+
+    periods: Tensor
+
+    def __init__(self, task: Task, width: int) -> None:
+        super().__init__()
+        self.register_buffer("periods", octaves(task.look_back), persistent=False)
+        self.centre = nn.Linear(2 * len(self.periods), width, bias=False)
+        self.length = nn.Linear(1, width, bias=False)
+        self.usual_length = task.look_back / task.patches
+
+    def forward(
+        self, start: Float[Tensor, "row patch"], end: Float[Tensor, "row patch"]
+    ) -> Float[Tensor, "row patch width"]:
+        relative = ((end - start).clamp_min(0.5) / self.usual_length).log2()
+        centre = fourier((start + end) / 2, self.periods)
+        place: Tensor = self.centre(centre) + self.length(relative[..., None])
+        return place
+
+
+def bounds(patches: Patches) -> tuple[Float[Tensor, "row patch"], Float[Tensor, "row patch"]]:
+    """First and last edge of each patch as real numbers, with their gradient where the patcher gives one."""
+    if patches.edges is not None:
+        return patches.edges[:, :-1], patches.edges[:, 1:]
+    return patches.start.to(torch.float32), patches.end.to(torch.float32)
+
+
+def running_sum(values: Float[Tensor, "row time"]) -> Float[Tensor, "row edge"]:
+    """Sums of all steps before each edge, 0 first; float64, as their differences lose digits."""
+    return functional.pad(values.double().cumsum(dim=1), (1, 0))
+
+
+def read(
+    table: Float[Tensor, "row edge"], place: Float[Tensor, "row point"]
+) -> Float[Tensor, "row point"]:
+    """Linear interpolation of a table along its second axis; differentiable in the place."""
+    low = place.detach().floor().clamp(0, table.shape[1] - 2).long()
+    left, right = table.gather(1, low), table.gather(1, low + 1)
+    return torch.addcmul(left, right - left, (place - low).to(table.dtype))
+
+
+class AreaEmbedder(nn.Module):
+    """Tokens from patches of any length: area resampling to R cells, and a phase term.
+
+    Content: each patch is resampled to ``cells`` values by exact area averages (for a patch of R
+    steps these are its points: PatchTST's linear embedding). Phase: the sums over the patch of
+    ``x_t cos(w t)`` and ``x_t sin(w t)`` in absolute time. Without it a patch knows its points only
+    on its own clock, and every method with uneven patches pays for the embedder what looks like a
+    cost of its boundaries; for equal patches the term is one more position-dependent linear layer.
+    Differentiable in the patch edges.
+    """
+
+    def __init__(self, task: Task, architecture: Architecture) -> None:
+        super().__init__()
+        width, self.cells = architecture.width, architecture.cells
+        self.content = nn.Linear(self.cells, width)
+        self.place = Place(task, width)
+        self.usual_length = task.look_back / task.patches
+        self.phase: nn.Linear | None = None
+        if architecture.phase:
+            periods = phase_periods(task)
+            self.waves = WaveSums(task.look_back, periods)
+            self.phase = nn.Linear(2 * len(periods), width, bias=False)
+
+    def forward(
+        self, values: Float[Tensor, "row time"], patches: Patches
+    ) -> Float[Tensor, "row patch width"]:
+        start, end = bounds(patches)
+        token: Tensor = self.content(self._resample(values, start, end)) + self.place(start, end)
+        if self.phase is not None:
+            edges = torch.cat([start, end[:, -1:]], dim=1)
+            token = token + self.phase(self.waves(values, edges).diff(dim=1) / self.usual_length)
+        return token
+
+    def _resample(
+        self, values: Tensor, start: Tensor, end: Tensor
+    ) -> Float[Tensor, "row patch cell"]:
+        length = end - start
+        fraction = torch.arange(self.cells + 1, device=values.device) / self.cells
+        place = start[..., None] + length[..., None] * fraction
+        area = read(running_sum(values), place.flatten(1)).view(place.shape).diff(dim=-1)
+        return (area / (length.clamp_min(1e-6) / self.cells)[..., None]).to(values.dtype)
+
+
+class WaveSums(nn.Module):
+    """Running sums of ``x_t cos(w t)`` and ``x_t sin(w t)`` up to given edges, a few floats an edge.
+
+    Whole blocks of steps are summed by one matrix product; the steps between an edge and the block
+    before it are weighted by how much of them lies before the edge (so a real-valued edge gets a
+    gradient), summed on the block's own clock and turned to absolute time by the block's angle.
+    The sums of every step, [row, time, wave], are never held: they cost more than the backbone.
+    """
+
+    basis: Tensor
+    turn: Tensor
+    block = 16
+
+    def __init__(self, look_back: int, periods: Float[Tensor, " period"]) -> None:
+        super().__init__()
+        blocks = math.ceil(look_back / self.block)
+        basis = fourier(torch.arange(float(blocks * self.block)), periods)
+        self.register_buffer("basis", basis.view(blocks, self.block, -1), persistent=False)
+        turn = fourier(torch.arange(float(blocks)) * self.block, periods)
+        self.register_buffer("turn", turn, persistent=False)
+
+    def forward(
+        self, values: Float[Tensor, "row time"], edges: Float[Tensor, "row edge"]
+    ) -> Float[Tensor, "row edge wave"]:
+        blocks, block, _ = self.basis.shape
+        values = functional.pad(values, (0, blocks * block - values.shape[1]))
+        chunk = values.view(len(values), blocks, block)
+        whole = torch.einsum("nbi,bif->nbf", chunk, self.basis)
+        before = functional.pad(whole.cumsum(dim=1), (0, 0, 1, 0))
+
+        number = (edges.detach() / block).long().clamp_max(blocks - 1)
+        row = torch.arange(len(values), device=values.device)[:, None]
+        step = number[..., None] * block + torch.arange(block, device=values.device)
+        inside = chunk[row, number] * (edges[..., None] - step).clamp(0, 1)
+        local_cos, local_sin = (inside @ self.basis[0]).chunk(2, dim=-1)
+        cos, sin = self.turn[number].chunk(2, dim=-1)
+        turned = (local_cos * cos - local_sin * sin, local_sin * cos + local_cos * sin)
+        return before[row, number] + torch.cat(turned, dim=-1)
+
+
+def phase_periods(task: Task) -> Float[Tensor, " period"]:
+    """Periods of the phase term: harmonics of the season where there is one, and octaves of the look-back."""
+    low = 2.0 * task.look_back / torch.arange(1.0, 6.0)
+    if task.season < 4:
+        return torch.cat([low, task.look_back / 2.0 ** torch.arange(2.0, 6.0)])
+    return torch.cat([low, task.season / torch.arange(1.0, 5.0)])
+
+
+class MeanEmbedder(nn.Module):
+    """A lossy token: mean of the patch, its length and place. For planted tasks, where boundaries must matter."""
+
+    def __init__(self, task: Task, architecture: Architecture) -> None:
+        super().__init__()
+        self.content = nn.Linear(1, architecture.width)
+        self.place = Place(task, architecture.width)
+
+    def forward(
+        self, values: Float[Tensor, "row time"], patches: Patches
+    ) -> Float[Tensor, "row patch width"]:
+        start, end = bounds(patches)
+        total = running_sum(values)
+        area = read(total, end) - read(total, start)
+        mean = (area / (end - start).clamp_min(1e-6)).to(values.dtype)
+        token: Tensor = self.content(mean[..., None]) + self.place(start, end)
+        return token
+
+
+class Block(nn.Module):
+    """Pre-norm transformer layer: LayerNorm, attention, LayerNorm, feed-forward."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        width, hidden = architecture.width, architecture.feedforward
+        self.heads = architecture.heads
+        self.norm_attention = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.join = nn.Linear(width, width)
+        self.norm_feedforward = nn.LayerNorm(width)
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
+        )
+        self.dropout = Dropout(architecture.dropout)
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], mask: Bool[Tensor, "row 1 1 patch"] | None
+    ) -> Float[Tensor, "row patch width"]:
+        row, patch, width = token.shape
+        packed = self.query_key_value(self.norm_attention(token))
+        query, key, value = packed.view(row, patch, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        token = token + self.dropout(self.join(mixed.transpose(1, 2).reshape(row, patch, width)))
+        return token + self.dropout(self.feedforward(self.norm_feedforward(token)))
+
+
+class Transformer(nn.Module):
+    """The shared backbone: tokens attend to the valid tokens of their own row."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.dropout = Dropout(architecture.dropout)
+        self.blocks = nn.ModuleList(Block(architecture) for _ in range(architecture.layers))
+        self.norm = nn.LayerNorm(architecture.width)
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], mask: Bool[Tensor, "row 1 1 patch"] | None
+    ) -> Float[Tensor, "row patch width"]:
+        token = self.dropout(token)
+        for block in self.blocks:
+            token = block(token, mask)
+        normed: Tensor = self.norm(token)
+        return normed
+
+
+class Identity(nn.Module):
+    """No mixing of tokens at all: the sensitivity control for the backbone."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], mask: Bool[Tensor, "row 1 1 patch"] | None
+    ) -> Float[Tensor, "row patch width"]:
+        return token
+
+
+class GridHead(nn.Module):
+    """Tokens spread back over equal cells of the look-back by overlap, then one linear layer.
+
+    Slots regain a fixed meaning in time whatever the boundaries, and the parameters do not depend on K. With as many
+    equal patches as cells it is exactly PatchTST's flatten head.
+    """
+
+    edges: Tensor
+
+    def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
+        super().__init__()
+        cells = math.ceil(task.look_back / architecture.grid)
+        if cells < task.patches:
+            raise ValueError(
+                f"the head's grid has {cells} cells of {architecture.grid} steps, fewer than the {task.patches} "
+                "patches: it would blur them; choose a smaller grid"
+            )
+        edges = (torch.arange(cells + 1.0) * architecture.grid).clamp_max(task.look_back)
+        self.register_buffer("edges", edges, persistent=False)
+        self.dropout = Dropout(architecture.dropout)
+        self.out = nn.Linear(cells * architecture.width, task.horizon)
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], patches: Patches
+    ) -> Float[Tensor, "row horizon"]:
+        start, end = bounds(patches)
+        low, high = self.edges[:-1, None], self.edges[1:, None]
+        shared = torch.minimum(end[:, None], high) - torch.maximum(start[:, None], low)
+        overlap = (shared.clamp_min(0) / (high - low)).to(token.dtype)
+        future: Tensor = self.out(self.dropout((overlap @ token).flatten(1)))
+        return future
+
+
+class QueryHead(nn.Module):
+    """One learned query for each eight steps of the horizon attends to the tokens: no meaning of slots at all."""
+
+    def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
+        super().__init__()
+        self.horizon, steps = task.horizon, 8
+        self.query = nn.Parameter(
+            torch.randn(math.ceil(task.horizon / steps), architecture.width) * 0.02
+        )
+        self.key_value = nn.Linear(architecture.width, 2 * architecture.width)
+        self.heads = architecture.heads
+        self.dropout = Dropout(architecture.dropout)
+        self.out = nn.Linear(architecture.width, steps)
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], patches: Patches
+    ) -> Float[Tensor, "row horizon"]:
+        row, patch, _ = token.shape
+        key, value = (
+            self.key_value(token).view(row, patch, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        query = (
+            self.query.view(1, len(self.query), self.heads, -1)
+            .transpose(1, 2)
+            .expand(row, -1, -1, -1)
+        )
+        mask = patches.valid[:, None, None]
+        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        future: Tensor = self.out(self.dropout(mixed.transpose(1, 2).flatten(2)))
+        return future.flatten(1)[:, : self.horizon]
+
+
+class FlattenHead(nn.Module):
+    """One linear layer on the slots as they come: right where the order of segments is what counts."""
+
+    def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
+        super().__init__()
+        self.dropout = Dropout(architecture.dropout)
+        self.out = nn.Linear(slots * architecture.width, task.horizon)
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], patches: Patches
+    ) -> Float[Tensor, "row horizon"]:
+        future: Tensor = self.out(self.dropout((token * patches.valid[..., None]).flatten(1)))
+        return future
+
+
+class Stem(nn.Module):
+    """Features of each step for methods that decide on features: the same small net for all of them.
+
+    One convolution over values and differences: at full resolution every further layer costs more
+    than the backbone.
+    """
+
+    width = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near = nn.Conv1d(2, self.width, 5, padding=2)
+
+    def forward(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row time width"]:
+        steps = torch.stack([values, functional.pad(values.diff(dim=1), (1, 0))], dim=1)
+        return functional.relu(self.near(steps)).transpose(1, 2)
+
+
+EMBEDDERS = {"area": AreaEmbedder, "mean": MeanEmbedder}
+BACKBONES = {"transformer": Transformer, "identity": Identity}
+HEADS = {"grid": GridHead, "query": QueryHead, "flatten": FlattenHead}

@@ -1,0 +1,160 @@
+"""Scoring: every test window, the cost of a forecast, and one window to look at.
+
+The test windows exist only here, after the weights are frozen.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from harness.data import Series
+from harness.forecaster import Forecaster, autocast
+from harness.metrics import Errors, Totals, naive_scale
+from harness.task import Budget, Task
+from harness.windows import Batch, Windows
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Errors by metric name, over ``windows`` windows; tokens a row where the model has any."""
+
+    metrics: dict[str, float]
+    windows: int
+    seconds: float
+    tokens_mean: float | None = None
+    tokens_p95: float | None = None
+    tokens_padded: float | None = None
+
+
+def evaluate(
+    model: Forecaster,
+    windows: Windows,
+    series: Series,
+    *,
+    budget: Budget,
+    at_once: int | None = None,
+) -> Evaluation:
+    """Forecast every window and average every metric over windows, channels and steps.
+
+    ``at_once`` is the number of windows in one forward pass; the result does not depend on it.
+
+    Raises:
+        ValueError: a model that changes while it forecasts, or whose forecast is not finite.
+    """
+    started = time.perf_counter()
+    device = windows.values.device
+    model.eval()
+    before = _state(model)
+    unit = naive_scale(torch.from_numpy(series.values[: series.borders[0]]), series.season)
+    unit = unit.to(device, torch.float32)
+    mean, scale = windows.mean[:, None], windows.scale[:, None]
+    totals = Totals(device)
+    tokens: list[torch.Tensor] = []
+    padded = 0
+    with torch.inference_mode(), autocast(device, budget.precision):
+        for batch in windows.batches(at_once or windows.at_once):
+            # A copy of the past: the windows' memory holds the future right after it.
+            forecast = model(batch.past.clone(), batch.ids, batch.truth)
+            future = forecast.future[0].float()
+            raw, raw_target = future * scale + mean, batch.future * scale + mean
+            totals.add(Errors(future, batch.future, raw, raw_target, unit))
+            if forecast.patches is not None:
+                tokens.append(forecast.patches.valid.sum(dim=1, dtype=torch.int16))
+                padded = forecast.patches.valid.shape[1]
+    metrics = totals.means()
+    if any(not torch.equal(value, before[name]) for name, value in _state(model).items()):
+        raise ValueError(
+            f"{type(model).__name__} changed its own weights or buffers while it was being tested"
+        )
+    seconds = time.perf_counter() - started
+    if not tokens:
+        fixed = model.tokens
+        return Evaluation(metrics, len(windows), seconds, fixed, fixed, fixed)
+    used = torch.cat(tokens).double()
+    p95 = used.kthvalue(max(1, round(0.95 * len(used)))).values
+    return Evaluation(
+        metrics, len(windows), seconds, float(used.mean()), float(p95), float(padded)
+    )
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters that are trained, by part, and floating-point operations of matrix products.
+
+    ``flops`` are of the forward pass of one window with all its channels, ``flops_step`` of one
+    training step with a whole batch, forward and backward, every group of boundaries included.
+    """
+
+    parameters: dict[str, int]
+    flops: int
+    flops_step: int
+
+
+def cost(model: Forecaster, train: Windows, budget: Budget) -> Cost:
+    """Count on a copy of the model, so that neither weights nor random state are touched."""
+    parts = {name: _count(part) for name, part in model.parts().items()}
+    model = copy.deepcopy(model)
+    sample = train.batch(torch.arange(min(2, len(train)), device=train.values.device))
+    generator = torch.Generator(sample.past.device).manual_seed(0)
+    with torch.random.fork_rng(devices=[]):
+        model.eval()
+        with torch.no_grad():
+            forward = _flops(model, sample, None)
+        model.train()
+        step = _flops(model, sample, generator) if _count(model) else 0
+    windows = len(sample.past)
+    return Cost(
+        parameters={"all": _count(model), **parts},
+        flops=forward // windows,
+        flops_step=step * budget.batch // windows,
+    )
+
+
+def _flops(model: Forecaster, batch: Batch, generator: torch.Generator | None) -> int:
+    # Attention as plain matrix products: the fused kernels of some devices are not counted.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        forecast = model(batch.past, batch.ids, batch.truth, generator)
+        if generator is not None:
+            row_loss = (forecast.future - batch.future).square().mean(-1).flatten(1)
+            beside = model.learn(forecast, row_loss.detach())
+            (row_loss.mean() if beside is None else row_loss.mean() + beside).backward()
+    return int(counter.get_total_flops())
+
+
+def look(model: Forecaster, windows: Windows, task: Task, budget: Budget) -> dict[str, object]:
+    """One test window, the middle one, of its last channel: what a patch overlay is drawn from."""
+    device = windows.values.device
+    batch = windows.batch(torch.tensor([len(windows) // 2], device=device))
+    model.eval()
+    with torch.inference_mode(), autocast(device, budget.precision):
+        forecast = model(batch.past.clone(), batch.ids, batch.truth)
+    shown: dict[str, object] = {
+        "dataset": task.dataset,
+        "values": batch.past[0, -1].tolist(),
+        "future": batch.future[0, -1].tolist(),
+        "forecast": forecast.future[0, 0, -1].tolist(),
+        "starts": [],
+        "true_starts": None,
+    }
+    if forecast.patches is not None:
+        valid = forecast.patches.valid[-1]
+        shown["starts"] = forecast.patches.start[-1][valid].tolist()
+    if batch.truth is not None:
+        shown["true_starts"] = batch.truth[0].nonzero().flatten().tolist()
+    return shown
+
+
+def _count(module: nn.Module) -> int:
+    return sum(value.numel() for value in module.parameters() if value.requires_grad)
+
+
+def _state(model: nn.Module) -> dict[str, torch.Tensor]:
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    return buffers | {name: value.detach().clone() for name, value in model.named_parameters()}

@@ -1,0 +1,246 @@
+"""Where jobs run: ``local`` hands them to worker processes and tells what happens.
+
+A worker sees nothing of the others: an exception, a kill by the system, or a job over its time
+costs that job alone. Nothing here knows what a job is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Generic, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+Say = Callable[[Mapping[str, Any]], None]
+Work = Callable[[J, Say], R]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one worker: the environment variables it starts with."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Started(Generic[J]):
+    """A worker has taken the job."""
+
+    job: J
+
+
+@dataclass(frozen=True)
+class Said(Generic[J]):
+    """What the work on a job said about itself as it went."""
+
+    job: J
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished(Generic[J, R]):
+    """The job's result, or why there is none: ``error`` in one line, ``trace`` at length."""
+
+    job: J
+    seconds: float
+    result: R | None = None
+    error: str = ""
+    trace: str = ""
+
+
+def cpu_slots(count: int | None = None) -> list[Slot]:
+    """One single-threaded worker for each core this process may use: threads of rivals fight."""
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return [Slot(single)] * (count or len(os.sched_getaffinity(0)))
+
+
+def gpu_slots(visible: Sequence[str], count: int | None = None) -> list[Slot]:
+    """One worker for each GPU of ``visible`` (ids as in CUDA_VISIBLE_DEVICES); more take turns."""
+    return [
+        Slot({"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]})
+        for index in range(count or len(visible))
+    ]
+
+
+def local(
+    jobs: Sequence[J], work: Work[J, R], slots: Sequence[Slot], *, timeout: float | None = None
+) -> Generator[Started[J] | Said[J] | Finished[J, R]]:
+    """Do ``work(job, say)`` for every job in worker processes; yield what happens.
+
+    Work and jobs are pickled, so ``work`` is a top-level function or a partial of one. A job that
+    takes longer than ``timeout`` seconds is killed. Closing the generator ends the workers.
+    """
+    waiting = deque(jobs)
+    crew: dict[int, _Worker[J, R]] = {}
+    try:
+        while waiting or any(worker.busy for worker in crew.values()):
+            for seat, slot in enumerate(slots):
+                if waiting and (seat not in crew or not crew[seat].busy):
+                    if seat not in crew:
+                        crew[seat] = _Worker(slot)
+                    yield crew[seat].begin(work, waiting.popleft(), timeout)
+            busy = [seat for seat, worker in crew.items() if worker.busy]
+            patience = min(crew[seat].deadline for seat in busy) - time.monotonic()
+            ready = wait(
+                [crew[seat].pipe for seat in busy],
+                None if math.isinf(patience) else max(patience, 0.0),
+            )
+            for seat in busy:
+                worker = crew[seat]
+                if worker.pipe in ready:
+                    event = worker.hear()
+                elif time.monotonic() >= worker.deadline:
+                    event = worker.give_up(f"took longer than {timeout:g} s")
+                else:
+                    continue
+                if worker.process.exitcode is not None:
+                    crew.pop(seat).end()  # the next job gets a fresh one
+                yield event
+    finally:
+        for worker in crew.values():
+            worker.end()
+
+
+class _Worker(Generic[J, R]):
+    """The parent's end of one worker process."""
+
+    def __init__(self, slot: Slot) -> None:
+        # What a worker prints would tear the parent's display; it is kept for the job that fails.
+        self.printed = NamedTemporaryFile()  # noqa: SIM115 - closed by `end`
+        # Spawned, not forked: a forked child would inherit the locks of threads and the state of
+        # CUDA.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with _deaf_to_interrupts():
+            self.process.start()
+        theirs.close()
+        # Before any work is unpickled there: that imports torch, which reads the environment once.
+        self.pipe.send((dict(slot.environment), self.printed.name))
+        self.busy = False
+
+    def begin(self, work: Work[J, R], job: J, timeout: float | None) -> Started[J]:
+        self.printed.truncate(0)
+        self.job, self.busy, self.since = job, True, time.monotonic()
+        self.deadline = math.inf if timeout is None else self.since + timeout
+        with suppress(BrokenPipeError):  # it died between two jobs: `hear` will find out
+            self.pipe.send((work, job))
+        return Started(job)
+
+    def hear(self) -> Said[J] | Finished[J, R]:
+        try:
+            kind, content = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return self.give_up(_cause_of_death(self.process.exitcode))
+        if kind == "said":
+            return Said(self.job, content)
+        return self._finished(**content)
+
+    def give_up(self, error: str) -> Finished[J, R]:
+        """The job has failed and its process is of no more use."""
+        self.process.kill()
+        self.process.join()
+        return self._finished(error=error, trace=error)
+
+    def end(self) -> None:
+        """Stop the process, whatever it is doing."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+        self.printed.close()
+
+    def _finished(
+        self, result: R | None = None, error: str = "", trace: str = ""
+    ) -> Finished[J, R]:
+        self.busy = False
+        if error:
+            self.printed.seek(0)
+            printed = self.printed.read().decode(errors="replace")
+            trace = f"{trace.rstrip()}\n\nprinted by the worker:\n{printed}" if printed else trace
+        return Finished(self.job, time.monotonic() - self.since, result, error, trace)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; one started here leaves it to its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cause_of_death(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"the worker process ended with code {code}"
+    name = signal.Signals(-code).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"the worker process was killed by {name}{hint}"
+
+
+def _serve(pipe: Connection[Any, Any]) -> None:
+    """The worker's side: take a job, do it, answer, until the parent is gone."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    environment, printed = pipe.recv()
+    os.environ.update(environment)
+    with Path(printed).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()
+    _keep_memory()
+    with suppress(EOFError):
+        while True:
+            pipe.send_bytes(_attempt(pipe.recv_bytes(), pipe))
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory: by default each large tensor is mapped anew, page by page.
+
+    That took a tenth of a training step on CPU (5,400 page faults a step, none with this).
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    with suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 32 * 2**20)  # the largest glibc takes
+        libc.mallopt(trim_threshold, 2**30)
+
+
+def _follow_parent() -> None:
+    """A parent that was killed can stop nobody, so workers stop by themselves."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _attempt(order: bytes, pipe: Connection[Any, Any]) -> bytes:
+    """Unpickle, do, pickle the answer: whatever goes wrong in that is the job's failure."""
+    try:
+        work, job = pickle.loads(order)  # noqa: S301 - the parent's own
+        result = work(job, lambda message: pipe.send(("said", dict(message))))
+        return pickle.dumps(("finished", {"result": result}))
+    except Exception as error:  # noqa: BLE001 - any failure is the job's
+        told = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+        return pickle.dumps(("finished", told))
+    finally:
+        sys.stdout.flush()

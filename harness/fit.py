@@ -1,0 +1,166 @@
+"""Training: one function for every forecaster. It is given train and validation windows and nothing else."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from harness.forecaster import Forecaster, autocast
+from harness.task import Budget
+from harness.windows import Windows
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How training went. ``curves`` has a row an epoch; ``valid_mse`` belongs to the weights that were kept."""
+
+    valid_mse: float
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    curves: list[dict[str, float]] = field(default_factory=list)
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not a finite number any more; ``fitted`` says how far training got."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__(
+            f"the loss was not finite in epoch {fitted.epochs} after {fitted.steps} steps"
+        )
+        self.fitted = fitted
+
+
+def fit(
+    model: Forecaster,
+    train: Windows,
+    valid: Windows,
+    budget: Budget,
+    *,
+    seed: int,
+    say: Callable[[dict[str, float]], object] = lambda epoch: None,
+) -> Fitted:
+    """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
+
+    Data order and plan sampling have generators of their own, seeded by ``seed``. ``say`` hears each epoch's
+    row of the curves and may raise to stop.
+
+    Raises:
+        DivergedError: a loss that is not finite.
+    """
+    started = time.perf_counter()
+    device = train.values.device
+    model.prepare(batch.past for batch in train.batches(train.at_once))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return Fitted(
+            validation_error(model, valid, budget), seconds=time.perf_counter() - started
+        )
+
+    order = torch.Generator().manual_seed(seed)
+    plans = torch.Generator(device).manual_seed(seed)
+    groups = model.parameter_groups(budget.learning_rate)
+    optimiser = _optimiser(groups, budget, device)
+    per_epoch = min(math.ceil(len(train) / budget.batch), budget.steps or math.inf)
+    schedule = _schedule(optimiser, budget, int(per_epoch) * budget.epochs)
+    forward = torch.compile(model) if budget.compile else model
+
+    curves: list[dict[str, float]] = []
+    best, best_weights, steps, worse = math.inf, _weights(model), 0, 0
+    for epoch in range(1, budget.epochs + 1):
+        model.train()
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for index in torch.randperm(len(train), generator=order).split(budget.batch)[
+            : int(per_epoch)
+        ]:
+            total += _step(
+                forward, model, train, index.to(device), groups, optimiser, budget, plans
+            )
+            schedule.step()
+            steps += 1
+        error = validation_error(model, valid, budget)
+        curves.append(
+            {
+                "epoch": epoch,
+                "train_mse": float(total) / per_epoch,
+                "valid_mse": error,
+                "learning_rate": schedule.get_last_lr()[0],
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        say(curves[-1])
+        if not math.isfinite(error + curves[-1]["train_mse"]):
+            raise DivergedError(Fitted(best, epoch, steps, time.perf_counter() - started, curves))
+        worse = 0 if error < best else worse + 1
+        if error < best:
+            best, best_weights = error, _weights(model)
+        if worse >= budget.patience:
+            break
+    model.load_state_dict(best_weights)
+    return Fitted(best, len(curves), steps, time.perf_counter() - started, curves)
+
+
+def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float:
+    """Mean squared error over every validation window, in standardised units."""
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=valid.values.device)
+    with torch.inference_mode(), autocast(valid.values.device, budget.precision):
+        for batch in valid.batches(valid.at_once):
+            future = model(batch.past, batch.ids, batch.truth).future[0]
+            total += (future - batch.future).square().sum(dtype=torch.float64)
+    return float(total) / (len(valid) * valid.channels * valid.horizon)
+
+
+def _step(
+    forward: Callable[..., object],
+    model: Forecaster,
+    train: Windows,
+    index: Tensor,
+    groups: list[dict[str, object]],
+    optimiser: torch.optim.Optimizer,
+    budget: Budget,
+    plans: torch.Generator,
+) -> Tensor:
+    batch = train.batch(index)
+    with autocast(index.device, budget.precision):
+        forecast = forward(batch.past, batch.ids, batch.truth, plans)
+        row_loss = (forecast.future - batch.future).square().mean(-1).flatten(1)
+        loss = row_loss.mean()
+        # Detached here, so that no method can send its own loss into the forecaster through it.
+        beside = model.learn(forecast, row_loss.detach())
+    (loss if beside is None else loss + beside).backward()
+    for group in groups:
+        nn.utils.clip_grad_norm_(group["params"], budget.clip, foreach=True)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
+def _optimiser(
+    groups: list[dict[str, object]], budget: Budget, device: torch.device
+) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[budget.optimiser]
+    return kind(groups, weight_decay=budget.weight_decay, fused=device.type in ("cpu", "cuda"))
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, budget: Budget, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    rising = max(1, round(budget.warmup * total))
+
+    def factor(step: int) -> float:
+        if step < rising and budget.warmup:
+            return (step + 1) / rising
+        if budget.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,481 @@
+"""Rows in, ranking out: what ``results/<suite>/*.csv`` say, as tables, Markdown and CSV.
+
+Everything here is a function of the rows. Neither their order nor that of their files matters, and
+the same rows give the same bytes. Two look-backs are two tracks and never share a table.
+
+A run that failed or diverged is never dropped: it is charged the error of the seasonal-naive
+forecast, or of the method's own worst finished seed in that cell where that is larger; and a cell
+ranks behind all that have fewer failures. So a crash can cost places, but not win one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from scipy.stats import gmean, rankdata
+
+from harness.store import write_text
+
+NAIVE = "seasonal_naive"
+"""The forecast that skill is measured against and that failures are charged."""
+UNIFORM = "uniform"
+"""The method that changes are measured against."""
+METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
+
+_TASK = ["look_back", "dataset", "horizon"]
+_CELL = [*_TASK, "patches"]
+_TEXT = ["suite", "method", "kind", "dataset", "status", "device", "protocol", "data_hash"]
+_WHOLE = ["look_back", "horizon", "patches", "seed"]
+_NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds"]
+_CLAIM = ["ranked", "data_verified"]
+_ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
+_WRITTEN = ("leaderboard.md", "leaderboard.csv", "cells.csv")
+_START, _END = "<!-- leaderboard:start -->", "<!-- leaderboard:end -->"
+
+Holes = Literal["refuse", "show"]
+
+
+def rows(folder: Path) -> pd.DataFrame:
+    """All records of a suite, one a row, checked and in a fixed order.
+
+    Raises:
+        FileNotFoundError: the folder holds no records.
+        ValueError: a column is missing, a value is not what its column says, a run is there twice,
+            or runs cannot be compared (other protocol, other data). The message names the case.
+    """
+    paths = sorted(path for path in folder.glob("*.csv") if path.name not in _WRITTEN)
+    tables = [table for table in map(_read, paths) if len(table)]
+    if not tables:
+        raise FileNotFoundError(f"{folder} holds no records: run the suite first")
+    table = pd.concat(tables, ignore_index=True)
+    _refuse_repeats(table)
+    _refuse_mixtures(table)
+    return _in_order(table)
+
+
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, by method and cell; failures charged, see above.
+
+    Columns: the cell, ``method``, ``kind``, ``ranked``, ``runs`` (seeds), ``failures`` (of
+    them), and for each metric its mean and ``<metric>_sd``, empty for a single seed.
+    """
+    runs = _charged(_in_order(rows))
+    groups = runs.groupby([*_CELL, "method", "kind", "ranked"], sort=True)
+    mean = groups[METRICS].mean()
+    spread = groups[METRICS].std().add_suffix("_sd")
+    columns = [column for metric in METRICS for column in (metric, f"{metric}_sd")]
+    counts = groups["failed"].agg(runs="size", failures="sum")
+    return pd.concat([counts, mean.join(spread)[columns]], axis=1).reset_index()
+
+
+def ranking(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
+    """One line per look-back and method, the ranked ones first and in order.
+
+    ``place`` is empty for references, for methods that are never ranked, and for those with holes.
+    ``skill`` is 1 - the geometric mean over cells of MSE / MSE of the seasonal-naive forecast;
+    ``change`` is that of MSE against uniform patches at the same K in percent, averaged within
+    each data set and then over data sets; both are empty where a cell lacks what they are held to.
+    ``mean_rank`` is over cells, among the methods with a place; ties share their ranks.
+
+    Raises:
+        ValueError: a ranked method lacks a run that another one has, and ``holes`` is "refuse".
+    """
+    missing = _holes(rows)
+    if missing and holes == "refuse":
+        raise ValueError(
+            f"runs are missing (run them, or ask for holes='show'): {_listed(missing)}"
+        )
+    incomplete = {(look_back, method) for look_back, method, _ in missing}
+    table = cells(rows)
+    tracks = [
+        _track(track, rows[rows.look_back == look_back], incomplete)
+        for look_back, track in table.groupby("look_back")
+    ]
+    return pd.concat(tracks, ignore_index=True)
+
+
+def markdown(rows: pd.DataFrame, holes: Holes = "refuse") -> str:
+    """The leaderboard page: by look-back the ranking, what stands beside it, and every cell."""
+    suite = ", ".join(sorted(rows.suite.unique()))
+    parts = [f"# Leaderboard: {suite}", _caption(rows)]
+    if missing := _holes(rows):
+        parts.append(f"**Holes**, so these methods have no place. Missing: {_listed(missing)}.")
+    table = cells(rows)
+    for look_back, track in ranking(rows, holes).groupby("look_back"):
+        here = table[table.look_back == look_back]
+        parts += [f"## Look-back {look_back}", _ranked(track)]
+        if beside := _beside(track):
+            parts += ["Beside the ranking:", beside]
+        parts += [
+            "MSE by cell, mean ± standard deviation over seeds:",
+            _by_cell(here, track, rows),
+        ]
+    if notes := _notes(rows):
+        parts.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def write(folder: Path, holes: Holes = "refuse") -> list[Path]:
+    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``cells.csv`` beside the records."""
+    pages = {folder / name: text for name, text in _pages(rows(folder), holes).items()}
+    for path, text in pages.items():
+        write_text(path, text)
+    return list(pages)
+
+
+def excerpt(folder: Path, lines: int = 10) -> str:
+    """The first ``lines`` places of the suite's longest look-back, in Markdown."""
+    table = rows(folder)
+    order = ranking(table)
+    longest = order[order.look_back == order.look_back.max()]
+    title = f"**{table.suite.iloc[0]}**, look-back {longest.look_back.iloc[0]}. {_measured(table)}"
+    return f"{title}\n\n{_ranked(longest.head(lines))}\n"
+
+
+def update_readme(readme: Path, folder: Path) -> None:
+    """Put the current excerpt between the two leaderboard marks of ``readme``.
+
+    Raises:
+        ValueError: the marks are not there, once each and in order.
+    """
+    before, _, after = _split(readme)
+    write_text(readme, f"{before}{_block(readme, folder)}{after}")
+
+
+def is_stale(readme: Path, folder: Path) -> bool:
+    """Whether the README's excerpt or a written leaderboard differs from what the rows say."""
+    pages = _pages(rows(folder), "refuse")
+    written = {name: _text(folder / name) for name in pages}
+    return pages != written or _split(readme)[1] != _block(readme, folder)
+
+
+# Reading and checking
+
+
+def _read(path: Path) -> pd.DataFrame:
+    raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+    wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM]
+    if absent := [column for column in wanted if column not in raw]:
+        raise ValueError(f"{path} has no column {', '.join(absent)}")
+    table = raw[_TEXT].copy()
+    for column, allowed in _ALLOWED.items():
+        _refuse(path, raw[column], ~raw[column].isin(allowed), f"one of {', '.join(allowed)}")
+    _refuse(path, raw.method, raw.method != path.stem, f"{path.stem}, the name of the file")
+    for column in _WHOLE:
+        _refuse(path, raw[column], ~raw[column].str.fullmatch(r"\d+"), "a whole number")
+        table[column] = raw[column].astype("int64")
+    for column in _NUMBER:
+        table[column] = pd.to_numeric(raw[column], errors="coerce").astype("float64")
+        unreadable = table[column].isna() & ~raw[column].str.lower().isin(("", "nan"))
+        _refuse(path, raw[column], unreadable, "a number or nothing")
+    for column in METRICS:
+        unfinished = (raw.status == "done") & ~np.isfinite(table[column])
+        _refuse(path, raw[column], unfinished, "a finite number in a run that is done")
+    for column in _CLAIM:
+        # A run that failed before its data were read leaves the second one open.
+        _refuse(path, raw[column], ~raw[column].isin(("True", "False", "")), "True or False")
+        table[column] = raw[column] == "True"
+    return table
+
+
+def _refuse(path: Path, column: pd.Series[str], wrong: pd.Series[bool], allowed: str) -> None:
+    if wrong.any():
+        first = int(np.argmax(wrong.to_numpy()))
+        # The header is line 1.
+        where = f"{path}, line {first + 2}"
+        raise ValueError(f"{where}: {column.name} is {column.iloc[first]!r}; needed: {allowed}")
+
+
+def _refuse_repeats(table: pd.DataFrame) -> None:
+    repeated = table[table.duplicated(["method", *_CELL, "seed"])]
+    if len(repeated):
+        names = [_run(row.method, tuple(row[_CELL]), row.seed) for _, row in repeated.iterrows()]
+        raise ValueError(f"recorded more than once: {'; '.join(names)}")
+
+
+def _refuse_mixtures(table: pd.DataFrame) -> None:
+    protocols = sorted(table.protocol.unique())
+    if len(protocols) > 1:
+        raise ValueError(f"protocol versions {', '.join(protocols)} cannot share a leaderboard")
+    hashes = table[table.data_hash != ""].groupby("dataset").data_hash.unique()
+    for dataset, found in hashes.items():
+        if len(found) > 1:
+            values = ", ".join(sorted(value[:12] for value in found))
+            raise ValueError(f"{dataset}: runs on different data cannot be compared ({values})")
+
+
+def _in_order(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values([*_CELL, "method", "seed"], ignore_index=True)
+
+
+def _holes(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
+    """Look-back, method and name of each run that some ranked method has and this one has not."""
+    ranked = rows[rows.ranked & (rows.kind == "patcher")]
+    runs = ranked.set_index([*_CELL, "seed"]).method
+    wanted = set(runs.index)
+    return [
+        (run[0], str(method), _run(str(method), run[:-1], run[-1]))
+        for method, own in runs.groupby(runs)
+        for run in sorted(wanted - set(own.index))
+    ]
+
+
+# Counting
+
+
+def _charged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with failures charged as the module says, and marked in a column ``failed``."""
+    done = rows.status == "done"
+    finished = rows[METRICS].where(done, axis=0)
+    naive = _reference(rows.assign(**finished), NAIVE)
+    worst = finished.groupby([rows[column] for column in ("method", *_CELL)]).transform("max")
+    charge = naive.mask(worst > naive, worst).fillna(worst)
+    return rows.assign(failed=~done, **finished.where(done, charge, axis=0))
+
+
+def _reference(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+    """What ``method`` scores on the task of each row, whatever the K; NaN where it has none."""
+    score = rows[rows.method == method].groupby(_TASK)[METRICS].mean()
+    return score.reindex(pd.MultiIndex.from_frame(rows[_TASK])).set_axis(rows.index)
+
+
+def _track(
+    table: pd.DataFrame, rows: pd.DataFrame, incomplete: set[tuple[int, str]]
+) -> pd.DataFrame:
+    look_back = int(table.look_back.iloc[0])
+    naive = _reference(table, NAIVE).mse
+    uniform = (
+        table[_CELL].merge(table[table.method == UNIFORM], "left", _CELL).set_index(table.index)
+    )
+    table = table.assign(
+        # Nothing is a multiple of a naive forecast without error.
+        error=table.mse / naive.where(naive > 0),
+        change=100 * (table.mse / uniform.mse - 1),
+        placed=[
+            ranked and kind == "patcher" and (look_back, method) not in incomplete
+            for ranked, kind, method in zip(table.ranked, table.kind, table.method, strict=True)
+        ],
+    )
+    ranks = [_ranks(cell) for _, cell in table[table.placed].groupby(_CELL)]
+    table["rank"] = pd.concat(ranks) if ranks else math.nan
+    lines = [
+        {
+            "look_back": look_back,
+            "method": method,
+            "kind": own.kind.iloc[0],
+            "ranked": own.ranked.iloc[0],
+            "placed": own.placed.iloc[0],
+            "mean_rank": own["rank"].mean(),
+            "skill": 1 - gmean(own.error),
+            "change": _by_dataset(own) if own.change.notna().all() else math.nan,
+            **_costs(rows[rows.method == method]),
+            "cells": len(own),
+            "cells_of": len(table[_CELL].drop_duplicates()),
+        }
+        for method, own in table.groupby("method")
+    ]
+    order = pd.DataFrame(lines).assign(worse=lambda table: -table.skill)
+    # Failures decide ties before skill does: being charged the naive error can raise a low skill.
+    order = order.sort_values(
+        ["placed", "mean_rank", "failures", "worse", "method"],
+        ascending=[False, True, True, True, True],
+        ignore_index=True,
+    )
+    place = pd.Series(range(1, len(order) + 1), dtype="Int64").where(order.placed)
+    order.insert(1, "place", place)
+    return order.drop(columns=["worse", "placed"])
+
+
+def _by_dataset(own: pd.DataFrame) -> float:
+    """Mean of the data sets' means: horizons of one data set are no independent witnesses."""
+    return own.groupby("dataset").change.mean().mean()
+
+
+def _ranks(cell: pd.DataFrame) -> pd.Series[float]:
+    """Ranks in one cell: fewer failed seeds first, then the smaller error."""
+    keys = np.column_stack([cell.failures, cell.mse.fillna(np.inf)])
+    levels = np.unique(keys, axis=0, return_inverse=True)[1]
+    return pd.Series(rankdata(levels.ravel()), index=cell.index)
+
+
+def _costs(runs: pd.DataFrame) -> dict[str, float]:
+    done = runs[runs.status == "done"]
+    return {
+        "tokens": done.tokens_mean.mean(),
+        "parameters": done.parameters.median(),
+        "train_seconds": done.train_seconds.median(),
+        "failures": len(runs) - len(done),
+        "runs": len(runs),
+    }
+
+
+# Showing
+
+
+def _pages(rows: pd.DataFrame, holes: Holes) -> dict[str, str]:
+    def csv(table: pd.DataFrame) -> str:
+        return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+    pages = markdown(rows, holes), csv(ranking(rows, holes)), csv(cells(rows))
+    return dict(zip(_WRITTEN, pages, strict=True))
+
+
+def _measured(rows: pd.DataFrame) -> str:
+    seeds = rows[rows.kind == "patcher"].groupby(["method", *_CELL]).size()
+    low, high = (seeds.min(), seeds.max()) if len(seeds) else (1, 1)
+    count = f"{low} to {high} seeds" if low != high else f"{low} seed{'s' if low > 1 else ''}"
+    return f"Mean over {count}; no statistical test yet, so a difference is not a finding."
+
+
+def _caption(rows: pd.DataFrame) -> str:
+    return (
+        f"{_measured(rows)} Methods are ordered by mean rank over cells (data set, horizon, K). "
+        f"Skill is 1 - the geometric mean of MSE / MSE of `{NAIVE}`; the change of MSE is against "
+        f"`{UNIFORM}` at the same K, averaged within each data set, then over data sets. A failed "
+        f"run is charged the error of `{NAIVE}` at least, and ranks last. Parameters and seconds "
+        f"are medians over runs. Protocol {rows.protocol.iloc[0]}."
+    )
+
+
+def _notes(rows: pd.DataFrame) -> list[str]:
+    scored = rows[rows.status == "done"]
+    unverified = sorted(scored[~scored.data_verified].dataset.unique())
+    bare = [
+        method for method in (NAIVE, UNIFORM) if len(_tasks(scored, method)) < len(_tasks(rows))
+    ]
+    devices = sorted(scored.device.unique())
+    notes = {
+        "† data compared with no published checksum": unverified,
+        "skill or change is empty where a cell lacks a finished run of": bare,
+        "seconds cannot be compared, they were taken on": devices if len(devices) > 1 else [],
+    }
+    return [f"{note}: {', '.join(names)}" for note, names in notes.items() if names]
+
+
+def _tasks(rows: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
+    chosen = rows if method is None else rows[rows.method == method]
+    return chosen[_TASK].drop_duplicates()
+
+
+def _ranked(track: pd.DataFrame) -> str:
+    placed = track[track.place.notna()]
+    lines = [[str(line.place), f"{line.mean_rank:.2f}", *_shared(line)] for line in _lines(placed)]
+    return _table(["place", "mean rank", *_SHARED], lines) if lines else "No method has a place."
+
+
+def _beside(track: pd.DataFrame) -> str:
+    beside = track[track.place.isna()]
+    return _table(["why", *_SHARED], [[_why(line), *_shared(line)] for line in _lines(beside)])
+
+
+_SHARED = ["method", "skill", "change", "tokens", "parameters", "train s", "failures"]
+
+
+def _shared(line: pd.Series[Any]) -> list[str]:
+    return [
+        f"`{line.method}`",
+        _number(line.skill, "{:.3f}"),
+        _number(line.change, "{:+.2f} %"),
+        _number(line.tokens, "{:.1f}"),
+        _number(line.parameters, "{:,.0f}"),
+        _number(line.train_seconds, "{:.1f}"),
+        f"{line.failures} of {line.runs}",
+    ]
+
+
+def _why(line: pd.Series[Any]) -> str:
+    if line.kind == "reference":
+        why = "no patcher"
+    elif line.ranked:
+        why = "has holes"
+    else:
+        why = "never ranked"
+    part = f"{line.cells} of {line.cells_of} cells"
+    return why if line.cells == line.cells_of else f"{why}; {part}"
+
+
+def _by_cell(table: pd.DataFrame, track: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """One line a cell, one column a method in the order of the ranking; the best place bold."""
+    unverified = set(rows[~rows.data_verified & (rows.status == "done")].dataset)
+    placed = set(track[track.place.notna()].method)
+    lines = []
+    for (_, dataset, horizon, patches), cell in table.groupby(_CELL):
+        own = {line.method: line for line in _lines(cell)}
+        best = min((own[name].mse for name in placed if not own[name].failures), default=None)
+        marked = f"{dataset}†" if dataset in unverified else str(dataset)
+        scores = [_score(own.get(name), best if name in placed else None) for name in track.method]
+        lines.append([marked, str(horizon), str(patches), *scores])
+    return _table(["data set", "horizon", "K", *(f"`{method}`" for method in track.method)], lines)
+
+
+def _score(line: pd.Series[Any] | None, best: float | None) -> str:
+    if line is None:
+        return ""
+    if math.isnan(line.mse):
+        return "failed"
+    # Four digits that count, the deviation to the same decimal place.
+    decimals = max(0, 3 - math.floor(math.log10(line.mse))) if line.mse > 0 else 4
+    score = f"{line.mse:.{decimals}f}"
+    if not math.isnan(line.mse_sd):
+        score += f" ± {line.mse_sd:.{decimals}f}"
+    if line.failures:
+        return f"{score} ({line.failures} of {line.runs} failed)"
+    return f"**{score}**" if line.mse == best else score
+
+
+def _lines(table: pd.DataFrame) -> Iterator[pd.Series[Any]]:
+    return (line for _, line in table.iterrows())
+
+
+def _number(value: float, form: str) -> str:
+    return "" if math.isnan(value) else form.format(value)
+
+
+def _table(head: list[str], lines: list[list[str]]) -> str:
+    if not lines:
+        return ""
+    align = ["---" if name in ("method", "why", "data set") else "---:" for name in head]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, align, *lines))
+
+
+def _run(method: str, cell: tuple[Any, ...], seed: int) -> str:
+    look_back, dataset, horizon, patches = cell
+    return f"{method} on {dataset} {look_back}->{horizon} K={patches} seed {seed}"
+
+
+def _listed(missing: list[tuple[int, str, str]]) -> str:
+    names = [name for *_, name in missing]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+# Enough to see the pattern; a wall of names hides it.
+_NAMED = 12
+
+
+# Files
+
+
+def _block(readme: Path, folder: Path) -> str:
+    page = Path(os.path.relpath(folder / _WRITTEN[0], readme.parent)).as_posix()
+    return f"\n{excerpt(folder)}\nAll cells, references and notes: [{page}]({page}).\n"
+
+
+def _split(readme: Path) -> tuple[str, str, str]:
+    """The README up to and with the first mark, between the marks, and from the second on."""
+    text = readme.read_text(encoding="utf-8")
+    if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_START) > text.index(_END):
+        raise ValueError(f"{readme} needs one line {_START} and, below it, one line {_END}")
+    before, rest = text.split(_START)
+    between, after = rest.split(_END)
+    return before + _START, between, _END + after
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None

@@ -1,0 +1,163 @@
+"""One job, from data to record: the function every executor calls."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from harness import catalog, data, store, windows
+from harness.evaluate import cost, evaluate, look
+from harness.fit import DivergedError, fit
+from harness.forecaster import Forecaster, PatchForecaster
+from harness.store import Job, Provenance, Record
+
+
+def run(
+    job: Job,
+    *,
+    directories: Sequence[Path],
+    device: str,
+    runs: Path,
+    provenance: Provenance,
+    say: Callable[[Mapping[str, float]], object] = lambda epoch: None,
+    methods: Path = catalog.METHODS,
+) -> Record:
+    """Train on train, stop on validation, score the test windows once; leave a bundle, return the row.
+
+    ``directories`` are where data sets are looked for, ``runs`` where the bundle goes; ``say`` hears of each epoch.
+    A loss that is not finite is a record with status "diverged"; every other error is raised.
+    """
+    method = catalog.find(job.method, methods)
+    series = load(job, tuple(directories))
+    task = job.task
+    _forget_peak(device)
+    model = build(method, job, device)
+    train, valid = windows.development(series, task, device)
+    spent = cost(model, train, job.budget)
+
+    torch.manual_seed(_seed(job, "dropout"))
+    status, error, measured, overlay = "done", "", {}, None
+    try:
+        fitted = fit(
+            model,
+            train,
+            valid,
+            job.budget,
+            seed=_seed(job, "order"),
+            say=lambda epoch: say({"epochs": job.budget.epochs, **epoch}),
+        )
+    except DivergedError as diverged:
+        status, error, fitted = "diverged", str(diverged), diverged.fitted
+    else:
+        test = windows.test(series, task, device)
+        scored = evaluate(model, test, series, budget=job.budget)
+        overlay = look(model, test, task, job.budget) | {"method": job.method, "seed": job.seed}
+        measured = {
+            **scored.metrics,
+            "windows": scored.windows,
+            "tokens_mean": scored.tokens_mean,
+            "tokens_p95": scored.tokens_p95,
+            "tokens_padded": scored.tokens_padded,
+            "evaluate_seconds": scored.seconds,
+            "valid_mse": fitted.valid_mse,
+        }
+    record = store.row(
+        job,
+        provenance,
+        status=status,
+        kind=catalog.kind(method),
+        ranked=catalog.ranked(method),
+        method_source=catalog.source_hash(method),
+        data_hash=series.hash,
+        data_verified=series.verified,
+        device=device_name(device),
+        error=error,
+        parameters=spent.parameters["all"],
+        parameters_patcher=spent.parameters.get("patcher", 0),
+        parameters_backbone=spent.parameters["backbone"],
+        parameters_head=spent.parameters.get("head", 0),
+        flops=spent.flops,
+        flops_step=spent.flops_step,
+        epochs=fitted.epochs,
+        steps=fitted.steps,
+        train_seconds=fitted.seconds,
+        peak_memory_mb=_peak(device),
+        **measured,
+    )
+    store.write_bundle(
+        runs,
+        record,
+        curves=fitted.curves,
+        overlay=overlay,
+        weights=lambda path: torch.save(model.state_dict(), path),
+    )
+    return record
+
+
+def build(method: catalog.Method, job: Job, device: str) -> Forecaster:
+    """The method as a forecaster on the device, from the job's seed alone.
+
+    Patcher and shared layers are seeded apart: a job's shared layers start from the same weights for every patcher.
+    """
+    keywords = catalog.check_keywords(method, dict(job.keywords))
+    torch.manual_seed(_seed(job, "method"))
+    if issubclass(method, Forecaster):
+        return method(job.task, job.architecture, **keywords).to(device)
+    patcher = method(job.task, **keywords)
+    torch.manual_seed(_seed(job, "forecaster"))
+    return PatchForecaster(job.task, job.architecture, patcher).to(device)
+
+
+@lru_cache(maxsize=2)
+def _cached(name: str, directories: tuple[Path, ...], source: data.Source | None) -> data.Series:
+    return data.load(name, directories, source)
+
+
+def load(job: Job, directories: tuple[Path, ...]) -> data.Series:
+    """The job's data set; the last ones stay in memory, since a worker does many jobs on few sets.
+
+    The season of the task, which a suite may set, is the season of everything that follows.
+    """
+    series = _cached(job.task.dataset, directories, job.source)
+    return replace(series, season=job.task.season)
+
+
+def device_name(device: str) -> str:
+    """What the machine calls the device, for the record."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    with Path("/proc/cpuinfo").open() as lines:
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"CPU {names[0]}" if names else "CPU"
+
+
+def _seed(job: Job, purpose: str) -> int:
+    """A seed for one purpose: initialisation, data order and dropout do not share a stream."""
+    purposes = ("method", "forecaster", "order", "dropout")
+    return job.seed * len(purposes) + purposes.index(purpose)
+
+
+def _forget_peak(device: str) -> None:
+    """Start the count of peak memory anew: a worker runs one job after another."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # not allowed here: the peak is then that of the worker so far
+
+
+def _peak(device: str) -> float:
+    """Peak memory in MiB: allocated on a GPU, resident for the worker on a CPU."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

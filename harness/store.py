@@ -1,0 +1,423 @@
+"""Jobs, records, and where records are kept.
+
+The truth is one CSV a method, ``results/<suite>/<method>.csv``, a self-contained row a job. What
+is too large or too local for that lies in the job's bundle, ``results/runs/<key>/``. Everything
+appears whole or not at all: written beside its place, flushed to disk, then renamed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from harness.task import Architecture, Budget, Task
+
+if TYPE_CHECKING:
+    # Only the annotation needs it: reading results must not wait for pandas.
+    from harness.data import Source
+
+PROTOCOL = 1
+"""Version of the rules of comparison; a change of them makes every older row stale."""
+
+STATUSES = ("done", "failed", "diverged")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run not yet done: plain values with a content key."""
+
+    suite: str
+    method: str
+    task: Task
+    seed: int
+    keywords: tuple[tuple[str, object], ...] = ()
+    architecture: Architecture = field(default_factory=Architecture)
+    budget: Budget = field(default_factory=Budget)
+    source: Source | None = None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.task} seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a number comes from: the checkout's ``commit`` and the ``versions`` it ran with."""
+
+    commit: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a job measured: one self-contained row of ``results/<suite>/<method>.csv``.
+
+    Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
+    forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
+    is one line.
+
+    Raises:
+        ValueError: an unknown status, a number that is not finite, or done without mse and mae.
+    """
+
+    suite: str
+    method: str
+    kind: str
+    ranked: bool
+    dataset: str
+    look_back: int
+    horizon: int
+    patches: int
+    season: int
+    seed: int
+    status: str
+    mse: float | None
+    mae: float | None
+    mse_raw: float | None
+    mae_raw: float | None
+    mase: float | None
+    smape: float | None
+    windows: int | None
+    tokens_mean: float | None
+    tokens_p95: float | None
+    tokens_padded: float | None
+    parameters: int | None
+    parameters_patcher: int | None
+    parameters_backbone: int | None
+    parameters_head: int | None
+    flops: float | None
+    flops_step: float | None
+    train_seconds: float | None
+    evaluate_seconds: float | None
+    epochs: int | None
+    steps: int | None
+    valid_mse: float | None
+    peak_memory_mb: float | None
+    device: str
+    protocol: int
+    data_hash: str
+    data_verified: bool
+    method_source: str
+    versions: str
+    commit: str
+    job: str
+    error: str
+    key: str
+
+    def __post_init__(self) -> None:
+        for name, (kind, _) in _columns().items():
+            value = getattr(self, name)
+            if value is not None and kind in (int, float):
+                # Numbers of numpy and torch become plain ones: their repr would not read back.
+                object.__setattr__(self, name, kind(value))
+                if not math.isfinite(value):
+                    raise ValueError(f"{name} is {value}; a record holds finite numbers only")
+        if self.status not in STATUSES:
+            raise ValueError(f"status is {self.status!r}; allowed: {', '.join(STATUSES)}")
+        if self.status == "done" and (self.mse is None or self.mae is None):
+            raise ValueError("a record with status done needs mse and mae")
+        object.__setattr__(self, "error", " ".join(self.error.split()))
+
+    @property
+    def cell(self) -> tuple[str, str, int, int, int, int]:
+        """What the row is a measurement of; a suite's results hold one row a cell."""
+        return (
+            self.method,
+            self.dataset,
+            self.look_back,
+            self.horizon,
+            self.patches,
+            self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What a run left on this machine; ``curves`` has a row an epoch, ``weights`` is a file."""
+
+    record: Record
+    curves: tuple[dict[str, float], ...]
+    overlay: dict[str, Any] | None
+    weights: Path | None
+    log: str
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+def key(job: Job, method_source: str, data_hash: str) -> str:
+    """16 hex digits of what the number depends on: job, method, protocol and data values.
+
+    The suite's name and the path of own data stay out: neither changes a result.
+    """
+    return _key(_plain(job), method_source, PROTOCOL, data_hash)
+
+
+def recomputed_key(record: Record) -> str:
+    """The key that the row's columns give; if ``record.key`` differs, the row was edited."""
+    return _key(json.loads(record.job), record.method_source, record.protocol, record.data_hash)
+
+
+def row(
+    job: Job,
+    provenance: Provenance,
+    *,
+    status: str,
+    kind: str,
+    ranked: bool,
+    method_source: str,
+    data_hash: str,
+    data_verified: bool,
+    device: str,
+    error: str = "",
+    **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
+) -> Record:
+    """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
+    empty = {name: None for name, (_, optional) in _columns().items() if optional}
+    task = asdict(job.task)
+    return Record(
+        suite=job.suite,
+        method=job.method,
+        seed=job.seed,
+        status=status,
+        kind=kind,
+        ranked=ranked,
+        device=device,
+        protocol=PROTOCOL,
+        data_hash=data_hash,
+        data_verified=data_verified,
+        method_source=method_source,
+        versions=provenance.versions,
+        commit=provenance.commit,
+        job=canonical(_plain(job)),
+        error=error,
+        key=key(job, method_source, data_hash),
+        **task,
+        **empty | measured,  # type: ignore[arg-type]  # an unknown column fails at the constructor
+    )
+
+
+def canonical(value: object) -> str:
+    """JSON in the one form that is hashed: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    plain = {**asdict(job), "keywords": dict(job.keywords)}
+    if job.source is not None:
+        plain["source"]["path"] = str(job.source.path)
+    return plain
+
+
+def _key(job: Mapping[str, Any], method_source: str, protocol: int, data_hash: str) -> str:
+    content = {name: value for name, value in job.items() if name != "suite"}
+    if content["source"] is not None:
+        content["source"] = {**content["source"], "path": None}
+    text = canonical([content, method_source, protocol, data_hash])
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> list[Record]:
+    """The rows of a results file; none if there is no such file.
+
+    Raises:
+        ValueError: not a results file, or a damaged one; names file, line and column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return _parse(file, path)
+    except FileNotFoundError:
+        return []
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Replace the file; rows in a fixed order, the later of two with the same key."""
+    unique = {record.key: record for record in records}
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_columns())
+    for record in sorted(unique.values(), key=_order):
+        table.writerow([_cell(getattr(record, name)) for name in _columns()])
+    write_text(path, text.getvalue())
+
+
+def put(path: Path, record: Record) -> None:
+    """Store one row: it takes the place of the row of its cell, whatever that one's key."""
+    others = [other for other in read(path) if other.cell != record.cell]
+    write(path, [*others, record])
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all, even if the machine stops or the disk is full."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _flushed(temporary, text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    # Of two rows of one cell only the keywords differ, and the job's JSON tells them.
+    return (*record.cell[1:], record.job)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return repr(value)
+        case _:
+            return str(value)
+
+
+def _parse(file: Iterable[str], path: Path) -> list[Record]:
+    table = csv.reader(file, strict=True)
+    try:
+        header = next(table, [])
+        _check_header(header)
+        return [_record(header, values) for values in table]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
+
+
+def _check_header(header: Sequence[str]) -> None:
+    columns = list(_columns())
+    for name in columns:
+        if name not in header:
+            raise ValueError(f"not a results file: column {name!r} is missing")
+    for name in header:
+        if name not in columns:
+            raise ValueError(f"not a results file: column {name!r} is unknown")
+    if header != columns:
+        raise ValueError("not a results file: the columns are in another order")
+
+
+def _record(header: Sequence[str], values: Sequence[str]) -> Record:
+    if len(values) != len(header):
+        raise ValueError(f"{len(values)} cells where {len(header)} are expected")
+    return Record(**{name: _value(name, text) for name, text in zip(header, values, strict=True)})
+
+
+def _value(name: str, text: str) -> Any:  # noqa: ANN401 - the type is the column's
+    kind, optional = _columns()[name]
+    if optional and not text:
+        return None
+    if kind is bool and text in ("True", "False"):
+        return text == "True"
+    try:
+        return _number(text, kind) if kind is not str else text
+    except ValueError:
+        raise ValueError(f"column {name!r} holds {text!r}; {_WANTED[kind]} is expected") from None
+
+
+def _number(text: str, kind: type) -> int | float:
+    if kind is int:
+        return int(text)
+    if kind is float:
+        return float(text)
+    raise ValueError(text)
+
+
+_WANTED = {bool: "True or False", int: "a whole number", float: "a number"}
+
+
+@cache
+def _columns() -> dict[str, tuple[type, bool]]:
+    """Each column's type, and whether it may be empty, read off the record itself."""
+    kinds = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Record).items()}
+    return {name: (kind[0], NoneType in kind) for name, kind in kinds.items()}
+
+
+# --- bundles -------------------------------------------------------------------------------------
+
+
+def write_bundle(
+    runs: Path,
+    record: Record,
+    *,
+    curves: Sequence[Mapping[str, float]],
+    overlay: Mapping[str, object] | None,
+    weights: Callable[[Path], None] | None = None,
+    log: str = "",
+) -> Path:
+    """Leave ``runs/<key>/`` with record, curves, overlay, log and weights; return it."""
+    place = runs / record.key
+    temporary = runs / f".{record.key}.{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        _flushed(temporary / "record.json", json.dumps(asdict(record), indent=1) + "\n")
+        _flushed(temporary / "curves.csv", _curves(curves))
+        if overlay is not None:
+            _flushed(temporary / "overlay.json", json.dumps(overlay) + "\n")
+        if log:
+            _flushed(temporary / "log.txt", log)
+        if weights is not None:
+            weights(temporary / "weights.pt")
+        if place.exists():
+            # A folder cannot be renamed onto a full one: an older run of the same key steps aside.
+            older = runs / f"{temporary.name}.older"
+            place.replace(older)
+            shutil.rmtree(older, ignore_errors=True)
+        temporary.replace(place)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return place
+
+
+def read_bundle(path: Path) -> Bundle:
+    """What :func:`write_bundle` left.
+
+    Raises:
+        ValueError: no bundle there, or a damaged one.
+    """
+    try:
+        record = Record(**json.loads((path / "record.json").read_text(encoding="utf-8")))
+        curves = csv.DictReader(io.StringIO((path / "curves.csv").read_text(encoding="utf-8")))
+        epochs = tuple({name: float(value) for name, value in epoch.items()} for epoch in curves)
+        overlay = path / "overlay.json"
+        shown = json.loads(overlay.read_text(encoding="utf-8")) if overlay.exists() else None
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not the bundle of a run: {error}") from error
+    weights, log = path / "weights.pt", path / "log.txt"
+    return Bundle(
+        record=record,
+        curves=epochs,
+        overlay=shown,
+        weights=weights if weights.exists() else None,
+        log=log.read_text(encoding="utf-8") if log.exists() else "",
+    )
+
+
+def _curves(curves: Sequence[Mapping[str, float]]) -> str:
+    text = io.StringIO()
+    if curves:
+        table = csv.DictWriter(text, fieldnames=list(curves[0]), lineterminator="\n")
+        table.writeheader()
+        table.writerows(
+            {name: repr(float(value)) for name, value in epoch.items()} for epoch in curves
+        )
+    return text.getvalue()
+
+
+def _flushed(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,130 @@
+"""The values a run is made of: what to forecast, with which shared forecaster, on what budget.
+
+A suite makes them; nothing changes them afterwards.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, order=True)
+class Task:
+    """Forecast ``horizon`` steps of ``dataset`` from ``look_back`` steps cut into ``patches`` patches.
+
+    ``look_back``, ``horizon`` and ``season`` are in time steps. ``patches`` is the budget K: strict
+    methods emit exactly that many patches for every row.
+
+    Raises:
+        ValueError: a length that is not a positive whole number, or more patches than steps.
+    """
+
+    dataset: str
+    look_back: int
+    horizon: int
+    patches: int
+    season: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self, "look_back", "horizon", "patches", "season")
+        if self.patches > self.look_back:
+            raise ValueError(
+                f"{self.dataset!r} asks for {self.patches} patches in a look-back of {self.look_back} steps"
+            )
+
+    def __str__(self) -> str:
+        return f"{self.dataset} {self.look_back}->{self.horizon} K={self.patches}"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shared forecaster: the same for every patcher in a comparison.
+
+    ``cells`` is R, the points a patch is resampled to; ``grid`` is the number of steps in one cell of
+    the head's time grid. ``phase`` adds the absolute-time term of the area embedder. ``embedder``
+    "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
+    """
+
+    width: int = 16
+    layers: int = 3
+    heads: int = 4
+    feedforward: int = 128
+    dropout: float = 0.3
+    cells: int = 16
+    grid: int = 8
+    embedder: Literal["area", "mean"] = "area"
+    phase: bool = True
+    backbone: Literal["transformer", "identity"] = "transformer"
+    head: Literal["grid", "query", "flatten"] = "grid"
+    instance_norm: bool = True
+
+    def __post_init__(self) -> None:
+        _positive(self, "width", "layers", "heads", "feedforward", "cells", "grid")
+        if self.width % self.heads:
+            raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
+        _fraction(self, "dropout")
+        _one_of(self, "embedder", ("area", "mean"))
+        _one_of(self, "backbone", ("transformer", "identity"))
+        _one_of(self, "head", ("grid", "query", "flatten"))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every method may spend on training, and how: the same for all of them.
+
+    ``batch`` is in windows (all channels of a window go together). ``steps`` caps the optimiser steps
+    of an epoch; None means a full pass over the training windows. ``patience`` is in epochs without a
+    better validation loss. ``warmup`` is the fraction of all steps over which the learning rate rises.
+    """
+
+    epochs: int = 10
+    steps: int | None = None
+    batch: int = 32
+    learning_rate: float = 1e-3
+    patience: int = 3
+    optimiser: Literal["adam", "adamw"] = "adamw"
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup: float = 0.0
+    clip: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        _positive(self, "epochs", "batch", "patience")
+        if self.steps is not None:
+            _positive(self, "steps")
+        if not self.learning_rate > 0:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate!r}; a number above 0 is needed"
+            )
+        if not self.clip > 0:
+            raise ValueError(f"clip is {self.clip!r}; a gradient norm above 0 is needed")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay!r}; 0 or more is needed")
+        _fraction(self, "warmup")
+        _one_of(self, "optimiser", ("adam", "adamw"))
+        _one_of(self, "schedule", ("constant", "cosine"))
+        _one_of(self, "precision", ("float32", "bfloat16"))
+
+
+def _positive(value: object, *fields: str) -> None:
+    for field in fields:
+        number = getattr(value, field)
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise ValueError(f"{field} is {number!r}; a whole number of 1 or more is needed")
+
+
+def _fraction(value: object, field: str) -> None:
+    number = getattr(value, field)
+    if not 0 <= number < 1:
+        raise ValueError(
+            f"{field} is {number!r}; a number from 0 up to, not including, 1 is needed"
+        )
+
+
+def _one_of(value: object, field: str, allowed: tuple[str, ...]) -> None:
+    choice = getattr(value, field)
+    if choice not in allowed:
+        raise ValueError(f"{field} is {choice!r}; allowed: {', '.join(allowed)}")

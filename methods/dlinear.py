@@ -1,0 +1,39 @@
+"""DLinear: one linear map for the trend and one for the rest. No patches."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.forecaster import Forecast, Forecaster
+from harness.task import Architecture, Task
+
+
+class DLinear(Forecaster):
+    """Splits the look-back into a moving average and the rest, and maps each to the horizon by one linear layer.
+
+    Source: Zeng et al., AAAI 2023 (arXiv 2205.13504), shared over channels; window 25, ends repeated, weights
+    started at the mean of the look-back as in its published script.
+    """
+
+    def __init__(self, task: Task, architecture: Architecture, *, window: int = 25) -> None:
+        super().__init__(task, architecture)
+        self.window = window
+        self.trend = nn.Linear(task.look_back, task.horizon)
+        self.rest = nn.Linear(task.look_back, task.horizon)
+        for layer in (self.trend, self.rest):
+            nn.init.constant_(layer.weight, 1 / task.look_back)
+
+    def forward(
+        self,
+        past: Float[Tensor, "batch channel time"],
+        ids: Int[Tensor, "batch channel"],
+        truth: Bool[Tensor, "batch time"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Forecast:
+        before = (self.window - 1) // 2
+        padded = functional.pad(past, (before, self.window - 1 - before), mode="replicate")
+        trend = functional.avg_pool1d(padded, self.window, stride=1)
+        return Forecast((self.trend(trend) + self.rest(past - trend))[None])

@@ -1,0 +1,15 @@
+"""Boundaries at the largest jumps: the cheapest rule that reads the content."""
+
+from __future__ import annotations
+
+from harness.patcher import Patcher, Patches, Rows, from_scores
+
+
+class LocalDifference(Patcher):
+    """Starts a patch at each of the K - 1 largest absolute differences of neighbouring steps.
+
+    A control of this project; the top-k form of the local-complexity rules.
+    """
+
+    def forward(self, rows: Rows) -> Patches:
+        return from_scores(rows.values.diff(dim=1).abs(), self.task.patches)

@@ -1,0 +1,16 @@
+"""Random boundaries, new at every step: the control for any irregularity."""
+
+from __future__ import annotations
+
+from harness.patcher import Patcher, Patches, Rows, from_scores
+
+
+class RandomStep(Patcher):
+    """Draws the K - 1 inner boundaries without replacement, afresh for each row and step.
+
+    A control of this project. In evaluation the draw depends on the row's id alone, so that it is the same whatever
+    the batch. What a learned method gains over it is not the irregularity of its patches.
+    """
+
+    def forward(self, rows: Rows) -> Patches:
+        return from_scores(rows.uniform(self.task.look_back - 1), self.task.patches)

@@ -1,0 +1,57 @@
+"""Straight-through boundaries: hard top-k forward, the gradient of a nearby soft placement backward."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.blocks import Stem
+from harness.patcher import Patcher, Patches, Rows, from_scores
+from harness.task import Task
+
+
+class StraightThrough(Patcher):
+    """Scores every step and starts patches at the K - 1 best; edges carry a straight-through gradient.
+
+    Source: straight-through estimation (Bengio et al. 2013) with a top-k forward, so that training and evaluation
+    choose alike and the budget is exact. Our design: the backward pass treats each edge as the soft-argmax of
+    the scores within ``reach`` steps of it and is a true derivative of the forecast in that real-valued edge, since the
+    shared embedder is differentiable in its edges. What it cannot see is a boundary that appears elsewhere.
+    """
+
+    uses_features = True
+    space: ClassVar[dict[str, tuple[object, ...]]] = {
+        "reach": (1, 2, 4),
+        "temperature": (0.3, 1.0, 3.0),
+    }
+
+    def __init__(self, task: Task, *, reach: int = 2, temperature: float = 1.0) -> None:
+        super().__init__(task)
+        self.reach, self.temperature = reach, temperature
+        self.score = nn.Conv1d(Stem.width, 1, 5, padding=2)
+
+    def forward(self, rows: Rows) -> Patches:
+        assert rows.features is not None
+        look_back = rows.values.shape[1]
+        score = self.score(rows.features.transpose(1, 2))[:, 0, 1:]
+        patches = from_scores(score.detach(), self.task.patches)
+        inner = patches.start[:, 1:]
+        # `score` starts at step 1, so step s has index s - 1.
+        offset = torch.arange(-self.reach, self.reach + 1, device=score.device)
+        near = (inner[..., None] - 1 + offset).clamp(0, look_back - 2)
+        weight = (
+            score.gather(1, near.flatten(1)).view(near.shape).div(self.temperature).softmax(dim=-1)
+        )
+        soft = (weight * offset).sum(dim=-1)
+        moving = inner + (soft - soft.detach())
+        return Patches(
+            patches.start, patches.length, patches.valid, edges=_with_ends(moving, look_back)
+        )
+
+
+def _with_ends(inner: Tensor, look_back: int) -> Tensor:
+    """Inner edges with the two fixed ones, 0 and the look-back."""
+    return functional.pad(functional.pad(inner, (1, 0)), (0, 1), value=float(look_back))

@@ -1,0 +1,18 @@
+"""Equal patches: the reference every other method is held against."""
+
+from __future__ import annotations
+
+from harness.patcher import Patcher, Patches, Rows, from_starts, uniform_starts
+
+
+class Uniform(Patcher):
+    """Cuts every row into K patches of equal length.
+
+    Source: PatchTST (Nie et al., ICLR 2023), without overlap. Deviation: patches do not overlap, since a partition
+    into variable patches cannot. Where K does not divide the look-back, lengths differ by one step.
+    """
+
+    def forward(self, rows: Rows) -> Patches:
+        row, look_back = rows.values.shape
+        start = uniform_starts(look_back, self.task.patches, rows.values.device)
+        return from_starts(start.expand(row, -1), look_back)

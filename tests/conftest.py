@@ -1,0 +1,34 @@
+"""What all tests share: checked annotations, one thread, no deadlines, real data where it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jaxtyping
+import pytest
+
+# Shapes and types of every annotated function are checked in tests, and only there. As for mypy,
+# a whole number will do where a float is asked for.
+jaxtyping.install_import_hook(
+    ["harness", "methods"],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+# Tiny tensors are slower on many threads, and tests may run beside other work. Torch reads this
+# when it is first imported, which is after this file.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples on every run, and no verdict that depends on how busy the machine is.
+hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real data sets that PATCHBENCH_DATA names."""
+    folder = os.environ.get("PATCHBENCH_DATA")
+    if not folder:
+        pytest.skip("PATCHBENCH_DATA is not set: no real data to test with")
+    return Path(folder)

@@ -1,0 +1,254 @@
+"""The command line: what is typed, what is shown, what the exit code says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import cli, store
+from harness.bench import Cell
+from harness.executors import Say
+from harness.store import Provenance, Record
+
+HERE = Path(__file__).resolve().parent
+RESULTS = ("--results", "results")  # not those of the checkout
+SUITE = """\
+seeds = [1, 2]
+methods = ["uniform", "random_step"]
+
+[[tasks]]
+datasets = ["mitdb"]
+look_back = 48
+horizons = [12]
+patch = 8
+
+[[tasks]]
+datasets = ["ETTh1"]
+look_back = 48
+horizons = [24]
+patch = 8
+"""
+
+
+def stand_in(
+    cell: Cell, say: Say, *, directories: object, device: str, runs: Path, provenance: Provenance
+) -> Record:
+    """What ``run_cell`` does, without training: seed 2 of random_step fails, ETTh1 takes long."""
+    assert directories
+    say({"epoch": 1, "epochs": 2, "valid_mse": 0.5})
+    if (cell.job.method, cell.job.seed) == ("random_step", 2):
+        raise ValueError("no luck")
+    if cell.job.task.dataset == "ETTh1":
+        time.sleep(60)
+    scores: dict[str, Any] = dict.fromkeys(
+        ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape"), 0.25
+    )
+    spent: dict[str, Any] = {"tokens_mean": 6.0, "parameters": 7, "train_seconds": 0.1}
+    record = store.row(
+        cell.job, provenance, status="done", device=device, **cell.identity, **scores, **spent
+    )
+    store.write_bundle(runs, record, curves=(), overlay=None)
+    return record
+
+
+DRIVER = f"""\
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(HERE)!r})
+if __name__ == "__main__":
+    import test_cli
+    from harness import bench, cli
+    cli.SUITES = Path("suites")
+    cli._tracker = lambda *arguments: None
+    bench.run_cell = test_cli.stand_in
+    cli.main()
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a suite and a program that does not train."""
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "small.toml").write_text(SUITE)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    return tmp_path
+
+
+def start(place: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
+    """The program, started in that folder, with a user cache of its own."""
+    kept = {name: value for name, value in os.environ.items() if name != "PATCHBENCH_DATA"}
+    return subprocess.Popen(
+        [sys.executable, "driver.py", *words],
+        cwd=place,
+        env={**kept, "XDG_CACHE_HOME": str(place / "cache"), **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+Answer = tuple[int, str, str]
+Verb = Callable[..., Answer]
+
+
+@pytest.fixture
+def verb(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Verb:
+    """Exit code, output and errors of a verb that needs no worker, in this process."""
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("PATCHBENCH_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    monkeypatch.setattr(cli, "SUITES", Path("suites"))
+
+    def run(*words: str) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_loads_nothing_heavy() -> None:
+    """Whoever asks for help does not wait for torch."""
+    script = (
+        "import runpy, sys\n"
+        "sys.argv = ['harness', '--help']\n"
+        "try:\n"
+        "    runpy.run_module('harness', run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    print(sorted(sys.modules))\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout
+    assert "leaderboard" in out
+    heavy = ("torch", "numpy", "pandas", "mlflow", "optuna", "seaborn", "matplotlib", "sktime")
+    assert [name for name in heavy if f"'{name}'" in out] == []
+
+
+def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Verb) -> None:
+    """One line a run, a summary, the leaderboard; only what failed is due again."""
+    process = start(place, "bench", "--suite", "small", "--jobs", "1", *RESULTS)
+    out, errors = process.communicate(timeout=120)
+    assert (process.returncode, errors) == (1, "")
+    assert "\x1b" not in out  # no terminal, no control characters
+    assert "not here: ETTh1" in out
+    assert "1/4  uniform      mitdb 48->12 K=6 seed=1  mse 0.2500  mae 0.2500" in out
+    assert "random_step  mitdb 48->12 K=6 seed=2  FAILED: ValueError: no luck" in out
+    failed = next(line for line in out.splitlines() if line.startswith("failed: random_step"))
+    assert "no luck" in (place / failed.rsplit("see ")[1]).read_text()
+    assert "# Leaderboard: small" in out
+    assert (place / "results" / "small" / "leaderboard.md").exists()
+
+    code, out, _ = verb("bench", "--suite", "small", "--plan", *RESULTS)
+    assert code == 0
+    assert "8 runs: 3 done, 1 failed, 4 absent" in out
+
+    code, out, _ = verb("status", "--suite", "small", *RESULTS)
+    counts = [line.split() for line in out.splitlines() if "mitdb" in line or "  ETTh1" in line]
+    assert code == 0
+    assert counts == [
+        ["uniform", "mitdb", "2", "2", "·", "·", "·", "·", "·"],
+        ["random_step", "mitdb", "2", "1", "1", "·", "·", "·", "·"],
+        ["uniform", "ETTh1", "2", "·", "·", "·", "·", "2", "·"],
+        ["random_step", "ETTh1", "2", "·", "·", "·", "·", "2", "·"],
+    ]
+
+    only = ("--datasets", "mitdb", "--methods", "uniform")
+    code, out, _ = verb("bench", "--suite", "small", *only, *RESULTS)
+    assert code == 0
+    assert "All 2 runs of suite 'small' are done" in out
+    assert "FORCE=1" in out
+    assert "RESULTS=dir" in out
+
+
+def test_a_plan_runs_nothing(place: Path, verb: Verb) -> None:
+    """It shows each run, how it stands, and its key."""
+    code, out, _ = verb("bench", "--suite", "small", "--plan", "--seeds", "2", *RESULTS)
+    assert code == 0
+    assert "4 runs: 2 missing, 2 absent" in out
+    assert not (place / "results").exists()
+
+
+def test_without_any_data_nothing_could_run(verb: Verb) -> None:
+    """That is a failure, and the message says what to type."""
+    code, out, _ = verb("bench", "--suite", "small", "--datasets", "ETTh1", *RESULTS)
+    assert code == 1
+    assert "make data DATASETS=ETTh1" in out
+
+
+def test_data_sets_are_listed_with_where_they_are(verb: Verb) -> None:
+    """Without a selection nothing is downloaded."""
+    code, out, _ = verb("data")
+    states = {line.split()[0]: line for line in out.splitlines() if line.split()}
+    assert code == 0
+    assert "embedded" in states["mitdb"]
+    assert "not at hand" in states["ETTh1"]
+
+
+@pytest.mark.skipif("PATCHBENCH_DATA" not in os.environ, reason="needs the ETTh1 data set")
+def test_ctrl_c_ends_the_work_and_says_what_is_left(place: Path) -> None:
+    """Finished runs are kept, the exit code is the shell's for an interrupt, no process stays."""
+    data = os.environ["PATCHBENCH_DATA"]
+    words = ("bench", "--suite", "small", "--methods", "uniform", "--seeds", "1", "--jobs", "1")
+    process = start(place, *words, *RESULTS, PATCHBENCH_DATA=data)
+    rows = place / "results" / "small" / "uniform.csv"
+    deadline = time.monotonic() + 90
+    while not rows.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    out, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert errors == ""
+    assert "Interrupted: 1 of 2 runs are left" in out
+    assert [record.dataset for record in store.read(rows)] == ["mitdb"]
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail("a process outlived the bench")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("bench", "--suite", "smal"), "unknown suite 'smal'; did you mean 'small'?"),
+        (("bench", "--suite", "small", "--datasets", "x"), "suite 'small': unknown data set 'x'"),
+        (("bench", "--suite", "small", "--seeds", "x"), "--seeds x: whole numbers"),
+        (("status", "--suite", "small", "--methods", "unifrom"), "did you mean 'uniform'"),
+        (("bench", "--suite", "small", "--data", "none"), "--data none (or PATCHBENCH_DATA)"),
+        (("bench", "--suite", "small", "--device", "tpu", *RESULTS), "--device tpu: auto, cpu or"),
+        (("leaderboard", "--suite", "small", *RESULTS), "small holds no records"),
+        (("data", "--datasets", "ETTh3"), "unknown data set 'ETTh3'"),
+    ],
+)
+def test_what_the_user_can_put_right_is_said_in_one_line(
+    verb: Verb, words: tuple[str, ...], message: str
+) -> None:
+    """No traceback, exit code 2."""
+    code, _, errors = verb(*words)
+    assert code == 2
+    assert message in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+
+
+def test_an_unwritable_results_folder_is_said_at_once(place: Path, verb: Verb) -> None:
+    """Before any work is done."""
+    (place / "file").write_text("")
+    code, _, errors = verb("bench", "--suite", "small", "--results", "file")
+    assert code == 2
+    assert "Not a directory" in errors

@@ -1,0 +1,210 @@
+"""Worker processes: a failure costs one job, and nothing outlives the parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.executors import (
+    Finished,
+    Said,
+    Slot,
+    Started,
+    Work,
+    cpu_slots,
+    gpu_slots,
+    local,
+)
+
+
+def double(job: int, say: object) -> int:
+    return 2 * job
+
+
+def pid(job: int, say: object) -> int:
+    return os.getpid()
+
+
+def variable(job: str, say: object) -> str | None:
+    return os.environ.get(job)
+
+
+def epochs(job: int, say: object) -> int:
+    for epoch in range(job):
+        say({"epoch": epoch + 1, "epochs": job})  # type: ignore[operator]
+    return job
+
+
+def fail_on_odd(job: int, say: object) -> int:
+    if job % 2:
+        sys.stdout.write(f"loading {job}")
+        raise ValueError(f"{job} is odd")
+    return job
+
+
+def die_on_odd(job: int, say: object) -> int:
+    if job % 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return job
+
+
+def leave(job: int, say: object) -> int:
+    sys.exit(7)
+
+
+def unpicklable(job: int, say: object) -> object:
+    return lambda: job
+
+
+def sleep_on_odd(job: int, say: object) -> int:
+    time.sleep(60 if job % 2 else 0)
+    return job
+
+
+def touch_and_sleep(job: str, say: object) -> None:
+    Path(job).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def outcomes(
+    jobs: list[Any], work: Work[Any, Any], slots: int = 1, timeout: float | None = None
+) -> dict[object, Finished[Any, Any]]:
+    events = local(jobs, work, cpu_slots(slots), timeout=timeout)
+    return {event.job: event for event in events if isinstance(event, Finished)}
+
+
+def test_every_job_is_done_once_and_answers_with_its_result() -> None:
+    """More jobs than workers: each has its own result."""
+    done = outcomes([1, 2, 3, 4, 5], double, slots=2)
+    assert {job: 2 * job for job in range(1, 6)} == {job: end.result for job, end in done.items()}
+
+
+def test_no_jobs_start_no_workers() -> None:
+    """An empty list yields nothing at once."""
+    assert [] == list(local([], double, cpu_slots(2)))
+
+
+def test_a_worker_does_one_job_after_the_other() -> None:
+    """Start-up (torch) is paid once for a worker, not once for a job."""
+    assert 1 == len({end.result for end in outcomes([1, 2, 3], pid).values()})
+
+
+def test_events_come_in_order() -> None:
+    """A job starts, says its epochs, and finishes."""
+    start, first, second, end = local([2], epochs, cpu_slots(1))
+    assert Started(2) == start
+    assert [Said(2, {"epoch": e, "epochs": 2}) for e in (1, 2)] == [first, second]
+    assert isinstance(end, Finished)
+
+
+def test_an_exception_costs_its_job_alone() -> None:
+    """The error is one line, the trace has the source line and what the worker printed."""
+    done = outcomes([0, 1, 2], fail_on_odd)
+    assert [0, None, 2] == [done[job].result for job in (0, 1, 2)]
+    assert "ValueError: 1 is odd" == done[1].error
+    assert "in fail_on_odd" in done[1].trace
+    assert "loading 1" in done[1].trace
+
+
+def test_a_killed_worker_costs_its_job_alone() -> None:
+    """SIGKILL, as when memory ends: that job fails, a new worker does the rest."""
+    done = outcomes([0, 1, 2, 3, 4], die_on_odd, slots=2)
+    assert [0, None, 2, None, 4] == [done[job].result for job in range(5)]
+    assert "killed by SIGKILL (out of memory?)" in done[1].error
+
+
+def test_a_job_that_ends_its_process_has_failed() -> None:
+    """sys.exit in a method is no result."""
+    assert "ended with code 7" in outcomes([1], leave)[1].error
+
+
+def test_a_result_that_cannot_travel_is_a_failure() -> None:
+    """The worker survives an answer that pickle refuses."""
+    assert "pickle" in outcomes([1], unpicklable)[1].error.lower()
+
+
+def test_a_job_over_its_time_is_killed() -> None:
+    """The timeout ends that job; the others are done."""
+    began = time.monotonic()
+    done = outcomes([1, 2], sleep_on_odd, timeout=1.5)
+    assert "took longer than 1.5 s" == done[1].error
+    assert 2 == done[2].result
+    assert 20 > time.monotonic() - began
+
+
+def test_the_environment_is_set_before_the_work_is_loaded() -> None:
+    """One thread a CPU worker, one device a GPU worker."""
+    assert "1" == outcomes(["OMP_NUM_THREADS"], variable)["OMP_NUM_THREADS"].result
+    events = local(["CUDA_VISIBLE_DEVICES"], variable, gpu_slots(["3", "5"], 1))
+    assert ["3"] == [event.result for event in events if isinstance(event, Finished)]
+
+
+def test_slots() -> None:
+    """As many as asked for; else one a core or one a GPU; GPUs take turns."""
+    assert len(os.sched_getaffinity(0)) == len(cpu_slots())
+    assert 3 == len(cpu_slots(3))
+    ids = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in gpu_slots(["3", "5"], 3)]
+    assert ["3", "5", "3"] == ids
+    assert Slot({}) == Slot()
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+
+
+def wait_for(condition: partial[bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, condition
+        time.sleep(0.02)
+
+
+def test_closing_the_generator_ends_the_workers(tmp_path: Path) -> None:
+    """Whoever stops listening stops the work."""
+    mark = tmp_path / "mark"
+    events: Iterator[object] = local([str(mark)], touch_and_sleep, cpu_slots(1))
+    next(events)
+    events.close()  # type: ignore[attr-defined]
+    assert not mark.exists() or not alive(int(mark.read_text()))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals) -> None:
+    """Ctrl-C for the whole terminal, or a parent that is killed outright: no process is left."""
+    mark = tmp_path / "mark"
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from test_executors import touch_and_sleep\n"
+        "from harness.executors import cpu_slots, local\n"
+        "if __name__ == '__main__':\n"
+        "    list(local([sys.argv[2]], touch_and_sleep, cpu_slots(1)))\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "parent.py", Path(__file__).parent, mark],
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(partial(lambda: mark.exists() and mark.read_text() != ""))
+    worker = int(mark.read_text())
+    if how is signal.SIGINT:
+        os.killpg(parent.pid, how)
+    else:
+        parent.send_signal(how)
+    _, printed = parent.communicate(timeout=20)
+    wait_for(partial(lambda: not alive(worker)))
+    assert printed.count("Traceback") == (1 if how is signal.SIGINT else 0)  # the parent's own

@@ -1,0 +1,148 @@
+"""The shared forecaster: same weights whatever the patcher, gradients where they belong, rows alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.forecaster import PatchForecaster
+from harness.patcher import Patcher, Patches, Rows, from_scores
+from harness.task import Architecture, Task
+from methods.random_step import RandomStep
+from methods.straight_through import StraightThrough
+from methods.uniform import Uniform
+
+TASK = Task("x", 96, 24, 12, season=24)
+SMALL = Architecture(layers=1, dropout=0.0)
+
+
+class Sampler(Patcher):
+    """A policy gradient in miniature: G random plans a row, and a log-probability."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.logit = torch.nn.Parameter(torch.zeros(task.look_back - 1))
+
+    @property
+    def groups(self) -> int:
+        return 3
+
+    def forward(self, rows: Rows) -> Patches:
+        groups = self.groups if self.training else 1
+        row = len(rows.values)
+        noise = torch.rand(groups * row, self.task.look_back - 1, generator=rows.generator)
+        score = (self.logit.detach() + noise) if self.training else self.logit.expand(row, -1)
+        log_prob = self.logit.log_softmax(0)[:2].sum().expand(groups * row)
+        return from_scores(score.detach(), self.task.patches, log_prob=log_prob)
+
+    def learn(self, patches: Patches, row_loss: Tensor) -> Tensor:
+        assert patches.log_prob is not None
+        return (patches.log_prob.view_as(row_loss) * row_loss).mean()
+
+
+def ids(batch: int, channels: int, first: int = 0) -> Tensor:
+    return (first + torch.arange(batch))[:, None] * channels + torch.arange(channels)
+
+
+@pytest.mark.parametrize("method", [Uniform, RandomStep, StraightThrough])
+@pytest.mark.parametrize("head", ["grid", "query", "flatten"])
+def test_a_forecast_does_not_depend_on_batch_mates(
+    method: type[Patcher], head: Literal["grid", "query", "flatten"]
+) -> None:
+    """A window forecast alone and in a batch comes out the same, random boundaries included."""
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, Architecture(layers=1, head=head), method(TASK)).eval()
+    past = torch.randn(5, 2, 96)
+    with torch.inference_mode():
+        together = model(past, ids(5, 2)).future
+        alone = torch.cat([model(past[i : i + 1], ids(1, 2, i)).future for i in range(5)], dim=1)
+    assert (together - alone).abs().max() < 1e-5
+
+
+def test_random_boundaries_of_a_row_are_the_same_in_every_batch() -> None:
+    """In evaluation the draw is a function of the row's id: bit-equal plans, alone or together."""
+    patcher = RandomStep(TASK)
+    together = patcher(Rows(torch.zeros(6, 96), torch.arange(6)))
+    alone = [patcher(Rows(torch.zeros(1, 96), torch.tensor([i]))).start for i in range(6)]
+    assert torch.equal(together.start, torch.cat(alone))
+    assert len(together.start.unique(dim=0)) == 6
+
+
+def test_random_boundaries_are_uniform_over_the_steps() -> None:
+    """Every inner step starts a patch equally often: counts within five standard errors."""
+    plans = RandomStep(TASK)(Rows(torch.zeros(20_000, 96), torch.arange(20_000)))
+    share = torch.zeros(96).index_add_(0, plans.start.flatten(), torch.ones(20_000 * 12)) / 20_000
+    expected = 11 / 95
+    error = (expected * (1 - expected) / 20_000) ** 0.5
+    assert (share[1:] - expected).abs().max() < 5 * error
+
+
+def test_straight_through_sends_gradient_to_its_scores_and_cuts_where_it_says() -> None:
+    """Edges equal the integer boundaries in value, and the forecast loss reaches the scoring weights."""
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, SMALL, StraightThrough(TASK))
+    forecast = model(torch.randn(3, 1, 96), ids(3, 1), generator=torch.Generator())
+    edges, start = forecast.patches.edges, forecast.patches.start
+    assert torch.equal(edges[:, :-1].detach(), start.float())
+    forecast.future.square().mean().backward()
+    assert model.patcher.score.weight.grad.abs().sum() > 0
+    assert model.stem.near.weight.grad.abs().sum() > 0
+
+
+def test_forecast_loss_and_policy_loss_do_not_mix() -> None:
+    """A sampling patcher gets nothing from the forecast loss, the forecaster nothing from its loss."""
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, SMALL, Sampler(TASK)).train()
+    future = torch.randn(4, 2, 24)
+
+    def backward(which: str) -> None:
+        model.zero_grad(set_to_none=True)
+        forecast = model(
+            torch.randn(4, 2, 96), ids(4, 2), generator=torch.Generator().manual_seed(0)
+        )
+        row_loss = (forecast.future - future).square().mean(-1).flatten(1)
+        assert row_loss.shape == (3, 8)
+        policy = model.learn(forecast, row_loss.detach())
+        (row_loss.mean() if which == "forecast" else policy).backward()
+
+    policy = {id(parameter) for parameter in model.patcher.parameters()}
+    backward("forecast")
+    assert model.patcher.logit.grad is None
+    backward("policy")
+    assert model.patcher.logit.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.parameters() if id(p) not in policy)
+
+
+def test_parts_and_parameter_groups_hold_every_parameter_once() -> None:
+    """Nothing is counted twice, nothing is left untrained."""
+    model = PatchForecaster(TASK, SMALL, StraightThrough(TASK))
+    all_of_them = sorted(id(parameter) for parameter in model.parameters())
+    grouped = [id(p) for group in model.parameter_groups(1e-3) for p in group["params"]]
+    counted = [id(p) for part in model.parts().values() for p in part.parameters()]
+    assert sorted(grouped) == all_of_them
+    assert sorted(counted) == all_of_them
+
+
+def test_equal_scores_cut_like_a_frozen_grid() -> None:
+    """Straight-through with its scores frozen at a uniform grid's is `uniform`, digit for digit."""
+
+    class Frozen(StraightThrough):
+        def forward(self, rows: Rows) -> Patches:
+            comb = torch.zeros(len(rows.values), 95)
+            comb[:, 7::8] = 1.0
+            return from_scores(comb, 12)
+
+    futures = []
+    for patcher in (Uniform(TASK), Frozen(TASK)):
+        torch.manual_seed(1)
+        model = PatchForecaster(TASK, SMALL, patcher).eval()
+        if model.stem is not None:
+            torch.manual_seed(1)
+            bare = PatchForecaster(TASK, SMALL, Uniform(TASK)).state_dict()
+            model.load_state_dict(bare, strict=False)
+        past = torch.randn(3, 1, 96, generator=torch.Generator().manual_seed(0))
+        futures.append(model(past, ids(3, 1)).future)
+    assert torch.equal(*futures)

@@ -1,0 +1,421 @@
+"""The leaderboard is a function of rows: small tables, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import leaderboard, metrics
+from harness.leaderboard import METRICS
+
+Row = dict[str, Any]
+
+
+def row(method: str, mse: float | None, **changes: object) -> Row:
+    """A record of ``method``; without an error it is one that failed."""
+    return {
+        "suite": "tiny",
+        "method": method,
+        "kind": "reference" if method == "seasonal_naive" else "patcher",
+        "ranked": True,
+        "dataset": "ETTh1",
+        "look_back": 512,
+        "horizon": 96,
+        "patches": 42,
+        "season": 24,
+        "seed": 1,
+        "status": "failed" if mse is None else "done",
+        **dict.fromkeys(METRICS, mse),
+        "tokens_mean": 42.0,
+        "parameters": 1000,
+        "train_seconds": 2.0,
+        "device": "cpu",
+        "protocol": "1",
+        "data_hash": "abc",
+        "data_verified": True,
+        "key": f"{method}-{changes}",
+        **changes,
+    }
+
+
+def save(folder: Path, *rows: Row) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for method, own in pd.DataFrame(rows).groupby("method", sort=False):
+        own.to_csv(folder / f"{method}.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., pd.DataFrame]:
+    return lambda *rows: leaderboard.rows(save(tmp_path / "tiny", *rows))
+
+
+def by_method(ranking: pd.DataFrame) -> dict[str, Any]:
+    return {str(line.method): line for line in ranking.itertuples()}
+
+
+TWO_SETS = [
+    row("seasonal_naive", 1.0),
+    row("seasonal_naive", 4.0, dataset="weather"),
+    row("uniform", 0.5),
+    row("uniform", 2.0, dataset="weather"),
+    row("learned", 0.25),
+    row("learned", 3.0, dataset="weather"),
+]
+
+Table = Callable[..., pd.DataFrame]
+
+
+def test_the_metrics_are_those_the_harness_measures() -> None:
+    """The leaderboard does not import torch, so it repeats the names; this holds them together."""
+    assert list(metrics.METRICS) == METRICS
+    assert metrics.METRICS["mse"].lower_is_better
+
+
+def test_importing_the_leaderboard_leaves_torch_alone() -> None:
+    """A ranking needs a table, not a tensor library."""
+    code = "import sys, harness.leaderboard; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_ranking_by_hand(table: Table) -> None:
+    """Skill, change and rank of two methods on two data sets, worked out on paper."""
+    lines = by_method(leaderboard.ranking(table(*TWO_SETS)))
+    assert lines["uniform"].skill == pytest.approx(0.5)
+    assert lines["learned"].skill == pytest.approx(1 - math.sqrt(0.25 * 0.75))
+    assert lines["learned"].change == pytest.approx((-50 + 50) / 2)
+    assert lines["uniform"].change == 0
+    assert lines["uniform"].mean_rank == lines["learned"].mean_rank == 1.5
+    # The same rank: the better skill goes first.
+    assert (lines["learned"].place, lines["uniform"].place) == (1, 2)
+    assert lines["seasonal_naive"].place is pd.NA
+    assert lines["seasonal_naive"].skill == pytest.approx(0)
+
+
+def test_a_data_set_with_many_horizons_has_one_voice(table: Table) -> None:
+    """The change is averaged in a data set first: +10 % and +30 % there, -20 % elsewhere, is 0."""
+    cells = [("ETTh1", 96, 1.1), ("ETTh1", 192, 1.3), ("weather", 96, 0.8)]
+    rows = [
+        row(method, mse, dataset=dataset, horizon=horizon)
+        for dataset, horizon, learned in cells
+        for method, mse in (("uniform", 1.0), ("learned", learned))
+    ]
+    assert by_method(leaderboard.ranking(table(*rows)))["learned"].change == pytest.approx(0)
+
+
+def test_uniform_is_compared_at_the_same_patch_budget(table: Table) -> None:
+    """With two budgets, each one is held against uniform patches of its own."""
+    rows = [row("uniform", 1.0), row("uniform", 2.0, patches=21)]
+    rows += [row("learned", 1.1), row("learned", 2.2, patches=21)]
+    assert by_method(leaderboard.ranking(table(*rows)))["learned"].change == pytest.approx(10)
+
+
+def test_cells_are_means_and_deviations_over_seeds(table: Table) -> None:
+    """Seeds 1, 2, 3 with errors 1, 2, 6."""
+    cell = leaderboard.cells(
+        table(*(row("uniform", e, seed=s) for s, e in ((1, 1), (2, 2), (3, 6))))
+    )
+    assert cell[["mse", "runs", "failures"]].to_numpy().tolist() == [[3, 3, 0]]
+    assert cell.mse_sd.item() == pytest.approx(math.sqrt(7))
+
+
+def test_look_backs_are_ranked_apart(table: Table) -> None:
+    """A short look-back neither helps nor hurts a method on the long one."""
+    rows = [row("uniform", 0.5), row("learned", 0.4)]
+    rows += [row("uniform", 0.5, look_back=96), row("learned", 0.9, look_back=96)]
+    ranking = leaderboard.ranking(table(*rows))
+    assert ranking[["look_back", "place", "method"]].to_numpy().tolist() == [
+        [96, 1, "uniform"],
+        [96, 2, "learned"],
+        [512, 1, "learned"],
+        [512, 2, "uniform"],
+    ]
+
+
+def test_ties_share_their_ranks(table: Table) -> None:
+    """Two equal firsts have rank 1.5 each, and the third has rank 3."""
+    ranking = leaderboard.ranking(table(row("a", 1.0), row("b", 1.0), row("c", 2.0)))
+    assert ranking.mean_rank.tolist() == [1.5, 1.5, 3]
+
+
+def test_an_oracle_is_shown_and_never_ranked(table: Table) -> None:
+    """It sees the truth: no place, and no influence on the ranks of the others."""
+    lines = by_method(leaderboard.ranking(table(*TWO_SETS, row("oracle", 0.1, ranked=False))))
+    assert lines["oracle"].place is pd.NA
+    assert math.isnan(lines["oracle"].mean_rank)
+    assert lines["learned"].mean_rank == 1.5
+    assert "| never ranked; 1 of 2 cells | `oracle`" in leaderboard.markdown(
+        table(*TWO_SETS, row("oracle", 0.1, ranked=False))
+    )
+
+
+def test_a_failed_run_is_charged_the_naive_error(table: Table) -> None:
+    """One of two seeds failed: naive 1.0 and own 0.5 make 0.75, and the failure is counted."""
+    rows = [row("seasonal_naive", 1.0), row("uniform", 0.5), row("uniform", None, seed=2)]
+    cell = leaderboard.cells(table(*rows)).set_index("method").loc["uniform"]
+    assert (cell.mse, cell.runs, cell.failures) == (0.75, 2, 1)
+    assert by_method(leaderboard.ranking(table(*rows)))["uniform"].failures == 1
+
+
+def test_a_failed_run_is_no_better_than_the_other_seeds(table: Table) -> None:
+    """A method worse than naive does not improve by crashing."""
+    rows = [row("seasonal_naive", 1.0), row("uniform", 5.0), row("uniform", None, seed=2)]
+    assert leaderboard.cells(table(*rows)).set_index("method").mse["uniform"] == 5
+
+
+def test_a_diverged_run_is_a_failed_run(table: Table) -> None:
+    """Whatever number it left behind is not used, not even that of the naive forecast."""
+    rows = [row("seasonal_naive", 1.0), row("seasonal_naive", 9.0, seed=2, status="diverged")]
+    rows += [row("uniform", 0.01, status="diverged")]
+    assert leaderboard.cells(table(*rows)).set_index("method").mse["uniform"] == 1
+
+
+def test_a_failed_cell_without_a_naive_forecast_has_no_number(table: Table) -> None:
+    """It is shown as failed, ranks last, and its method has neither skill nor change."""
+    rows = table(*TWO_SETS[2:5], row("learned", None, dataset="weather"))
+    line = by_method(leaderboard.ranking(rows))["learned"]
+    assert line.mean_rank == 1.5
+    assert math.isnan(line.skill)
+    assert math.isnan(line.change)
+    page = leaderboard.markdown(rows)
+    assert "| failed |" in page
+    assert "empty where a cell lacks a finished run of: seasonal_naive" in page
+
+
+METHODS = ("a", "b", "c")
+ERRORS = st.one_of(st.none(), st.sampled_from([0.5, 1.0, 2.0, 8.0]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    errors=st.lists(ERRORS, min_size=12, max_size=12),
+    crash=st.integers(0, 11),
+    has_naive=st.booleans(),
+)
+def test_a_crash_never_improves_a_rank(
+    errors: list[float | None], crash: int, *, has_naive: bool
+) -> None:
+    """Whatever the others did, a method that loses a run gains neither place nor mean rank."""
+
+    def line(errors: list[float | None], method: str) -> Any:  # noqa: ANN401
+        rows = [row("seasonal_naive", 1.0, dataset=name) for name in "xy" if has_naive]
+        rows += [
+            row(METHODS[i // 4], error, dataset="xy"[i // 2 % 2], seed=i % 2)
+            for i, error in enumerate(errors)
+        ]
+        table = pd.DataFrame(rows).astype(dict.fromkeys(METRICS, float))
+        return by_method(leaderboard.ranking(table))[method]
+
+    method = METHODS[crash // 4]
+    before = line(errors, method)
+    after = line([None if i == crash else error for i, error in enumerate(errors)], method)
+    assert after.place >= before.place
+    assert after.mean_rank >= before.mean_rank
+
+
+def test_holes_are_refused_by_name(table: Table) -> None:
+    """A run that another ranked method has is missing: say which one."""
+    with pytest.raises(ValueError, match=r"learned on weather 512->96 K=42 seed 1"):
+        leaderboard.ranking(table(*TWO_SETS[:-1]))
+
+
+def test_holes_can_be_shown_and_win_no_place(table: Table) -> None:
+    """A method with holes stands beside the ranking, with what it has."""
+    rows = table(*TWO_SETS[:-1])
+    lines = by_method(leaderboard.ranking(rows, holes="show"))
+    assert lines["learned"].place is pd.NA
+    assert lines["uniform"].mean_rank == 1
+    page = leaderboard.markdown(rows, holes="show")
+    assert "Missing: learned on weather 512->96 K=42 seed 1" in page
+    assert "| has holes; 1 of 2 cells | `learned` | 0.750 | -50.00 % |" in page
+
+
+def test_many_holes_are_counted_and_not_all_named(table: Table) -> None:
+    """A wall of names hides the pattern."""
+    rows = [row("uniform", 1.0, seed=seed) for seed in range(20)] + [row("learned", 1.0, seed=0)]
+    with pytest.raises(ValueError, match=r"seed 12 and 7 more$"):
+        leaderboard.ranking(table(*rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row("uniform", 1.0)] * 2, r"more than once: uniform on ETTh1 512->96 K=42 seed 1"),
+        ([row("uniform", math.nan, status="done")], r"line 2: mse is ''; needed: a finite number"),
+        (
+            [row("uniform", math.inf)],
+            r"uniform.csv, line 2: mse is 'inf'; needed: a finite number",
+        ),
+        ([row("uniform", 1.0, status="ok")], r"'ok'; needed: one of done, failed, diverged"),
+        ([row("uniform", 1.0, kind="rule")], r"'rule'; needed: one of patcher, reference"),
+        ([row("uniform", 1.0, ranked="yes")], r"ranked is 'yes'; needed: True or False"),
+        ([row("uniform", 1.0, seed="1.5")], r"seed is '1.5'; needed: a whole number"),
+        (
+            [row("uniform", 1.0, parameters="1k")],
+            r"parameters is '1k'; needed: a number or nothing",
+        ),
+        (
+            [row("uniform", 1.0), row("b", 1.0, protocol="2")],
+            r"protocol versions 1, 2 cannot share",
+        ),
+        (
+            [row("uniform", 1.0), row("b", 1.0, data_hash="def")],
+            r"ETTh1: .* different data .*abc, def",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_trusted_are_refused(
+    table: Table, rows: list[Row], message: str
+) -> None:
+    """The message names the run, or the file, line and value, and says what was needed."""
+    with pytest.raises(ValueError, match=message):
+        table(*rows)
+
+
+def test_a_file_of_another_method_is_refused(tmp_path: Path) -> None:
+    """A copied file must not enter under a second name."""
+    folder = save(tmp_path, row("uniform", 1.0))
+    (folder / "uniform.csv").rename(folder / "copy.csv")
+    with pytest.raises(
+        ValueError, match="method is 'uniform'; needed: copy, the name of the file"
+    ):
+        leaderboard.rows(folder)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    """An old or foreign file says which columns it lacks."""
+    lacking = {name: value for name, value in row("uniform", 1.0).items() if name != "mase"}
+    with pytest.raises(ValueError, match="has no column mase"):
+        leaderboard.rows(save(tmp_path, lacking))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    """Nothing to rank, and what to do about it."""
+    with pytest.raises(FileNotFoundError, match="run the suite first"):
+        leaderboard.rows(tmp_path)
+
+
+def test_a_run_that_failed_before_its_data_were_read_is_accepted(table: Table) -> None:
+    """It has no data hash, no costs and no errors, and still counts as a failure."""
+    early = dict.fromkeys(("data_hash", "data_verified", "tokens_mean", "device"))
+    rows = table(
+        *TWO_SETS[:4], row("learned", 0.5), row("learned", None, dataset="weather", **early)
+    )
+    assert by_method(leaderboard.ranking(rows))["learned"].failures == 1
+
+
+def test_order_of_rows_and_files_does_not_matter(tmp_path: Path) -> None:
+    """The same records in another order give the same bytes."""
+    rows = [
+        {**r, "seed": s, **dict.fromkeys(METRICS, r["mse"] + s / 7)}
+        for r in TWO_SETS
+        for s in (1, 2, 3)
+    ]
+    first, second = save(tmp_path / "a", *rows), save(tmp_path / "b", *rows[::-1])
+    assert leaderboard.rows(first).equals(leaderboard.rows(second))
+    for one, other in zip(leaderboard.write(first), leaderboard.write(second), strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_written_tables_are_not_read_back(tmp_path: Path) -> None:
+    """Writing twice changes nothing and leaves no drafts behind."""
+    folder = save(tmp_path, *TWO_SETS)
+    before = [path.read_bytes() for path in leaderboard.write(folder)]
+    assert [path.read_bytes() for path in leaderboard.write(folder)] == before
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cells.csv",
+        "leaderboard.csv",
+        "leaderboard.md",
+        "learned.csv",
+        "seasonal_naive.csv",
+        "uniform.csv",
+    ]
+
+
+def test_the_page_by_hand(table: Table) -> None:
+    """Caption, ranking, what stands beside it, every cell, and a mark on unverified data."""
+    rows = [row("seasonal_naive", 1.0), row("uniform", 0.5), row("uniform", 0.52, seed=2)]
+    rows += [row("learned", 0.41, data_verified=False), row("learned", None, seed=2)]
+    rows += [row("seasonal_naive", 1.0, dataset="ILI"), row("uniform", 12.0, dataset="ILI")]
+    rows += [
+        row("learned", 0.01234, dataset="ILI"),
+        row("learned", 0.01234, dataset="ILI", seed=2),
+    ]
+    rows += [row("uniform", 12.0, dataset="ILI", seed=2)]
+    page = leaderboard.markdown(table(*rows))
+    assert "Mean over 2 seeds; no statistical test yet" in page
+    assert "| 2 | 1.50 | `learned` | 0.907 | -30.83 % | 42.0 | 1,000 | 2.0 | 1 of 4 |" in page
+    assert "| no patcher | `seasonal_naive` | 0.000 |" in page
+    assert (
+        "| ETTh1† | 96 | 42 | **0.5100 ± 0.0141** | 0.7050 ± 0.4172 (1 of 2 failed) | 1.000 |"
+        in page
+    )
+    assert "| ILI | 96 | 42 | 12.00 ± 0.00 | **0.01234 ± 0.00000** | 1.000 |" in page
+    assert "† data compared with no published checksum: ETTh1" in page
+
+
+def test_seconds_of_two_devices_come_with_a_warning(table: Table) -> None:
+    """Times taken on different machines say nothing about methods."""
+    page = leaderboard.markdown(table(row("uniform", 1.0), row("b", 1.0, device="H100")))
+    assert "seconds cannot be compared, they were taken on: H100, cpu" in page
+
+
+README = "# Title\n\n<!-- leaderboard:start -->\nold\n<!-- leaderboard:end -->\n\nThe rest.\n"
+
+
+def test_the_readme_follows_the_rows(tmp_path: Path) -> None:
+    """Stale until updated; fresh after; stale again when a row or the text changes."""
+    folder, readme = save(tmp_path / "results" / "tiny", *TWO_SETS), tmp_path / "README.md"
+    readme.write_text(README)
+    leaderboard.write(folder)
+    assert leaderboard.is_stale(readme, folder)
+    leaderboard.update_readme(readme, folder)
+    assert not leaderboard.is_stale(readme, folder)
+    text = readme.read_text()
+    assert text.startswith(
+        "# Title\n\n<!-- leaderboard:start -->\n**tiny**, look-back 512. Mean over"
+    )
+    assert "| 1 | 1.50 | `learned`" in text
+    assert "[results/tiny/leaderboard.md](results/tiny/leaderboard.md)" in text
+    assert text.endswith("<!-- leaderboard:end -->\n\nThe rest.\n")
+    readme.write_text(text.replace("0.567", "0.967"))
+    assert leaderboard.is_stale(readme, folder)
+    readme.write_text(text)
+    save(folder, *TWO_SETS[:4], row("learned", 0.2), row("learned", 3.0, dataset="weather"))
+    assert leaderboard.is_stale(readme, folder)
+
+
+def test_written_tables_that_lag_behind_are_stale(tmp_path: Path) -> None:
+    """The excerpt may still hold while a cell of the full table does not."""
+    folder, readme = save(tmp_path / "tiny", *TWO_SETS), tmp_path / "README.md"
+    readme.write_text(README)
+    leaderboard.update_readme(readme, folder)
+    assert leaderboard.is_stale(readme, folder)
+    leaderboard.write(folder)
+    assert not leaderboard.is_stale(readme, folder)
+
+
+def test_an_excerpt_keeps_the_first_places(tmp_path: Path) -> None:
+    """Two lines asked for, two methods shown, in order."""
+    rows = [row(name, error) for name, error in (("c", 3.0), ("a", 1.0), ("b", 2.0))]
+    text = leaderboard.excerpt(save(tmp_path, *rows), lines=2)
+    assert [name for name in "abc" if f"`{name}`" in text] == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["none", README + README, README.replace("start", "begin")])
+def test_a_readme_without_marks_is_refused(tmp_path: Path, text: str) -> None:
+    """Better no excerpt than one in the wrong place."""
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(ValueError, match="needs one line <!-- leaderboard:start -->"):
+        leaderboard.update_readme(readme, save(tmp_path / "tiny", *TWO_SETS))

@@ -1,0 +1,102 @@
+"""One job, one record: the same digits every time, costs counted, divergence recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import store
+from harness.run import build, run
+from harness.store import Job, Provenance, Record
+from harness.task import Architecture, Budget, Task
+
+TASK = Task("mitdb", 48, 12, 6, season=1)
+JOB = Job(
+    suite="tiny",
+    method="straight_through",
+    task=TASK,
+    seed=3,
+    architecture=Architecture(width=8, layers=1, heads=2, feedforward=16),
+    budget=Budget(epochs=2, steps=3, batch=8),
+)
+
+
+def go(job: Job, runs: Path) -> Record:
+    return run(job, directories=(), device="cpu", runs=runs, provenance=Provenance("c", "v"))
+
+
+MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb")
+
+
+def test_the_same_job_gives_the_same_digits(tmp_path: Path) -> None:
+    """Two runs of a job differ in seconds and memory only; another seed differs in its errors."""
+    first, again = (go(JOB, tmp_path / name) for name in ("a", "b"))
+    blank = dict.fromkeys(MEASURED)
+    assert dataclasses.replace(first, **blank) == dataclasses.replace(again, **blank)
+    other = go(dataclasses.replace(JOB, seed=4), tmp_path)
+    assert other.mse != first.mse
+
+
+def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
+    """Metrics, windows, tokens, operations, parameters, memory and device are all there."""
+    record = go(JOB, tmp_path)
+    assert [name for name, value in dataclasses.asdict(record).items() if value is None] == []
+    assert record.key == store.recomputed_key(record)
+    assert record.parameters == (
+        record.parameters_patcher + record.parameters_backbone + record.parameters_head
+    )
+    assert record.parameters_patcher > 0
+    assert record.flops_step > 2 * record.flops * JOB.budget.batch
+    assert record.tokens_mean == record.tokens_padded == 6
+    assert 10 < record.peak_memory_mb < 4000
+
+
+def test_a_run_leaves_its_bundle(tmp_path: Path) -> None:
+    """Curves an epoch, the window to look at, and weights that load without running code."""
+    record = go(JOB, tmp_path)
+    bundle = store.read_bundle(tmp_path / record.key)
+    assert bundle.record == record
+    assert [epoch["epoch"] for epoch in bundle.curves] == [1.0, 2.0]
+    assert len(bundle.overlay["starts"]) == 6
+    weights = torch.load(bundle.weights, weights_only=True)
+    assert any(name.startswith("patcher.") for name in weights)
+
+
+def test_shared_layers_start_alike_for_every_patcher() -> None:
+    """Under one seed the embedder, backbone and head begin with the same weights."""
+    from methods.random_frozen import RandomFrozen
+    from methods.straight_through import StraightThrough
+    from methods.uniform import Uniform
+
+    states = [
+        build(method, JOB, "cpu").state_dict()
+        for method in (Uniform, RandomFrozen, StraightThrough)
+    ]
+    for name, value in states[0].items():
+        assert all(torch.equal(value, state[name]) for state in states[1:]), name
+
+
+def test_divergence_is_a_record_not_a_number(tmp_path: Path) -> None:
+    """A learning rate that blows up gives status diverged, no errors, and what was spent."""
+    budget = dataclasses.replace(JOB.budget, learning_rate=1e30, clip=1e30, schedule="constant")
+    record = go(dataclasses.replace(JOB, method="uniform", budget=budget), tmp_path)
+    assert (record.status, record.mse) == ("diverged", None)
+    assert "not finite" in record.error
+    assert record.steps > 0
+
+
+def test_references_run_like_methods(tmp_path: Path) -> None:
+    """A forecaster without parameters needs no training and is marked as a reference."""
+    record = go(dataclasses.replace(JOB, method="repeat_last"), tmp_path)
+    assert (record.kind, record.ranked, record.epochs, record.parameters) == (
+        "reference", False, 0, 0,
+    )  # fmt: skip
+
+
+def test_an_unknown_method_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    """A misspelt method says what it may have meant."""
+    with pytest.raises(ValueError, match="did you mean 'uniform'"):
+        go(dataclasses.replace(JOB, method="unifrom"), tmp_path)

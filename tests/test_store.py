@@ -1,0 +1,282 @@
+"""Jobs, records, and where records are kept."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import store
+from harness.data import Source
+from harness.store import Job, Provenance, Record
+from harness.task import Architecture, Budget, Task
+
+JOB = Job("small", "uniform", Task("ETTh1", 96, 24, 12, 24), 1, (("hidden", 16),))
+ORIGIN = Provenance(commit="abc", versions="python 3.11, torch 2")
+
+
+def row(job: Job = JOB, **changes: object) -> Record:
+    """A finished record."""
+    values = {
+        "status": "done",
+        "kind": "patcher",
+        "ranked": True,
+        "method_source": "aa",
+        "data_hash": "bb",
+        "data_verified": True,
+        "device": "cpu",
+        "mse": 0.1,
+        "mae": 0.2,
+    }
+    return store.row(job, ORIGIN, **values | changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(JOB, method="random_step"),
+        replace(JOB, seed=2),
+        replace(JOB, keywords=(("hidden", 32),)),
+        replace(JOB, task=replace(JOB.task, season=1)),
+        replace(JOB, architecture=Architecture(dropout=0.1)),
+        replace(JOB, budget=Budget(epochs=11)),
+        replace(JOB, source=Source(Path("a.csv"), "h", 24)),
+    ],
+)
+def test_the_key_changes_with_whatever_could_change_the_number(other: Job) -> None:
+    """Every part of a job counts."""
+    assert store.key(JOB, "aa", "bb") != store.key(other, "aa", "bb")
+
+
+def test_the_key_changes_with_code_data_and_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same job of other code, other data or other rules is another run."""
+    before = store.key(JOB, "aa", "bb")
+    assert len({before, store.key(JOB, "ax", "bb"), store.key(JOB, "aa", "bx")}) == 3
+    monkeypatch.setattr(store, "PROTOCOL", store.PROTOCOL + 1)
+    assert before != store.key(JOB, "aa", "bb")
+
+
+def test_the_key_knows_neither_suite_nor_path_nor_order_of_keywords() -> None:
+    """What cannot change the number leaves the key alone."""
+    job = replace(JOB, keywords=(("a", 1), ("b", 2)), source=Source(Path("a.csv"), "h", 24))
+    same = replace(
+        job,
+        suite="other",
+        keywords=(("b", 2), ("a", 1)),
+        source=Source(Path("/else/where/a.csv"), "h", 24),
+    )
+    assert store.key(job, "aa", "bb") == store.key(same, "aa", "bb")
+
+
+def test_the_key_can_be_recomputed_from_the_row(tmp_path: Path) -> None:
+    """A row read back proves which run it is; an edited one does not."""
+    job = replace(JOB, source=Source(Path("a.csv"), "h", 24), budget=Budget(learning_rate=3e-4))
+    store.write(tmp_path / "uniform.csv", [row(job)])
+    (read,) = store.read(tmp_path / "uniform.csv")
+    assert store.recomputed_key(read) == read.key == store.key(job, "aa", "bb")
+    assert store.recomputed_key(replace(read, data_hash="bx")) != read.key
+
+
+@given(
+    mse=st.floats(0, 1e30),
+    windows=st.none() | st.integers(0),
+    error=st.text(),
+    verified=st.booleans(),
+)
+def test_rows_survive_the_file(
+    tmp_path_factory: pytest.TempPathFactory,
+    mse: float,
+    windows: int | None,
+    error: str,
+    *,
+    verified: bool,
+) -> None:
+    """Every digit, every empty cell and every odd character comes back as it was."""
+    path = tmp_path_factory.mktemp("store") / "uniform.csv"
+    error = error.encode("utf-8", "ignore").decode()
+    record = row(mse=mse, windows=windows, error=error, data_verified=verified)
+    store.write(path, [record])
+    assert store.read(path) == [record]
+
+
+def test_rows_are_in_one_order_whatever_order_they_came_in(tmp_path: Path) -> None:
+    """The same rows give the same bytes, so that a new row is a diff of one line."""
+    jobs = [
+        replace(JOB, seed=seed, task=Task("B", 96, h, 12)) for seed in (2, 1) for h in (24, 12)
+    ]
+    jobs.append(replace(JOB, task=Task("A", 96, 24, 12)))
+    store.write(tmp_path / "a.csv", map(row, jobs))
+    store.write(tmp_path / "b.csv", map(row, reversed(jobs)))
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    cells = [record.cell[1:] for record in store.read(tmp_path / "a.csv")]
+    assert cells == sorted(cells)
+
+
+def test_a_newer_row_replaces_that_of_its_key_and_its_cell(tmp_path: Path) -> None:
+    """One row a cell: neither a repetition nor other code leaves an older one behind."""
+    path = tmp_path / "uniform.csv"
+    store.write(path, [row(mse=1.0), row(mse=2.0)])
+    assert [record.mse for record in store.read(path)] == [2.0]
+    store.put(path, row(mse=3.0, method_source="changed"))
+    store.put(path, row(replace(JOB, seed=2), mse=4.0))
+    assert [record.mse for record in store.read(path)] == [3.0, 4.0]
+
+
+def test_no_file_is_no_rows(tmp_path: Path) -> None:
+    """A suite that was never run has no results, which is no error."""
+    assert store.read(tmp_path / "none.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda text: text.replace(",0.1,", ",O.1,"),
+            r"line 2: column 'mse' holds 'O.1'; a number",
+        ),
+        (
+            lambda text: text.replace("True", "yes", 1),
+            r"line 2: column 'ranked' holds 'yes'; True",
+        ),
+        (
+            lambda text: text.replace(",24,12,24,", ",24,12.5,24,"),
+            r"'patches' holds '12.5'; a whole",
+        ),
+        (
+            lambda text: text.replace(",done,", ",finished,"),
+            r"line 2: status is 'finished'; allowed",
+        ),
+        (lambda text: text.replace(",0.1,", ",inf,"), r"line 2: mse is inf"),
+        (lambda text: text.replace(",0.1,", ",,"), r"line 2: .* needs mse and mae"),
+        (lambda text: text.replace(",mse,", ",MSE,"), r"line 1: .* column 'mse' is missing"),
+        (lambda text: text.replace(",key", ",key,extra"), r"line 1: .* column 'extra' is unknown"),
+        (lambda text: text.replace("mse,mae", "mae,mse"), r"line 1: .* in another order"),
+        (lambda text: text[:-40], r"line 2: "),
+        (lambda text: "", r"line 1: not a results file"),
+        (lambda text: "\udcff" + text, r"line 1: .utf-8. codec"),
+    ],
+)
+def test_a_damaged_file_is_refused_by_line_and_column(
+    tmp_path: Path, damage: object, message: str
+) -> None:
+    """No row is guessed: the error says file, line, column and what belongs there."""
+    path = tmp_path / "uniform.csv"
+    store.write(path, [row()])
+    text = damage(path.read_text())  # type: ignore[operator]
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=rf"uniform\.csv.*{message}"):
+        store.read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"status": "ok"}, "status is 'ok'; allowed: done, failed, diverged"),
+        ({"mse": None}, "needs mse and mae"),
+        ({"valid_mse": float("nan"), "status": "failed"}, "valid_mse is nan"),
+    ],
+)
+def test_a_record_checks_itself(changes: dict[str, object], message: str) -> None:
+    """No row says done without a score, and none holds a number that is not one."""
+    with pytest.raises(ValueError, match=message):
+        row(JOB, **changes)
+
+
+def test_a_record_holds_plain_numbers_and_a_one_line_error() -> None:
+    """Numpy's numbers print as calls in numpy 2; a row is one line of text."""
+    record = row(mse=np.float64(0.5), windows=3, flops=7, error="a\n  b")
+    assert [type(value) for value in (record.mse, record.windows, record.flops)] == [
+        float,
+        int,
+        float,
+    ]
+    assert record.error == "a b"
+
+
+def test_an_unknown_column_is_refused() -> None:
+    """A misspelt measurement does not vanish."""
+    with pytest.raises(TypeError, match="mze"):
+        row(mze=1.0)
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    """A write that fails half-way costs nothing that was there, and leaves nothing behind."""
+    path = tmp_path / "uniform.csv"
+    store.write(path, [row()])
+    before = path.read_bytes()
+    small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before)},) * 2)\n"
+    script = small + (
+        "import sys; from pathlib import Path; from dataclasses import replace\n"
+        "from harness import store\n"
+        "path = Path(sys.argv[1])\n"
+        "(record,) = store.read(path)\n"
+        "store.put(path, replace(record, seed=2, key='other'))\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=False
+    )
+    assert "File too large" in ran.stderr
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
+    """Record, curves, overlay, weights and log; a second run of the key takes the place."""
+    curves = [{"epoch": 1.0, "valid_mse": 0.1}, {"epoch": 2.0, "valid_mse": 0.3}]
+    overlay = {"values": [1.0, 2.0], "true_starts": None}
+
+    def save(place: Path) -> None:
+        place.write_bytes(b"weights")
+
+    for log in ("old", "new"):
+        path = store.write_bundle(
+            tmp_path,
+            row(),
+            curves=curves,
+            overlay=overlay,
+            weights=save,
+            log=log,
+        )
+    bundle = store.read_bundle(path)
+    assert path == tmp_path / row().key
+    assert bundle.record == row()
+    assert bundle.curves == tuple(curves)
+    assert bundle.overlay == overlay
+    assert bundle.log == "new"
+    assert bundle.weights is not None
+    assert bundle.weights.read_bytes() == b"weights"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_bundle_may_hold_the_record_alone(tmp_path: Path) -> None:
+    """A failed run has no curves, no overlay and no weights."""
+    path = store.write_bundle(tmp_path, row(status="failed"), curves=(), overlay=None)
+    bundle = store.read_bundle(path)
+    assert (bundle.curves, bundle.overlay, bundle.weights, bundle.log) == ((), None, None, "")
+
+
+def test_a_bundle_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """Weights that cannot be saved leave no folder that looks like a run."""
+
+    def fail(path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        store.write_bundle(tmp_path, row(), curves=(), overlay=None, weights=fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [None, "{}", "{", "[]"])
+def test_what_is_no_bundle_is_refused_by_name(tmp_path: Path, content: str | None) -> None:
+    """The error names the folder."""
+    if content is not None:
+        (tmp_path / "record.json").write_text(content)
+    with pytest.raises(ValueError, match=f"{tmp_path} is not the bundle of a run"):
+        store.read_bundle(tmp_path)

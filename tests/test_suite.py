@@ -1,0 +1,217 @@
+"""Suites: TOML in, jobs out, every mistake named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import suite
+from harness.store import Job
+from harness.task import Architecture, Budget, Task
+
+TEXT = """\
+description = "two data sets"
+seeds = [1, 2]
+methods = ["uniform", "random_step"]
+
+[budget]
+epochs = 3
+learning_rate = 1
+
+[forecaster]
+width = 32
+
+[keywords.random_step]
+spread = 0.5
+
+[[tasks]]
+datasets = ["ETTh1", "mine"]
+look_back = [96, 192]
+horizons = [24]
+patch = 8
+
+[[tasks]]
+datasets = ["ETTh2"]
+look_back = 96
+horizons = [24]
+patches = 7
+season = 12
+methods = ["uniform", "local_difference"]
+seeds = [5]
+budget = { epochs = 9 }
+forecaster = { dropout = 0.1 }
+
+[data.mine]
+path = "files/mine.csv"
+frequency = "h"
+season = 168
+"""
+
+
+def written(folder: Path, text: str = TEXT) -> Path:
+    """A suite file."""
+    (folder / "small.toml").write_text(text)
+    return folder / "small.toml"
+
+
+def jobs(folder: Path, **selection: object) -> list[Job]:
+    """The plan of the example."""
+    return suite.plan(suite.load(written(folder)), **selection)  # type: ignore[arg-type]
+
+
+def test_a_plan_is_every_combination_once_in_a_fixed_order(tmp_path: Path) -> None:
+    """Block by block, cell by cell, seed by seed, all methods of a seed together."""
+    plan = jobs(tmp_path)
+    assert len(plan) == 2 * 2 * 1 * 2 * 2 + 2
+    assert plan == jobs(tmp_path)
+    assert [(job.method, job.seed) for job in plan[:5]] == [
+        ("uniform", 1),
+        ("random_step", 1),
+        ("uniform", 2),
+        ("random_step", 2),
+        ("uniform", 1),
+    ]
+    assert {job.suite for job in plan} == {"small"}
+
+
+def test_patch_length_gives_k_and_the_data_set_its_season(tmp_path: Path) -> None:
+    """K = look-back / patch; the season is the data set's, or the block's where it says so."""
+    tasks = list(dict.fromkeys(job.task for job in jobs(tmp_path)))
+    assert tasks == [
+        Task("ETTh1", 96, 24, 12, 24),
+        Task("ETTh1", 192, 24, 24, 24),
+        Task("mine", 96, 24, 12, 168),
+        Task("mine", 192, 24, 24, 168),
+        Task("ETTh2", 96, 24, 7, 12),
+    ]
+
+
+def test_a_block_overrides_single_keys(tmp_path: Path) -> None:
+    """What the block does not say stays as the suite says."""
+    first, *_, last = jobs(tmp_path)
+    assert first.budget == Budget(epochs=3, learning_rate=1.0)
+    assert last.budget == Budget(epochs=9, learning_rate=1.0)
+    assert first.architecture == Architecture(width=32)
+    assert last.architecture == Architecture(width=32, dropout=0.1)
+    assert (last.method, last.seed) == ("local_difference", 5)
+
+
+def test_keywords_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
+    """Each method gets its table; own data comes along, its path relative to the suite's file."""
+    plan = jobs(tmp_path)
+    assert {(job.method, job.keywords) for job in plan[:2]} == {
+        ("uniform", ()),
+        ("random_step", (("spread", 0.5),)),
+    }
+    source = next(job.source for job in plan if job.task.dataset == "mine")
+    assert source is not None
+    assert source.path.resolve() == tmp_path / "files" / "mine.csv"
+    assert plan[0].source is None
+
+
+def test_a_whole_number_for_a_fraction_is_the_same_suite(tmp_path: Path) -> None:
+    """`1` and `1.0` must not be two keys."""
+    rate = jobs(tmp_path)[0].budget.learning_rate
+    assert isinstance(rate, float)
+
+
+def test_a_selection_keeps_the_order(tmp_path: Path) -> None:
+    """Filters take away and change nothing else."""
+    chosen = jobs(tmp_path, datasets=["ETTh2", "mine"], seeds=[1, 5], methods=["uniform"])
+    assert chosen == [
+        job
+        for job in jobs(tmp_path)
+        if job.method == "uniform" and job.task.dataset != "ETTh1" and job.seed in (1, 5)
+    ]
+    assert len(jobs(tmp_path, horizons=[24])) == len(jobs(tmp_path))
+
+
+def test_a_new_method_runs_without_an_edit_of_the_suite(tmp_path: Path) -> None:
+    """A selected method that no block names runs on all of them."""
+    plan = jobs(tmp_path, methods=["mine"])
+    assert {job.method for job in plan} == {"mine"}
+    assert {job.task for job in plan} == {job.task for job in jobs(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        ({"datasets": ["ETTh"]}, "unknown data set 'ETTh'; did you mean 'ETTh[12]'"),
+        ({"horizons": [96]}, "unknown horizon '96'. Known: 24"),
+        ({"seeds": [9]}, "unknown seed '9'. Known: 1, 2, 5"),
+        ({"datasets": ["ETTh2"], "seeds": [1]}, "no job with all of what was selected"),
+    ],
+)
+def test_a_selection_of_what_is_not_there_is_an_error(
+    tmp_path: Path, selection: dict[str, object], message: str
+) -> None:
+    """Nothing selected by mistake ends in silence."""
+    with pytest.raises(ValueError, match=f"suite 'small'.*{message}"):
+        jobs(tmp_path, **selection)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds = [1, 2]", "seed = [1, 2]", "line 2: unknown key 'seed'; did you mean 'seeds'"),
+        ("epochs = 3", "epoch = 3", "line 6: unknown key 'epoch'; did you mean 'epochs'"),
+        ("epochs = 3", "epochs = 0", "line 6: epochs is 0; a whole number of 1 or more"),
+        ("epochs = 3", 'epochs = "3"', "line 6: epochs is '3'; a whole number is needed"),
+        ("epochs = 3", "epochs = true", "line 6: epochs is True; a whole number is needed"),
+        ("width = 32", "widht = 32", "line 10: unknown key 'widht'; did you mean 'width'"),
+        ("width = 32", "width = 33", "line 9: a width of 33 cannot be shared"),
+        ("width = 32", 'head = "gird"', "line 10: head is 'gird'; one of 'grid', 'query'"),
+        ("[keywords.random_step]", "[keywords.random]", "line 12: unknown method 'random'; did"),
+        ('"ETTh1", "mine"', '"ETTh9", "mine"', "line 16: unknown data set 'ETTh9'; did you mean"),
+        ("patch = 8", "patch = 7", "line 19: patch is 7, which does not divide look_back = 96"),
+        ("patch = 8", "patches = 8\npatch = 8", "exactly one of patch .* and patches"),
+        ("patch = 8", "", "exactly one of patch .* and patches"),
+        ("patches = 7", "patches = 97", "97 patches in a look-back of 96"),
+        ("horizons = [24]", "horizons = 24", "line 18: horizons is 24; a list"),
+        ("horizons = [24]", "horizons = []", "line 18: horizons is empty"),
+        ("horizons = [24]", "horizons = [24, 24]", "line 18: horizons names 24 twice"),
+        ("horizons = [24]\npatch = 8", "patch = 8", "line 15: horizons must be given"),
+        ("budget = { epochs = 9 }", "budget = { epok = 9 }", "line 29: unknown key 'epok'"),
+        ("budget = { epochs = 9 }", "budget = 9", "line 29: budget is 9; a table is needed"),
+        ("season = 168", "saison = 168", "line 35: unknown key 'saison'; did you mean 'season'"),
+        ("season = 168", "", "line 32: season must be given"),
+        ("[data.mine]", "[data.ETTm1]", "unknown data set 'mine'|name of a known data set"),
+        (
+            "[[tasks]]\ndatasets",
+            "[[tsaks]]\ndatasets",
+            "unknown key 'tsaks'; did you mean 'tasks'",
+        ),
+        ("seeds = [1, 2]", "seeds = [1, 2", "Unclosed array"),
+    ],
+)
+def test_a_mistake_is_named_with_file_and_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    """Whoever edits a suite is told what is wrong, where, and what would be right."""
+    assert old in TEXT
+    path = written(tmp_path, TEXT.replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"small\.toml.*({message})"):
+        suite.load(path)
+
+
+def test_two_blocks_may_not_plan_the_same_run(tmp_path: Path) -> None:
+    """One cell has one budget."""
+    block = 'datasets = ["ETTh1"]\nlook_back = 96\nhorizons = [24]\npatch = 8\n'
+    text = f'seeds = [1]\nmethods = ["uniform"]\n[[tasks]]\n{block}[[tasks]]\n{block}'
+    with pytest.raises(ValueError, match=r"two .* plan the same run: uniform ETTh1 96->24 K=12"):
+        suite.load(written(tmp_path, text))
+
+
+def test_a_suite_without_tasks_is_refused(tmp_path: Path) -> None:
+    """An empty file compares nothing."""
+    with pytest.raises(ValueError, match=r"at least one \[\[tasks\]\]"):
+        suite.load(written(tmp_path, ""))
+
+
+def test_a_suite_is_found_by_its_file_name(tmp_path: Path) -> None:
+    """And a misspelt one by its neighbour."""
+    written(tmp_path)
+    assert suite.find("small", tmp_path).name == "small"
+    with pytest.raises(ValueError, match="unknown suite 'smal'; did you mean 'small'"):
+        suite.find("smal", tmp_path)
