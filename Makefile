@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PATCHBENCH := $(VENV)/bin/python -m harness
 
-VARIABLES := SUITE DATASETS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE FORCE=1 PLAN=1
+VARIABLES := SUITE DATASETS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE TRIALS FORCE=1 PLAN=1
 
 # $(call options,suite methods): --suite and --methods with the values of SUITE and METHODS,
 # quoted for the shell whatever they contain; a variable that is not set leaves nothing.
@@ -80,7 +80,7 @@ ui: $(STAMP) ## open MLflow on the local runs, on 127.0.0.1
 	@$(PATCHBENCH) ui $(call options,results)
 
 tune: $(STAMP) ## search the keywords of METHODS on validation data, with equal trials for each
-	@$(PATCHBENCH) tune $(call options,suite datasets methods data results jobs device)
+	@$(PATCHBENCH) tune $(call options,suite datasets methods trials data results jobs device)
 
 check: $(STAMP) ## hold METHOD to the promises that every method keeps
 	@$(PATCHBENCH) check $(call options,method)
@@ -89,7 +89,7 @@ data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user ca
 	@$(PATCHBENCH) data $(call options,suite datasets data)
 
 perf: $(STAMP) ## measure windows per second against a conventional training loop
-	@$(PATCHBENCH) perf $(call options,results)
+	@$(PATCHBENCH) perf $(call options,results data)
 
 status: $(STAMP) ## say what of SUITE is done, failed or missing
 	@$(PATCHBENCH) status $(call options,suite datasets horizons methods seeds data results)

@@ -238,11 +238,10 @@ def _method(name: str, folders: Folders) -> _Part:
 
 def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
     blank = {"data_hash": "", "data_verified": False}
-    published = source is None and name not in data.embedded()
-    absent = published and bool(data.missing([name], folders.data, cache=folders.cache))
+    absent = source is None and bool(data.missing([name], folders.data, cache=folders.cache))
     state: State | None = "absent" if absent else None
     # A set whose values are known need not be read to know what its rows are worth.
-    if published and (pinned := data.entry(name).hash) is not None:
+    if source is None and (pinned := data.pinned(name)) is not None:
         return _Part({"data_hash": pinned, "data_verified": True}, state=state)
     if absent:
         return _Part(blank, state=state)

@@ -115,7 +115,9 @@ def _outside(inside: list[str], folder: Path) -> dict[str, EntryPoint]:
             raise ValueError(
                 f"method {point.name!r} is {other} and also {point.value}; remove one"
             )
-        points[point.name] = point
+        # Read anew: where the backport of importlib.metadata is loaded, as by MLflow, it is the
+        # backport's finder that answers, with a class of its own.
+        points[point.name] = EntryPoint(point.name, point.value, point.group)
     return points
 
 

@@ -1,7 +1,7 @@
 """The promises every method keeps, for ours and for yours: ``make check METHOD=name``.
 
 A promise is a generator of complaints, and kept if there are none; the first line of its docstring
-is what is promised. That a patcher sees nothing of the future needs none: :class:`Rows` has no future.
+is what is promised. That a patcher sees no future needs no promise: :class:`Rows` has none.
 """
 
 from __future__ import annotations

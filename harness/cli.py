@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, get_args
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args
 
 import typer
 from rich.console import Console
@@ -68,7 +68,7 @@ Tracking = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Also what is done already.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Show the runs and stop.")]
 Check = Annotated[
-    bool, typer.Option("--check", help="Only say whether it and the README are up to date.")
+    bool, typer.Option("--check", help="Only say whether all pages and the README are up to date.")
 ]
 
 
@@ -165,13 +165,16 @@ def leaderboard(
     """Write and show the leaderboard of a suite from its rows."""
     from harness import leaderboard as leaderboard_
 
-    folder = results / suite
+    readme = ROOT / "README.md"
     if check:
-        if leaderboard_.is_stale(ROOT / "README.md", folder):
-            _stop(f"the leaderboard of {folder} is stale: make leaderboard SUITE={suite}", code=1)
-        _print(f"The leaderboard of {folder} is up to date.")
+        if old := leaderboard_.stale(readme, results):
+            names = ", ".join(os.path.relpath(path) for path in old)
+            _stop(f"stale: {names}. Bring up to date with make leaderboard SUITE=...", code=1)
+        _print("Every leaderboard and the README's excerpts are up to date.")
         return
-    _show_leaderboard(folder)
+    _show_leaderboard(results / suite)
+    if results.resolve() == RESULTS.resolve():
+        leaderboard_.update_readme(readme, results)
 
 
 @app.command()
@@ -182,20 +185,21 @@ def data(
 ) -> None:
     """Download data sets; without --datasets or --suite, list all there are."""
     from harness import data as data_
+    from harness import download
 
     folders = _folders(RESULTS, directories)
     if not datasets and not suite:
         _list_data(folders)
         return
     names = _words(datasets) or _suite(suite).datasets
-    published = [name for name in names if name in data_.known() and name not in data_.embedded()]
+    published = [name for name in names if name in data_.CATALOGUE]
     for name in names:
         if name not in published and not suite:
             data_.entry(name)  # says why there is nothing to download
     absent = data_.missing(published, folders.data, cache=folders.cache)
     for entry in absent:
         with _download(entry.name) as progress:
-            path = data_.fetch(entry.name, folders.cache, progress=progress)
+            path = download.fetch(entry, folders.cache, progress=progress)
         _print(f"{entry.name}: {path}")
     if not absent:
         _print("Nothing to download: every data set is at hand.")
@@ -218,26 +222,50 @@ def tune(
     suite: SuiteName = "quickstart",
     methods: Methods = "",
     datasets: DataSets = "",
+    trials: Annotated[
+        int, typer.Option(min=1, help="Settings tried for each method, data set and horizon.")
+    ] = 20,
     data: Data = None,
     results: Results = RESULTS,
     jobs: Workers = None,
     device: Device = "auto",
 ) -> None:
     """Search the methods' keywords, the same number of trials each, on validation data only."""
+    from harness import bench as bench_
     from harness import tune as tune_
 
     slots, kind = _slots(device, jobs)
     folders = _folders(results, data)
     selected = _plan(suite, datasets, "", methods, "")
-    tune_.tune(selected, folders=folders, slots=slots, device=kind)
+    with bench_.alone(results):
+        try:
+            written = tune_.tune(
+                selected,
+                trials=trials,
+                results=results,
+                directories=(*folders.data, folders.cache),
+                slots=slots,
+                device=kind,
+                say=_tell_trial,
+            )
+        except KeyboardInterrupt:
+            _print("Interrupted: the same command goes on from here.")
+            raise typer.Exit(INTERRUPTED) from None
+    for path in written:
+        _print(f"Chosen: {path}")
 
 
 @app.command()
-def perf(results: Results = RESULTS) -> None:
+def perf(
+    results: Results = RESULTS,
+    data: Data = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
+) -> None:
     """Measure training and inference speed against a conventional loop and the machine's limit."""
     from harness import perf as perf_
 
-    perf_.main(results)
+    folders = _folders(results, data)
+    perf_.main(results, (*folders.data, folders.cache), pairs=pairs)
 
 
 @app.command()
@@ -483,6 +511,14 @@ def _line(record: Record, head: str, seconds: float) -> tuple[str, str | None]:
     return f"{where}  {record.status.upper()}: {record.error}", "red"
 
 
+def _tell_trial(job: Job, message: Mapping[str, Any]) -> None:
+    found = (
+        f"{name} {message[name]:.4f}" for name in ("value", "best") if message[name] is not None
+    )
+    where = f"{job.method}  {job.task}  trial {message['trial']}/{message['trials']}"
+    _print("  ".join([where, *found]))
+
+
 def _summary(
     cells: Sequence[Cell], due: Sequence[Cell], finished: Sequence[Record], folders: Folders
 ) -> None:
@@ -519,12 +555,15 @@ def _show_leaderboard(folder: Path) -> None:
 def _list_data(folders: Folders) -> None:
     from harness import data as data_
 
-    rows: list[tuple[object, ...]] = [(name, "embedded", 0) for name in data_.embedded()]
+    absent = data_.missing(data_.CATALOGUE, folders.data, cache=folders.cache)
+    rows: list[tuple[object, ...]] = []
     for name in data_.known():
-        if name not in data_.embedded():
-            absent = data_.missing([name], folders.data, cache=folders.cache)
-            state = "not at hand" if absent else "at hand"
-            rows.append((name, state, data_.entry(name).megabytes))
+        if name in data_.CATALOGUE:
+            entry = data_.entry(name)
+            state = "not at hand" if entry in absent else "at hand"
+            rows.append((name, state, entry.megabytes))
+        else:
+            rows.append((name, "embedded", 0))
     _table(("data set", "state", "download, MB"), rows)
 
 

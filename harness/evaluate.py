@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -128,14 +129,14 @@ def _flops(model: Forecaster, batch: Batch, generator: torch.Generator | None) -
     return int(counter.get_total_flops())
 
 
-def look(model: Forecaster, windows: Windows, task: Task, budget: Budget) -> dict[str, object]:
+def look(model: Forecaster, windows: Windows, task: Task, budget: Budget) -> dict[str, Any]:
     """One test window, the middle one, of its last channel: what a patch overlay is drawn from."""
     device = windows.values.device
     batch = windows.batch(torch.tensor([len(windows) // 2], device=device))
     model.eval()
     with torch.inference_mode(), autocast(device, budget.precision):
         forecast = model(batch.past.clone(), batch.ids, batch.truth)
-    shown: dict[str, object] = {
+    shown: dict[str, Any] = {
         "dataset": task.dataset,
         "values": batch.past[0, -1].tolist(),
         "future": batch.future[0, -1].tolist(),

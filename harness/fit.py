@@ -1,4 +1,4 @@
-"""Training: one function for every forecaster. It is given train and validation windows and nothing else."""
+"""Training: one function for every forecaster, given train and validation windows, no others."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness.forecaster import Forecaster, autocast
+from harness.forecaster import Forecast, Forecaster, autocast
 from harness.task import Budget
 from harness.windows import Windows
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How training went. ``curves`` has a row an epoch; ``valid_mse`` belongs to the weights that were kept."""
+    """How training went: ``valid_mse`` is of the weights kept, ``curves`` has a row an epoch."""
 
     valid_mse: float
     epochs: int = 0
@@ -47,8 +48,8 @@ def fit(
 ) -> Fitted:
     """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
 
-    Data order and plan sampling have generators of their own, seeded by ``seed``. ``say`` hears each epoch's
-    row of the curves and may raise to stop.
+    Data order and plan sampling have generators of their own, seeded by ``seed``. ``say`` hears
+    each epoch's row of the curves and may raise to stop.
 
     Raises:
         DivergedError: a loss that is not finite.
@@ -88,7 +89,7 @@ def fit(
                 "epoch": epoch,
                 "train_mse": float(total) / per_epoch,
                 "valid_mse": error,
-                "learning_rate": schedule.get_last_lr()[0],
+                "learning_rate": float(schedule.get_last_lr()[0]),
                 "seconds": time.perf_counter() - started,
             }
         )
@@ -116,11 +117,11 @@ def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float
 
 
 def _step(
-    forward: Callable[..., object],
+    forward: Callable[..., Forecast],
     model: Forecaster,
     train: Windows,
     index: Tensor,
-    groups: list[dict[str, object]],
+    groups: list[dict[str, Any]],
     optimiser: torch.optim.Optimizer,
     budget: Budget,
     plans: torch.Generator,
@@ -141,7 +142,7 @@ def _step(
 
 
 def _optimiser(
-    groups: list[dict[str, object]], budget: Budget, device: torch.device
+    groups: list[dict[str, Any]], budget: Budget, device: torch.device
 ) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[budget.optimiser]
     return kind(groups, weight_decay=budget.weight_decay, fused=device.type in ("cpu", "cuda"))

@@ -1,10 +1,10 @@
-"""The forecaster: past in, future out. The shared one, into which patchers are put, and the base of references."""
+"""Past in, future out: the forecaster all patchers share, and the base of the references."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,7 +17,7 @@ from harness.task import Architecture, Task
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a forecaster says; ``group`` is 1 but for patchers that draw several plans a row in training."""
+    """What a forecaster says; ``group`` is 1 unless a patcher in training draws several plans."""
 
     future: Float[Tensor, "group batch channel horizon"]
     patches: Patches | None = None
@@ -31,8 +31,8 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 class Forecaster(nn.Module):
     """Past in, future out, in standardised units. Reference models subclass this in ``methods/``.
 
-    The constructor takes the task, the suite's architecture (for its size) and keyword-only arguments
-    of its own.
+    The constructor takes the task, the suite's architecture (for its size) and keyword-only
+    arguments of its own.
     """
 
     space: ClassVar[dict[str, tuple[object, ...]]] = {}
@@ -59,8 +59,8 @@ class Forecaster(nn.Module):
         """Losses beside the forecast loss; ``row_loss`` carries no gradient."""
         return None
 
-    def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
-        """Optimiser settings, one dictionary a group; each group's gradient is clipped on its own."""
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Optimiser settings by group; each group's gradient is clipped on its own."""
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
     @property
@@ -125,7 +125,7 @@ class PatchForecaster(Forecaster):
         ]
         return torch.stack(losses).sum() if losses else None
 
-    def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         own = {id(parameter) for parameter in self.patcher.parameters()}
         shared = [parameter for parameter in self.parameters() if id(parameter) not in own]
         groups = [

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +37,8 @@ _NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds"]
 _CLAIM = ["ranked", "data_verified"]
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
 _WRITTEN = ("leaderboard.md", "leaderboard.csv", "cells.csv")
-_START, _END = "<!-- leaderboard:start -->", "<!-- leaderboard:end -->"
+_START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
+_BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
 
 Holes = Literal["refuse", "show"]
 
@@ -138,21 +140,28 @@ def excerpt(folder: Path, lines: int = 10) -> str:
     return f"{title}\n\n{_ranked(longest.head(lines))}\n"
 
 
-def update_readme(readme: Path, folder: Path) -> None:
-    """Put the current excerpt between the two leaderboard marks of ``readme``.
+def update_readme(readme: Path, results: Path) -> None:
+    """Put the current excerpt into every leaderboard block of ``readme``.
+
+    A block starts with ``<!-- leaderboard:start SUITE -->`` and ends with
+    ``<!-- leaderboard:end -->``; its rows are in ``results/SUITE``.
 
     Raises:
-        ValueError: the marks are not there, once each and in order.
+        ValueError: there is no block, or one without an end.
     """
-    before, _, after = _split(readme)
-    write_text(readme, f"{before}{_block(readme, folder)}{after}")
+    write_text(readme, _updated(readme, results))
 
 
-def is_stale(readme: Path, folder: Path) -> bool:
-    """Whether the README's excerpt or a written leaderboard differs from what the rows say."""
-    pages = _pages(rows(folder), "refuse")
-    written = {name: _text(folder / name) for name in pages}
-    return pages != written or _split(readme)[1] != _block(readme, folder)
+def stale(readme: Path, results: Path) -> list[Path]:
+    """The pages that differ from what the rows say: every suite's, and the README."""
+    folders = sorted({path.parent for path in results.glob("*/*.csv")})
+    pages = {
+        folder / name: text
+        for folder in folders
+        for name, text in _pages(rows(folder), "show").items()
+    }
+    pages[readme] = _updated(readme, results)
+    return [path for path, text in pages.items() if _text(path) != text]
 
 
 # Reading and checking
@@ -462,19 +471,21 @@ _NAMED = 12
 # Files
 
 
-def _block(readme: Path, folder: Path) -> str:
-    page = Path(os.path.relpath(folder / _WRITTEN[0], readme.parent)).as_posix()
-    return f"\n{excerpt(folder)}\nAll cells, references and notes: [{page}]({page}).\n"
-
-
-def _split(readme: Path) -> tuple[str, str, str]:
-    """The README up to and with the first mark, between the marks, and from the second on."""
+def _updated(readme: Path, results: Path) -> str:
     text = readme.read_text(encoding="utf-8")
-    if text.count(_START) != 1 or text.count(_END) != 1 or text.index(_START) > text.index(_END):
-        raise ValueError(f"{readme} needs one line {_START} and, below it, one line {_END}")
-    before, rest = text.split(_START)
-    between, after = rest.split(_END)
-    return before + _START, between, _END + after
+    starts = len(re.findall(_START, text))
+    if not starts or starts != len(_BLOCK.findall(text)) or starts != text.count(_END):
+        raise ValueError(
+            f"{readme} needs lines <!-- leaderboard:start SUITE --> and, below each, {_END}"
+        )
+
+    def block(match: re.Match[str]) -> str:
+        folder = results / match["suite"]
+        page = Path(os.path.relpath(folder / _WRITTEN[0], readme.parent)).as_posix()
+        link = f"All cells, references and notes: [{page}]({page})."
+        return f"{match['start']}\n{excerpt(folder)}\n{link}\n{_END}"
+
+    return _BLOCK.sub(block, text)
 
 
 def _text(path: Path) -> str | None:

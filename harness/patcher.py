@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,8 +26,8 @@ from harness.task import Task
 class Patches:
     """Where each patch starts, how long it is, and which slots count. Static shapes, no gaps.
 
-    ``edges`` equal the integer boundaries in value (``start`` and, last, the look-back) and carry a
-    gradient: the embedder is differentiable in them. ``log_prob`` is that of the variable really
+    ``edges`` equal the integer boundaries in value (``start`` and, last, the look-back) and carry
+    a gradient: the embedder is differentiable in them. ``log_prob`` is that of the variable really
     sampled, one a row. ``loss`` is an auxiliary loss, already weighted.
     """
 
@@ -48,11 +48,11 @@ class Patches:
 class Rows:
     """What a patcher may look at: normalised look-backs, nothing of the future.
 
-    ``values`` are the look-backs after instance normalisation; ``features`` come from the shared stem
-    (methods with ``uses_features`` only); ``ids`` number the rows of a data set, so that a method that
-    draws at random can draw the same for the same row whatever the batch; ``truth`` marks the true
-    boundaries of planted series (methods with ``uses_truth`` only, never ranked); ``generator`` is the
-    source of randomness in training and None in evaluation.
+    ``values`` are the look-backs after instance normalisation; ``features`` come from the shared
+    stem (methods with ``uses_features`` only); ``ids`` number the rows of a data set, so that a
+    method that draws at random can draw the same for the same row whatever the batch; ``truth``
+    marks the true boundaries of planted series (methods with ``uses_truth`` only, never ranked);
+    ``generator`` is the source of randomness in training and None in evaluation.
     """
 
     values: Float[Tensor, "row time"]
@@ -88,7 +88,7 @@ class Patcher(nn.Module):
     """
 
     strict: ClassVar[bool] = True
-    """Exactly ``task.patches`` patches for every row; otherwise at most :attr:`slots`, with a mask."""
+    """Exactly ``task.patches`` patches a row; otherwise at most :attr:`slots`, with a mask."""
     uses_features: ClassVar[bool] = False
     uses_truth: ClassVar[bool] = False
     """Sees the true boundaries of planted series: an upper bound, shown but never ranked."""
@@ -109,14 +109,14 @@ class Patcher(nn.Module):
 
     @property
     def groups(self) -> int:
-        """Sets of boundaries drawn for each row in training; more than one for policy gradients only."""
+        """Sets of boundaries drawn for each row in training; several for policy gradients only."""
         return 1
 
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
-        """Fit thresholds or a frozen scorer on normalised training look-backs, before training starts."""
+        """Fit thresholds or a frozen scorer on normalised training look-backs, before training."""
 
     def forward(self, rows: Rows) -> Patches:
-        """Patches for each row; ``groups`` sets a row in training, group-major: [group * row, patch]."""
+        """Patches for each row; in training ``groups`` sets, group-major: [group * row, patch]."""
         raise NotImplementedError(f"{type(self).__name__} does not say where its patches start")
 
     def learn(
@@ -125,7 +125,7 @@ class Patcher(nn.Module):
         """An extra loss from the forecast loss of each row (policy gradients); None by default."""
         return None
 
-    def parameter_groups(self, learning_rate: float) -> list[dict[str, object]]:
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Optimiser settings for the patcher's own parameters."""
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
@@ -142,8 +142,8 @@ def from_starts(
 def from_scores(score: Float[Tensor, "row step"], patches: int, **extra: Tensor | None) -> Patches:
     """Exactly ``patches`` patches, starting where the score is largest.
 
-    ``score[:, i]`` rates a boundary at time step ``i + 1`` (step 0 always starts a patch), so a row of
-    L steps has L - 1 scores. The choice is exact and has a static shape: no threshold.
+    ``score[:, i]`` rates a boundary at time step ``i + 1`` (step 0 always starts a patch), so a
+    row of L steps has L - 1 scores. The choice is exact and has a static shape: no threshold.
     """
     interior = score.topk(patches - 1, dim=1).indices.sort(dim=1).values + 1
     start = torch.cat([torch.zeros_like(score[:, :1], dtype=torch.long), interior], dim=1)

@@ -27,10 +27,11 @@ def run(
     say: Callable[[Mapping[str, float]], object] = lambda epoch: None,
     methods: Path = catalog.METHODS,
 ) -> Record:
-    """Train on train, stop on validation, score the test windows once; leave a bundle, return the row.
+    """Train on train, stop on validation, score every test window once; leave a bundle.
 
-    ``directories`` are where data sets are looked for, ``runs`` where the bundle goes; ``say`` hears of each epoch.
-    A loss that is not finite is a record with status "diverged"; every other error is raised.
+    ``directories`` are where data sets are looked for, ``runs`` where the bundle goes; ``say``
+    hears of each epoch. A loss that is not finite is a record with status "diverged"; every other
+    error is raised.
     """
     method = catalog.find(job.method, methods)
     series = load(job, tuple(directories))
@@ -102,7 +103,8 @@ def run(
 def build(method: catalog.Method, job: Job, device: str) -> Forecaster:
     """The method as a forecaster on the device, from the job's seed alone.
 
-    Patcher and shared layers are seeded apart: a job's shared layers start from the same weights for every patcher.
+    Patcher and shared layers are seeded apart: a job's shared layers start from the same weights
+    for every patcher.
     """
     keywords = catalog.check_keywords(method, dict(job.keywords))
     torch.manual_seed(_seed(job, "method"))

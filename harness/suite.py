@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -172,18 +171,11 @@ def _jobs(suite: Suite, selected: Sequence[str] | None = None) -> Iterator[Job]:
 def _tasks(suite: Suite, block: Block) -> Iterator[Task]:
     for name in block.datasets:
         source = suite.sources.get(name)
-        season = block.season or (_season(name) if source is None else source.season)
+        season = block.season or (data.season(name) if source is None else source.season)
         for look_back in block.look_back:
             patches = block.patches or look_back // (block.patch or 1)
             for horizon in block.horizons:
                 yield Task(name, look_back, horizon, patches, season)
-
-
-@cache
-def _season(name: str) -> int:
-    """An embedded set has no entry to look it up in, but is there."""
-    embedded = name in data.embedded()
-    return data.load(name, ()).season if embedded else data.entry(name).season
 
 
 def _within(suite: Suite, what: str, wanted: Sequence[Any] | None, there: Sequence[Any]) -> None:

@@ -11,10 +11,10 @@ from typing import Literal
 
 @dataclass(frozen=True, order=True)
 class Task:
-    """Forecast ``horizon`` steps of ``dataset`` from ``look_back`` steps cut into ``patches`` patches.
+    """Forecast ``horizon`` steps of ``dataset`` from ``look_back`` steps cut into patches.
 
-    ``look_back``, ``horizon`` and ``season`` are in time steps. ``patches`` is the budget K: strict
-    methods emit exactly that many patches for every row.
+    ``look_back``, ``horizon`` and ``season`` are in time steps. ``patches`` is the budget K:
+    strict methods emit exactly that many patches for every row.
 
     Raises:
         ValueError: a length that is not a positive whole number, or more patches than steps.
@@ -30,7 +30,8 @@ class Task:
         _positive(self, "look_back", "horizon", "patches", "season")
         if self.patches > self.look_back:
             raise ValueError(
-                f"{self.dataset!r} asks for {self.patches} patches in a look-back of {self.look_back} steps"
+                f"{self.dataset!r} asks for {self.patches} patches"
+                f" in a look-back of {self.look_back} steps"
             )
 
     def __str__(self) -> str:
@@ -41,9 +42,9 @@ class Task:
 class Architecture:
     """The shared forecaster: the same for every patcher in a comparison.
 
-    ``cells`` is R, the points a patch is resampled to; ``grid`` is the number of steps in one cell of
-    the head's time grid. ``phase`` adds the absolute-time term of the area embedder. ``embedder``
-    "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
+    ``cells`` is R, the points a patch is resampled to; ``grid`` is the number of steps in one cell
+    of the head's time grid. ``phase`` adds the absolute-time term of the area embedder.
+    ``embedder`` "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
     """
 
     width: int = 16
@@ -73,9 +74,10 @@ class Architecture:
 class Budget:
     """What every method may spend on training, and how: the same for all of them.
 
-    ``batch`` is in windows (all channels of a window go together). ``steps`` caps the optimiser steps
-    of an epoch; None means a full pass over the training windows. ``patience`` is in epochs without a
-    better validation loss. ``warmup`` is the fraction of all steps over which the learning rate rises.
+    ``batch`` is in windows (all channels of a window go together). ``steps`` caps the optimiser
+    steps of an epoch; None means a full pass over the training windows. ``patience`` is in epochs
+    without a better validation loss. ``warmup`` is the fraction of all steps over which the
+    learning rate rises.
     """
 
     epochs: int = 10

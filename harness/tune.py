@@ -37,7 +37,7 @@ _RATE = "budget.learning_rate"  # no keyword of a method can have this name
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a study chose: the best of ``trials`` on validation data, ``states`` of which ended how."""
+    """The best of a study's ``trials`` on validation data; ``states`` counts how they ended."""
 
     job: Job
     study: str
@@ -59,12 +59,11 @@ def tune(
     methods: Path = catalog.METHODS,
     say: Callable[[Job, Mapping[str, Any]], object] = lambda job, message: None,
 ) -> list[Path]:
-    """Search each method and cell of ``jobs`` with its first seed; return the files of what was chosen.
+    """Search each method and cell of ``jobs`` with its first seed; return the files written.
 
-    They are ``results/<suite>/tuned/<method>.toml``, stored study by study. Interrupted, it goes on
-    where it was; a trial that was cut off counts as one. ``say`` hears of each trial.
-
-    Methods that have no parameters are left out.
+    They are ``results/<suite>/tuned/<method>.toml``, stored study by study. Interrupted, a search
+    goes on where it was, and a trial that was cut off counts as one. Methods without parameters
+    are left out. ``say`` hears of each trial.
 
     Raises:
         ValueError: no method with parameters; or studies that failed, after all others are stored.
@@ -72,9 +71,16 @@ def tune(
     studies = _studies(jobs, methods)
     journal = results / "tuning" / f"{studies[0].suite}.journal"
     journal.parent.mkdir(parents=True, exist_ok=True)
-    places = {"journal": journal, "directories": tuple(directories), "methods": methods}
-    work = partial(search, trials=trials, device=device, **places)
-    written, failed = {}, []
+    work = partial(
+        search,
+        trials=trials,
+        journal=journal,
+        directories=tuple(directories),
+        device=device,
+        methods=methods,
+    )
+    written: dict[Path, None] = {}  # in order, each once
+    failed = []
     with closing(executors.local(studies, work, slots)) as events:
         for event in events:
             if isinstance(event, Said):
@@ -112,7 +118,7 @@ def search(
     study = optuna.create_study(
         study_name=f"{job.method} {job.task} {key}",
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=1),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=2),
         load_if_exists=True,
     )
     for cut_off in study.get_trials(states=(TrialState.RUNNING,)):

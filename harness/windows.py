@@ -1,7 +1,7 @@
 """The only module that slices time: splits, scaling, windows, and one gather a batch.
 
-Training and validation come from :func:`development`, whose tensors end where the test part begins;
-the test windows from :func:`test`, which only evaluation calls.
+Training and validation come from :func:`development`, whose tensors end where the test part
+begins; the test windows from :func:`test`, which only evaluation calls.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from torch import Tensor
 from harness.data import Series
 from harness.task import Task
 
-# Test windows of the classic sets at stride 1, nothing dropped (README, "Protocol"): horizon -> count.
-# Written down rather than derived, so that a change of borders cannot pass unnoticed.
+# Test windows of the classic sets at stride 1, nothing dropped (README, "Protocol"):
+# horizon -> count. Written down rather than derived, so that a change of borders cannot pass
+# unnoticed.
 _ETT_HOUR = {96: 2785, 192: 2689, 336: 2545, 720: 2161}
 _ETT_QUARTER = {96: 11425, 192: 11329, 336: 11185, 720: 10801}
 _WEATHER = {96: 10444, 192: 10348, 336: 10204, 720: 9820}
@@ -39,7 +40,7 @@ TEST_WINDOWS = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Some windows: standardised past and future, the rows' stable ids, true boundaries if known."""
+    """Some windows: standardised past and future, stable row ids, true boundaries if known."""
 
     past: Float[Tensor, "batch channel time"]
     future: Float[Tensor, "batch channel horizon"]
@@ -51,8 +52,9 @@ class Batch:
 class Windows:
     """Windows over one resident tensor, ``values`` [channel, time], already standardised.
 
-    ``starts`` are the first steps of the windows in ``values``, ``offset`` the place of step 0 in the whole
-    series (row ids count from there). ``mean`` and ``scale`` [channel] lead back to original units.
+    ``starts`` are the first steps of the windows in ``values``, ``offset`` the place of step 0 in
+    the whole series (row ids count from there). ``mean`` and ``scale`` [channel] lead back to
+    original units.
     """
 
     values: Float[Tensor, "channel time"]
@@ -73,9 +75,8 @@ class Windows:
 
     @property
     def at_once(self) -> int:
-        """Windows in one forward pass without gradients: enough rows to fill the device, and few
-        enough for the cache of a CPU core.
-        """
+        """Windows in one forward pass without gradients."""
+        # Enough rows to fill a GPU, few enough for the cache of a CPU core.
         rows = 512 if self.values.device.type == "cpu" else 16384
         return max(1, rows // self.channels)
 
@@ -106,7 +107,8 @@ def development(series: Series, task: Task, device: str = "cpu") -> tuple[Window
     """Training and validation windows; nothing at or after the test border is in their memory.
 
     Raises:
-        ValueError: a part too short for one window, a constant channel, or planted windows of another size.
+        ValueError: a part too short for one window, a constant channel, or planted windows of
+            another size.
     """
     train, valid, _ = series.borders
     fitted = _cut(series, task, 0, train, "training", device)
@@ -124,13 +126,14 @@ def test(series: Series, task: Task, device: str = "cpu") -> Windows:
     expected = TEST_WINDOWS.get(series.name, {}).get(task.horizon, len(windows))
     if len(windows) != expected:
         raise ValueError(
-            f"{series.name} has {len(windows)} test windows at horizon {task.horizon}; the protocol has {expected}"
+            f"{series.name} has {len(windows)} test windows at horizon {task.horizon};"
+            f" the protocol has {expected}"
         )
     return windows
 
 
 def standard(series: Series) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
-    """Mean and population standard deviation of each channel over the training part only (float64)."""
+    """Mean and population deviation of each channel over the training part only (float64)."""
     train = torch.from_numpy(series.values[: series.borders[0]].copy())
     if not series.standardise:
         return torch.zeros_like(train[0]), torch.ones_like(train[0])
@@ -138,8 +141,8 @@ def standard(series: Series) -> tuple[Float[Tensor, " channel"], Float[Tensor, "
     if (scale == 0).any():
         constant = series.channels[int((scale == 0).nonzero()[0])]
         raise ValueError(
-            f"channel {constant!r} of {series.name} is constant over the training part: it has no scale; "
-            "leave it out or move the borders"
+            f"channel {constant!r} of {series.name} is constant over the training part: it has no"
+            " scale; leave it out or move the borders"
         )
     return train.mean(dim=0), scale
 
@@ -157,8 +160,8 @@ def _cut(series: Series, task: Task, first: int, end: int, part: str, device: st
     stride = series.episode or 1
     if first < 0 or end - first < size:
         raise ValueError(
-            f"the {part} part of {series.name} has {end - max(first, 0)} steps with its look-back; "
-            f"look-back {task.look_back} + horizon {task.horizon} needs {size}"
+            f"the {part} part of {series.name} has {end - max(first, 0)} steps with its look-back;"
+            f" look-back {task.look_back} + horizon {task.horizon} needs {size}"
         )
     mean, scale = standard(series)
     # A copy, not a view: the storage holds this part and nothing after it.

@@ -1,4 +1,4 @@
-"""PatchTST as published: overlapping patches, its own encoder and head. A reference, not a patcher."""
+"""PatchTST as published, with an encoder and head of its own: a reference, not a patcher."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from harness.task import Architecture, Task
 
 
 class PatchTST(Forecaster):
-    """Overlapping patches, a post-norm encoder with batch norm and residual attention scores, a flatten head.
+    """Overlapping patches, a post-norm encoder with residual attention scores, a flatten head.
 
-    Source: Nie et al., ICLR 2023 (arXiv 2211.14730) and its published code: patches of 16 steps every 8, the look-back
-    padded by one stride of its last value, learned positions, attention scores added up over layers, batch norm
-    over rows and tokens, head from all tokens at once. Width, heads, layers, feed-forward and dropout are the suite's,
-    as its published scripts set them per data set. Deviations: instance norm without an affine map, and the
-    shared training budget in place of a learning rate of 1e-4 over 100 epochs.
+    Source: Nie et al., ICLR 2023 (arXiv 2211.14730) and its published code: patches of 16 steps
+    every 8, the look-back padded by one stride of its last value, learned positions, attention
+    scores added up over layers, batch norm over rows and tokens, head from all tokens at once.
+    Width, heads, layers, feed-forward and dropout are the suite's, as its published scripts set
+    them per data set. Deviations: instance norm without an affine map, and the shared training
+    budget in place of a learning rate of 1e-4 over 100 epochs.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class PatchTST(Forecaster):
         scores: Tensor | None = None
         for layer in self.layers:
             token, scores = layer(token, scores)
-        future = self.dropout(self.head(token.transpose(1, 2).flatten(1)))
+        future = self.head(token.transpose(1, 2).flatten(1))
         return Forecast((future.view(batch, channel, -1) * scale + mean)[None])
 
     @property
@@ -65,7 +66,7 @@ class PatchTST(Forecaster):
 
 
 class _Layer(nn.Module):
-    """Attention with the scores of the layer below added, then a feed-forward net; norms after each."""
+    """Attention with the scores of the layer below added, then a feed-forward net, both normed."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -99,6 +100,6 @@ class _Layer(nn.Module):
 def _norm(
     norm: nn.BatchNorm1d, token: Float[Tensor, "row patch width"]
 ) -> Float[Tensor, "row patch width"]:
-    """Batch norm over rows and tokens together: the same statistics without turning the tensor over."""
+    """Batch norm over rows and tokens together: the published statistics without a transpose."""
     normed: Tensor = norm(token.flatten(0, 1))
     return normed.view_as(token)

@@ -14,27 +14,27 @@ from harness.task import Architecture, Task
 
 
 class Theta(Forecaster):
-    """Fits sktime's ``ThetaForecaster`` to each look-back, one row at a time; slow, and meant for small sets.
+    """Fits sktime's ``ThetaForecaster`` to each look-back, row by row: slow, for small sets.
 
-    Source: Assimakopoulos & Nikolopoulos 2000, as the simple exponential smoothing with drift of Hyndman & Billah 2003.
-    A season is removed where the look-back holds two of them and sktime can (multiplicative needs positive values:
-    standardised ones are not, so the season is removed additively by sktime's ``Deseasonalizer``).
+    Source: Assimakopoulos & Nikolopoulos 2000, as the simple exponential smoothing with drift of
+    Hyndman & Billah 2003. Where the look-back holds two seasons, the season is removed first.
+    Deviation: it is removed additively, because the usual multiplicative way needs positive values
+    and standardised ones are not.
     """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
         super().__init__(task, architecture)
         # Imported here: no other method needs it, and it takes seconds.
-        from sktime.forecasting.compose import TransformedTargetForecaster
         from sktime.forecasting.theta import ThetaForecaster
         from sktime.transformations.series.detrend import Deseasonalizer
 
         seasonal = 1 < task.season <= task.look_back // 2
-        theta = ThetaForecaster(deseasonalize=False)
-        self._model = (
-            TransformedTargetForecaster([Deseasonalizer(sp=task.season, model="additive"), theta])
-            if seasonal
-            else theta
-        )
+        with warnings.catch_warnings():
+            # sktime will soon not keep the series it was fitted to; nothing here asks for it.
+            warnings.filterwarnings("ignore", "The default of config ``remember_data``")
+            self._model = ThetaForecaster(
+                deseasonalize=seasonal and Deseasonalizer(sp=task.season, model="additive")
+            )
 
     def forward(
         self,
@@ -46,8 +46,8 @@ class Theta(Forecaster):
         rows = past.flatten(0, 1).double().cpu().numpy()
         steps = np.arange(1, self.task.horizon + 1)
         with warnings.catch_warnings():
-            # A flat look-back makes the smoother's optimiser complain; its forecast is still the flat line.
+            # A flat look-back makes the smoother's optimiser complain; its forecast is still flat.
             warnings.simplefilter("ignore")
-            futures = [self._model.clone().fit(row, fh=steps).predict().ravel() for row in rows]
+            futures = [self._model.fit(row, fh=steps).predict().ravel() for row in rows]
         future = torch.from_numpy(np.stack(futures)).to(past)
         return Forecast(future.view(*past.shape[:2], -1)[None])

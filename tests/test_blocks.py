@@ -1,4 +1,4 @@
-"""The shared layers: equal to PatchTST where they should be, differentiable, and blind to batch mates."""
+"""The shared layers: equal to PatchTST where they should be, differentiable, each row alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def uniform_patches(rows: int, task: Task = TASK) -> Patches:
 
 
 def test_equal_patches_are_patchtst() -> None:
-    """With the phase term at zero, embedder and head equal PatchTST's linear embedding and flatten head."""
+    """With the phase term at zero, embedder and head are PatchTST's linear ones."""
     torch.manual_seed(0)
     architecture = Architecture(cells=8, grid=8, dropout=0.0)
     embedder = AreaEmbedder(TASK, architecture)
@@ -47,7 +47,8 @@ def test_equal_patches_are_patchtst() -> None:
     values = torch.randn(5, 96)
     patches = uniform_patches(5)
 
-    # By hand: cut into pieces of 8, one linear layer, a learned position each, encoder, flatten, one linear layer.
+    # By hand: cut into pieces of 8, one linear layer, a learned position each, encoder, flatten,
+    # one linear layer.
     position = embedder.place(patches.start.float(), patches.end.float())[0]
     token = values.view(5, 12, 8) @ embedder.content.weight.T + embedder.content.bias + position
     expected = backbone(token, None).reshape(5, -1) @ head.out.weight.T + head.out.bias
@@ -57,7 +58,7 @@ def test_equal_patches_are_patchtst() -> None:
 
 
 def test_resampling_is_the_exact_area_average() -> None:
-    """A cell holds the mean of the steps under it, also where they are cut, and repeats a short patch."""
+    """A cell is the mean of the steps under it, cut ones included; a short patch is repeated."""
     embedder = AreaEmbedder(Task("x", 6, 1, 2), Architecture(cells=2))
     values = torch.tensor([[1.0, 3.0, 5.0, 7.0, 9.0, 11.0]])
     start, end = torch.tensor([[0.0, 5.0]]), torch.tensor([[5.0, 6.0]])
@@ -78,7 +79,7 @@ def test_wave_sums_equal_the_sum_over_every_step() -> None:
 
 @pytest.mark.parametrize("head_type", [GridHead, FlattenHead, QueryHead])
 def test_edges_are_differentiable(head_type: type[GridHead | FlattenHead | QueryHead]) -> None:
-    """The forecast's gradient in real-valued edges is the true one (float64, finite differences)."""
+    """The forecast's gradient in real-valued edges is the one that finite differences find."""
     torch.manual_seed(0)
     task = Task("x", 40, 3, 5, season=8)
     architecture = Architecture(width=4, heads=2, cells=4, dropout=0.0)
@@ -100,7 +101,7 @@ def test_edges_are_differentiable(head_type: type[GridHead | FlattenHead | Query
 
 
 def test_the_grid_gives_every_cell_its_shares_of_the_patches() -> None:
-    """Rows of the overlap sum to one: a head that adds up constant tokens gives the constant back."""
+    """Rows of the overlap sum to one: a head that averages constant tokens gives the constant."""
     head = GridHead(TASK, Architecture(width=4, grid=8, dropout=0.0), 12)
     nn.init.constant_(head.out.weight, 1 / head.out.in_features)
     nn.init.zeros_(head.out.bias)

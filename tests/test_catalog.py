@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -120,6 +121,15 @@ def test_outside_packages_plug_in(
     """An entry point names a class, or a module that holds one."""
     outside(folder, monkeypatch, entry, METHOD.replace("Jumps", "Leaps"))
     assert catalog.names(folder) == ["jumps", "leaps"]
+    assert issubclass(catalog.find("leaps", folder), Patcher)
+
+
+def test_outside_packages_plug_in_beside_the_backport(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once MLflow has loaded its backport of importlib.metadata, they are found as before."""
+    importlib.import_module("importlib_metadata")
+    outside(folder, monkeypatch, "leaps = other_methods", METHOD.replace("Jumps", "Leaps"))
     assert issubclass(catalog.find("leaps", folder), Patcher)
 
 

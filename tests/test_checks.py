@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ class Undefaulted(Positional):
         super().__init__(task)
 
 
-class Silent(Equal):
+class Silent(Equal):  # noqa: D101 - that is what is wrong with it
     __doc__ = None
 
 
@@ -127,7 +127,7 @@ class Uncounted(Equal):
     """Aims at K and marks a patch with steps as not there."""
 
     strict = False
-    slots = property(lambda self: self.task.patches)  # type: ignore[assignment]
+    slots = property(lambda self: self.task.patches)
 
     def forward(self, rows: Rows) -> Patches:
         whole = super().forward(rows)
@@ -152,7 +152,7 @@ class Lavish(Equal):
     """Makes each step a patch."""
 
     strict = False
-    slots = property(lambda self: self.task.look_back)  # type: ignore[assignment]
+    slots = property(lambda self: self.task.look_back)
 
     def start(self, rows: Rows) -> Tensor:
         return torch.arange(self.task.look_back).expand(len(rows.ids), -1)
@@ -284,33 +284,40 @@ class Linear(Forecaster):
         self.map = nn.Linear(task.look_back, task.horizon)
 
     def forward(
-        self, past: Tensor, ids: Tensor, truth: Tensor | None = None, generator: Any = None
+        self,
+        past: Tensor,
+        ids: Tensor,
+        truth: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Forecast:
-        return Forecast(self.map(past)[None])
+        return Forecast(self.future(past)[None])
+
+    def future(self, past: Tensor) -> Tensor:
+        """The linear map."""
+        return self.map(past)
 
 
 class Infinite(Linear):
     """Has no forecast for a constant look-back."""
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
-        future = super().forward(past, *others).future
-        return Forecast(future.masked_fill((past == 0).all(-1, keepdim=True), math.inf))
+    def future(self, past: Tensor) -> Tensor:
+        constant = (past == 0).all(-1, keepdim=True)
+        return super().future(past).masked_fill(constant, math.inf)
 
 
 class Longer(Linear):
     """Forecasts one step more than it is asked for when the look-back is short."""
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
-        future = super().forward(past, *others).future
+    def future(self, past: Tensor) -> Tensor:
         more = int(self.task.look_back < self.task.horizon)
-        return Forecast(nn.functional.pad(future, (0, more)))
+        return nn.functional.pad(super().future(past), (0, more))
 
 
 class Averaging(Linear):
     """Forecasts from the mean of the batch."""
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
-        return super().forward(past - past.mean(dim=0), *others)
+    def future(self, past: Tensor) -> Tensor:
+        return super().future(past - past.mean(dim=0))
 
 
 class CountingReference(Linear):
@@ -322,16 +329,16 @@ class CountingReference(Linear):
         super().__init__(task, architecture)
         self.register_buffer("seen", torch.zeros(()))
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
+    def future(self, past: Tensor) -> Tensor:
         self.seen += 1
-        return super().forward(past, *others)
+        return super().future(past)
 
 
 class GrabbingReference(Linear):
     """Clips the past where it lies."""
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
-        return super().forward(past.clamp_(-1, 1), *others)
+    def future(self, past: Tensor) -> Tensor:
+        return super().future(past.clamp_(-1, 1))
 
 
 class ForgetfulReference(Linear):
@@ -342,15 +349,15 @@ class ForgetfulReference(Linear):
     def prepare(self, pasts: Iterable[Tensor]) -> None:
         self.shift = sum(float(past.square().mean()) for past in pasts)
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
-        return Forecast(super().forward(past, *others).future + self.shift)
+    def future(self, past: Tensor) -> Tensor:
+        return super().future(past) + self.shift
 
 
 class Unmoved(Linear):
     """Has weights that change no forecast."""
 
-    def forward(self, past: Tensor, *others: Any) -> Forecast:
-        return Forecast(super().forward(past, *others).future * 0)
+    def future(self, past: Tensor) -> Tensor:
+        return super().future(past) * 0
 
 
 PLANTED = [

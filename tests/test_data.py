@@ -1,22 +1,20 @@
-"""Published and embedded data sets: found by name, compared value by value, split as stated."""
+"""Published data sets: found by name, compared value by value, split as stated."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 
-from harness import data, synthetic
+from harness import data
 from harness.data import Entry, Series, load
+from harness.series import value_hash
 
 VERIFIED = [name for name, found in data.CATALOGUE.items() if found.hash is not None]
 ROWS = 40
@@ -37,7 +35,7 @@ def table() -> pd.DataFrame:
 def content_hash(frame: pd.DataFrame) -> str:
     """Its value hash."""
     stamps = frame["date"].to_numpy("datetime64[us]").astype(np.int64)
-    return data.value_hash(
+    return value_hash(
         [str(name) for name in frame.columns[1:]], stamps, frame.iloc[:, 1:].to_numpy()
     )
 
@@ -162,7 +160,7 @@ def test_the_value_hash_is_the_bytes_it_says() -> None:
         + np.array([0, 60_000_000], "<i8").tobytes()
         + np.array([1.5, 0.0, 2.0, 3.0], "<f8").tobytes()
     )
-    got = data.value_hash(["a", "b²"], np.array([0, 60_000_000]), values)
+    got = value_hash(["a", "b²"], np.array([0, 60_000_000]), values)
     assert got == hashlib.sha256(specified).hexdigest()
 
 
@@ -372,57 +370,7 @@ def test_weather_clean_repairs_81_values_of_the_training_part(data_folder: Path)
     assert rows.max() < data.entry("weather").borders[0]
 
 
-# --- embedded sets ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("family", synthetic.families())
-def test_planted_series_are_windows_end_to_end(family: str) -> None:
-    """Episodes of 120 steps, boundaries inside look-backs, parts of whole windows."""
-    series, planted = load(family, []), synthetic.plant(family)
-    assert series.episode == 120
-    assert series.borders == (20_000 * 120, 22_000 * 120, 24_000 * 120)
-    assert not series.standardise
-    assert (
-        series.values[120 * 21_000 : 120 * 21_001, 0].tolist() == planted.values[21_000].tolist()
-    )
-    assert series.boundaries is not None
-    window, step = np.divmod(series.boundaries, 120)
-    assert ((step > 0) & (step < 96)).all()
-    marks: NDArray[np.bool_] = np.zeros_like(planted.boundaries)
-    marks[window, step] = True
-    assert np.array_equal(marks, planted.boundaries)
-
-
-def test_electric_devices_are_those_of_sktime() -> None:
-    """Read without importing sktime, yet the values, period and change points of its loader."""
-    from sktime.datasets import load_electric_devices_segmentation
-
-    values, period, change_points = load_electric_devices_segmentation()
-    series = load("electric_devices", [])
-    assert series.boundaries is not None
-    assert series.values[:, 0].tolist() == values.tolist()
-    assert series.season == period
-    assert series.boundaries.tolist() == change_points.tolist()
-    assert series.borders == (8072, 9226, 11532)
-
-
-def test_mitdb_has_its_heart_beat_as_season_and_its_labelled_stretch() -> None:
-    """300 steps is where the autocorrelation of the training part peaks after its first fall."""
-    series = load("mitdb", [])
-    assert series.values.shape == (7500, 1)
-    train = series.values[: series.borders[0], 0] - series.values[: series.borders[0], 0].mean()
-    correlation = [float(train[lag:] @ train[:-lag]) for lag in range(100, 800)]
-    assert 100 + int(np.argmax(correlation)) == series.season == 300
-    assert series.boundaries is not None
-    assert series.boundaries.tolist() == [6936, 7288]
-
-
-def test_an_altered_bundle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Should sktime ever ship other values, the name does not quietly mean them."""
-    other = replace(data._BUNDLED["mitdb"], column=1)
-    monkeypatch.setitem(data._BUNDLED, "mitdb", other)
-    with pytest.raises(ValueError, match=r"mitdb\.csv is not mitdb"):
-        load("mitdb", [])
+# --- what comes out ---------------------------------------------------------------------------
 
 
 def test_a_series_checks_itself() -> None:
@@ -433,16 +381,3 @@ def test_a_series_checks_itself() -> None:
         Series("x", values, ("a", "b"), "h", 1, (6, 6, 10), "")
     with pytest.raises(ValueError, match=r"values \[time, 1\] are needed"):
         Series("x", values, ("a",), "h", 1, (6, 8, 10), "")
-
-
-def test_loading_costs_no_heavy_import() -> None:
-    """Neither torch nor sktime is imported, whatever embedded set is loaded."""
-    script = (
-        "import sys; from harness.data import load;"
-        "load('electric_devices', []); load('const', []);"
-        "print(sorted({'torch', 'sktime', 'gluonts'} & set(sys.modules)))"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.strip() == "[]"

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from harness import data
-from harness.data import Entry, fetch, load
+from harness.data import Entry, load
+from harness.download import fetch
+from harness.series import value_hash
 
 ROWS = 3000
 FRAME = pd.DataFrame(
@@ -33,7 +35,7 @@ TINY = Entry(
     season=24,
     rows=ROWS,
     channels=1,
-    hash=data.value_hash(
+    hash=value_hash(
         ("load",),
         FRAME["date"].to_numpy("datetime64[us]").astype(np.int64),
         FRAME[["load"]].to_numpy(),
@@ -119,7 +121,7 @@ def silent(done: int, total: int | None) -> None:
 def get(host: Host, cache: Path, **options: object) -> Path:
     """Fetch the small set from the server, in no time."""
     settings = {"progress": silent, "urls": [host.url], "pause": 0.01, "timeout": 5.0, **options}
-    return fetch("tiny", cache, **settings)  # type: ignore[arg-type]
+    return fetch(data.entry("tiny"), cache, **settings)  # type: ignore[arg-type]
 
 
 def rest(host: Host) -> int:
@@ -263,7 +265,7 @@ def test_nobody_there_is_a_clear_error(tmp_path: Path) -> None:
     """A refused connection names the address."""
     with pytest.raises(ConnectionError, match=r"http://127\.0\.0\.1:9/tiny\.csv: "):
         fetch(
-            "tiny",
+            TINY,
             tmp_path,
             progress=silent,
             urls=["http://127.0.0.1:9/tiny.csv"],
@@ -300,14 +302,16 @@ def test_a_repaired_set_is_downloaded_as_its_original(
 ) -> None:
     """The repair is done on loading; one file serves both names."""
     monkeypatch.setitem(data.CATALOGUE, "clean", replace(TINY, name="clean", cleans="tiny"))
-    assert fetch("clean", tmp_path, progress=silent, urls=[host.url]) == tmp_path / "tiny.csv"
+    assert (
+        fetch(data.entry("clean"), tmp_path, progress=silent, urls=[host.url])
+        == tmp_path / "tiny.csv"
+    )
     assert load("clean", [], cache=tmp_path).hash == TINY.hash
 
 
 def _fetch_in_process(url: str, cache: Path, start: Callable[[], object]) -> None:
-    data.CATALOGUE["tiny"] = TINY
     start()
-    fetch("tiny", cache, progress=silent, urls=[url], pause=0.01)
+    fetch(TINY, cache, progress=silent, urls=[url], pause=0.01)
 
 
 def test_two_processes_download_once(host: Host, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from harness import windows
 from harness.data import Series
 from harness.evaluate import cost, evaluate, look
 from harness.fit import DivergedError, fit, validation_error
-from harness.forecaster import Forecast, Forecaster, PatchForecaster
+from harness.forecaster import Forecast, PatchForecaster
 from harness.patcher import Patcher, Patches, Rows, from_scores
 from harness.task import Architecture, Budget, Task
+from methods.dlinear import DLinear
 from methods.random_step import RandomStep
 from methods.repeat_last import RepeatLast
 from methods.straight_through import StraightThrough
@@ -48,21 +49,21 @@ def build(method: type[Patcher] = Uniform, seed: int = 0) -> PatchForecaster:
     return PatchForecaster(TASK, SMALL, patcher)
 
 
-def trained(method: type[Patcher], seed: int = 0, **budget: object) -> PatchForecaster:
+def trained(method: type[Patcher], seed: int) -> PatchForecaster:
     model = build(method, seed)
     torch.manual_seed(seed)
     train, valid = windows.development(waves(), TASK)
-    fit(model, train, valid, dataclasses.replace(BUDGET, **budget), seed=seed)
+    fit(model, train, valid, BUDGET, seed=seed)
     return model
 
 
 @pytest.mark.parametrize("method", [Uniform, RandomStep, StraightThrough])
 def test_the_same_seed_gives_the_same_digits(method: type[Patcher]) -> None:
     """Two trainings under one seed end in the same weights, bit for bit; another seed does not."""
-    first, again, other = (trained(method, seed) for seed in (0, 0, 1))
-    for name, value in first.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
-    assert not torch.equal(first.head.out.weight, other.head.out.weight)
+    first, again, other = (trained(method, seed).state_dict() for seed in (0, 0, 1))
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+    assert not torch.equal(first["head.out.weight"], other["head.out.weight"])
 
 
 def test_training_lowers_the_error_and_keeps_the_best_weights() -> None:
@@ -100,14 +101,14 @@ def test_training_stops_when_validation_stops_getting_better() -> None:
 def test_a_loss_that_is_not_finite_is_said_so() -> None:
     """Divergence ends training with an error that knows how far it got."""
 
-    class Bad(PatchForecaster):
-        def forward(self, *args: Tensor, **kwargs: Tensor) -> Forecast:
-            forecast = super().forward(*args, **kwargs)
-            return Forecast(forecast.future * math.nan, forecast.patches)
+    def spoil(model: nn.Module, inputs: tuple[object, ...], forecast: Forecast) -> Forecast:
+        return dataclasses.replace(forecast, future=forecast.future * math.nan)
 
+    model = build()
+    model.register_forward_hook(spoil)
     train, valid = windows.development(waves(), TASK)
     with pytest.raises(DivergedError, match="not finite in epoch 1 after 6 steps") as caught:
-        fit(Bad(TASK, SMALL, Uniform(TASK)), train, valid, BUDGET, seed=0)
+        fit(model, train, valid, BUDGET, seed=0)
     assert caught.value.fitted.steps == 6
 
 
@@ -156,29 +157,28 @@ def test_a_method_that_looks_for_test_values_finds_none() -> None:
 def test_a_model_that_learns_while_it_is_tested_is_refused() -> None:
     """Weights and buffers are compared before and after: test-time training is an error."""
 
-    class Learns(RepeatLast):
-        def __init__(self, task: Task, architecture: Architecture) -> None:
-            super().__init__(task, architecture)
-            self.register_buffer("seen", torch.zeros(1))
+    def learn(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        model.get_buffer("seen").add_(inputs[0].mean())
 
-        def forward(self, past: Tensor, *rest: Tensor) -> Forecast:
-            self.seen += past.mean()
-            return super().forward(past, *rest)
-
-    tested = windows.test(waves(), TASK)
-    with pytest.raises(ValueError, match="Learns changed its own weights or buffers"):
-        evaluate(Learns(TASK, SMALL), tested, waves(), budget=BUDGET)
+    model = RepeatLast(TASK, SMALL)
+    model.register_buffer("seen", torch.zeros(()))
+    model.register_forward_pre_hook(learn)
+    with pytest.raises(ValueError, match="RepeatLast changed its own weights or buffers"):
+        evaluate(model, windows.test(waves(), TASK), waves(), budget=BUDGET)
 
 
 def test_the_future_is_not_in_reach_of_a_forecast() -> None:
     """In evaluation the past's own memory ends with the look-back."""
+    in_reach: list[int] = []
 
-    class Reaches(RepeatLast):
-        def forward(self, past: Tensor, *rest: Tensor) -> Forecast:
-            assert past.untyped_storage().nbytes() == past.numel() * past.element_size()
-            return super().forward(past, *rest)
+    def reach(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        past = inputs[0]
+        in_reach.append(past.untyped_storage().nbytes() // past.element_size() - past.numel())
 
-    evaluate(Reaches(TASK, SMALL), windows.test(waves(), TASK), waves(), budget=BUDGET)
+    model = RepeatLast(TASK, SMALL)
+    model.register_forward_pre_hook(reach)
+    evaluate(model, windows.test(waves(), TASK), waves(), budget=BUDGET)
+    assert set(in_reach) == {0}
 
 
 @pytest.mark.parametrize("method", [Uniform, RandomStep, StraightThrough])
@@ -224,21 +224,13 @@ def test_tokens_are_counted_as_they_were_used() -> None:
 
 
 def test_operations_are_counted_as_by_hand() -> None:
-    """One linear layer: 2 x in x out forward for each row; its weight gradient as much again."""
-
-    class Line(Forecaster):
-        def __init__(self, task: Task, architecture: Architecture) -> None:
-            super().__init__(task, architecture)
-            self.out = nn.Linear(task.look_back, task.horizon)
-
-        def forward(self, past: Tensor, *rest: Tensor) -> Forecast:
-            return Forecast(self.out(past)[None])
-
-    model, (train, _) = Line(TASK, SMALL), windows.development(waves(), TASK)
+    """A linear layer: 2 x in x out forward for each row; its weight gradient as much again."""
+    model, (train, _) = DLinear(TASK, SMALL), windows.development(waves(), TASK)
     spent = cost(model, train, BUDGET)
-    assert spent.flops == 2 * 32 * 8 * 2
+    layers, channels = 2, 2
+    assert spent.flops == layers * channels * 2 * 32 * 8
     assert spent.flops_step == 2 * spent.flops * BUDGET.batch
-    assert spent.parameters["all"] == 32 * 8 + 8
+    assert spent.parameters["all"] == layers * (32 * 8 + 8)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

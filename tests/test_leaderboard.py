@@ -370,39 +370,55 @@ def test_seconds_of_two_devices_come_with_a_warning(table: Table) -> None:
     assert "seconds cannot be compared, they were taken on: H100, cpu" in page
 
 
-README = "# Title\n\n<!-- leaderboard:start -->\nold\n<!-- leaderboard:end -->\n\nThe rest.\n"
+BLOCK = "<!-- leaderboard:start tiny -->\nold\n<!-- leaderboard:end -->\n"
+README = f"# Title\n\n{BLOCK}\nThe rest.\n"
 
 
 def test_the_readme_follows_the_rows(tmp_path: Path) -> None:
     """Stale until updated; fresh after; stale again when a row or the text changes."""
-    folder, readme = save(tmp_path / "results" / "tiny", *TWO_SETS), tmp_path / "README.md"
+    results, readme = tmp_path / "results", tmp_path / "README.md"
+    folder = save(results / "tiny", *TWO_SETS)
     readme.write_text(README)
     leaderboard.write(folder)
-    assert leaderboard.is_stale(readme, folder)
-    leaderboard.update_readme(readme, folder)
-    assert not leaderboard.is_stale(readme, folder)
+    assert leaderboard.stale(readme, results) == [readme]
+    leaderboard.update_readme(readme, results)
+    assert leaderboard.stale(readme, results) == []
     text = readme.read_text()
     assert text.startswith(
-        "# Title\n\n<!-- leaderboard:start -->\n**tiny**, look-back 512. Mean over"
+        "# Title\n\n<!-- leaderboard:start tiny -->\n**tiny**, look-back 512. Mean over"
     )
     assert "| 1 | 1.50 | `learned`" in text
     assert "[results/tiny/leaderboard.md](results/tiny/leaderboard.md)" in text
     assert text.endswith("<!-- leaderboard:end -->\n\nThe rest.\n")
     readme.write_text(text.replace("0.567", "0.967"))
-    assert leaderboard.is_stale(readme, folder)
+    assert leaderboard.stale(readme, results) == [readme]
     readme.write_text(text)
     save(folder, *TWO_SETS[:4], row("learned", 0.2), row("learned", 3.0, dataset="weather"))
-    assert leaderboard.is_stale(readme, folder)
+    assert readme in leaderboard.stale(readme, results)
+
+
+def test_every_block_of_the_readme_shows_its_own_suite(tmp_path: Path) -> None:
+    """Two blocks, two suites; what stands between them stays."""
+    readme = tmp_path / "README.md"
+    readme.write_text(README + BLOCK.replace("tiny", "other"))
+    for suite, method in (("tiny", "a"), ("other", "b")):
+        save(tmp_path / suite, *(row(name, 1.0) for name in ("uniform", method)))
+    leaderboard.update_readme(readme, tmp_path)
+    first, second = readme.read_text().split("The rest.")
+    assert "`a`" in first
+    assert "`b`" not in first
+    assert "`b`" in second
 
 
 def test_written_tables_that_lag_behind_are_stale(tmp_path: Path) -> None:
     """The excerpt may still hold while a cell of the full table does not."""
     folder, readme = save(tmp_path / "tiny", *TWO_SETS), tmp_path / "README.md"
     readme.write_text(README)
-    leaderboard.update_readme(readme, folder)
-    assert leaderboard.is_stale(readme, folder)
-    leaderboard.write(folder)
-    assert not leaderboard.is_stale(readme, folder)
+    leaderboard.update_readme(readme, tmp_path)
+    written = leaderboard.write(folder)
+    assert leaderboard.stale(readme, tmp_path) == []
+    written[-1].write_text("old")
+    assert leaderboard.stale(readme, tmp_path) == [written[-1]]
 
 
 def test_an_excerpt_keeps_the_first_places(tmp_path: Path) -> None:
@@ -412,10 +428,13 @@ def test_an_excerpt_keeps_the_first_places(tmp_path: Path) -> None:
     assert [name for name in "abc" if f"`{name}`" in text] == ["a", "b"]
 
 
-@pytest.mark.parametrize("text", ["none", README + README, README.replace("start", "begin")])
+@pytest.mark.parametrize(
+    "text", ["none", README.replace(":end", ":stop"), README.replace("start", "begin")]
+)
 def test_a_readme_without_marks_is_refused(tmp_path: Path, text: str) -> None:
     """Better no excerpt than one in the wrong place."""
     readme = tmp_path / "README.md"
     readme.write_text(text)
-    with pytest.raises(ValueError, match="needs one line <!-- leaderboard:start -->"):
-        leaderboard.update_readme(readme, save(tmp_path / "tiny", *TWO_SETS))
+    save(tmp_path / "tiny", *TWO_SETS)
+    with pytest.raises(ValueError, match="needs lines <!-- leaderboard:start SUITE -->"):
+        leaderboard.update_readme(readme, tmp_path)

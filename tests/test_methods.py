@@ -87,7 +87,7 @@ def test_oracle_takes_the_true_boundaries_and_fills_up_from_the_grid(
 
 
 def test_straight_through_edges_move_with_their_scores() -> None:
-    """Raising the score just after a boundary pulls its edge to the right, by the soft-argmax's slope."""
+    """Raising the score just after a boundary pulls its edge right, by the soft-argmax's slope."""
     torch.manual_seed(0)
     patcher = StraightThrough(TASK, reach=1)
     features = torch.randn(1, 48, 8, requires_grad=True)
@@ -101,12 +101,13 @@ def test_straight_through_edges_move_with_their_scores() -> None:
     expected = weight * (offsets - (weight * offsets).sum())
     scores = patcher.score(features.transpose(1, 2))
     scores.retain_grad()
-    patcher.score = nn.Identity()
+    patcher.register_module("score", nn.Identity())
     patches = patcher(rows(torch.zeros(1, 48), features=scores.transpose(1, 2)))
     patches.edges[0, 3].backward()
     assert torch.allclose(scores.grad[0, 0, edge - 1 : edge + 2], expected, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # sktime's own, of its defaults and pandas
 @pytest.mark.parametrize("season", [1, 5, 12, 40])
 def test_seasonal_naive_equals_sktimes(season: int) -> None:
     """The same forecast as sktime's NaiveForecaster, row for row."""

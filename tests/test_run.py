@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb")
 def test_the_same_job_gives_the_same_digits(tmp_path: Path) -> None:
     """Two runs of a job differ in seconds and memory only; another seed differs in its errors."""
     first, again = (go(JOB, tmp_path / name) for name in ("a", "b"))
-    blank = dict.fromkeys(MEASURED)
+    blank: dict[str, Any] = dict.fromkeys(MEASURED)
     assert dataclasses.replace(first, **blank) == dataclasses.replace(again, **blank)
     other = go(dataclasses.replace(JOB, seed=4), tmp_path)
     assert other.mse != first.mse
@@ -43,15 +44,15 @@ def test_the_same_job_gives_the_same_digits(tmp_path: Path) -> None:
 def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
     """Metrics, windows, tokens, operations, parameters, memory and device are all there."""
     record = go(JOB, tmp_path)
-    assert [name for name, value in dataclasses.asdict(record).items() if value is None] == []
     assert record.key == store.recomputed_key(record)
-    assert record.parameters == (
-        record.parameters_patcher + record.parameters_backbone + record.parameters_head
-    )
-    assert record.parameters_patcher > 0
-    assert record.flops_step > 2 * record.flops * JOB.budget.batch
-    assert record.tokens_mean == record.tokens_padded == 6
-    assert 10 < record.peak_memory_mb < 4000
+    row = dataclasses.asdict(record)
+    assert [name for name, value in row.items() if value is None] == []
+    parts = [row[f"parameters_{part}"] for part in ("patcher", "backbone", "head")]
+    assert all(parts)
+    assert row["parameters"] == sum(parts)
+    assert row["flops_step"] > 2 * row["flops"] * JOB.budget.batch
+    assert row["tokens_mean"] == row["tokens_padded"] == 6
+    assert 10 < row["peak_memory_mb"] < 4000
 
 
 def test_a_run_leaves_its_bundle(tmp_path: Path) -> None:
@@ -60,7 +61,9 @@ def test_a_run_leaves_its_bundle(tmp_path: Path) -> None:
     bundle = store.read_bundle(tmp_path / record.key)
     assert bundle.record == record
     assert [epoch["epoch"] for epoch in bundle.curves] == [1.0, 2.0]
+    assert bundle.overlay is not None
     assert len(bundle.overlay["starts"]) == 6
+    assert bundle.weights is not None
     weights = torch.load(bundle.weights, weights_only=True)
     assert any(name.startswith("patcher.") for name in weights)
 
@@ -85,7 +88,7 @@ def test_divergence_is_a_record_not_a_number(tmp_path: Path) -> None:
     record = go(dataclasses.replace(JOB, method="uniform", budget=budget), tmp_path)
     assert (record.status, record.mse) == ("diverged", None)
     assert "not finite" in record.error
-    assert record.steps > 0
+    assert record.steps
 
 
 def test_references_run_like_methods(tmp_path: Path) -> None:

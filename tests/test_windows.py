@@ -12,8 +12,8 @@ from harness import data, windows
 from harness.data import Series
 from harness.task import Task
 
-# Zeng et al. (AAAI 2023), column "Repeat": horizon -> MSE, MAE. Published from loaders that threw the
-# last incomplete batch of 32 test windows away.
+# Zeng et al. (AAAI 2023), column "Repeat": horizon -> MSE, MAE. Published from loaders that threw
+# the last incomplete batch of 32 test windows away.
 PUBLISHED_REPEAT = {
     "ETTh1": {96: (1.295, 0.713), 192: (1.325, 0.733), 336: (1.323, 0.744), 720: (1.339, 0.756)},
     "ETTh2": {96: (0.432, 0.422), 192: (0.534, 0.473), 336: (0.591, 0.508), 720: (0.588, 0.517)},

@@ -1,0 +1,198 @@
+"""Measuring speed: a fair opponent, turns taken, a report. What the numbers are is not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from harness import catalog, perf, store, windows
+from harness.fit import validation_error
+from harness.perf import Configuration, Spent, Stage, Table, Timing
+from harness.run import build
+from harness.task import Architecture
+
+SMALL = Configuration(
+    Architecture(width=8, heads=2, layers=2, feedforward=12, dropout=0.0),
+    steps=1,
+    windows=10,
+    target=1,
+    target_share=0.1,
+)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Stage:
+    """A stand-in for ETTh1, since no folder is given."""
+    return Stage(perf._series([]), "cpu", 2)
+
+
+def test_both_sides_forecast_the_same_from_the_same_weights(stage: Stage) -> None:
+    """The conventional model is ours in other clothes: the same forecasts to 1e-5."""
+    assert perf.difference(SMALL.job(), stage) < 1e-5
+
+
+def test_both_sides_learn_the_same_from_a_batch(stage: Stage) -> None:
+    """One batch gives both the same loss, the same gradients and the same running statistics."""
+    job = SMALL.job()
+    ours = build(catalog.find(job.method), job, "cpu").train()
+    usual = perf.Conventional.like(ours).train()
+    batch = windows.development(stage.series, job.task)[0].batch(torch.arange(3))
+
+    loss = (ours(batch.past, batch.ids).future[0] - batch.future).square().mean()
+    future = usual(batch.past.transpose(1, 2)).transpose(1, 2)
+    usual_loss = (future - batch.future).square().mean()
+    loss.backward()
+    usual_loss.backward()
+
+    torch.testing.assert_close(usual_loss, loss)
+    gradients = {name: value.grad for name, value in ours.named_parameters()}
+    assert all(gradient is not None for gradient in gradients.values())
+    expected = perf._renamed(
+        {name: value for name, value in gradients.items() if value is not None}
+    )
+    for name, value in usual.named_parameters():
+        torch.testing.assert_close(value.grad, expected[name], rtol=1e-3, atol=1e-6)
+    for name, buffer in usual.named_buffers():
+        torch.testing.assert_close(buffer, ours.get_buffer(name))
+
+
+def test_both_sides_score_the_same_windows(stage: Stage) -> None:
+    """Our validation error and the conventional one are the same number."""
+    job = SMALL.job()
+    model = build(catalog.find(job.method), job, "cpu")
+    some = perf.first(windows.development(stage.series, job.task)[1], 5)
+    usual = perf.conventional_error(perf.Conventional.like(model), some, "cpu")
+    assert usual == pytest.approx(validation_error(model, some, job.budget), rel=1e-5)
+
+
+def test_dropout_is_the_same_on_both_sides() -> None:
+    """Every dropout of the opponent has the rate that ours was rounded to."""
+    job = replace(SMALL.job(), architecture=Architecture(width=8, heads=2, dropout=0.3))
+    model = perf.Conventional.like(build(catalog.find(job.method), job, "cpu"))
+    rates = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
+    assert rates == {77 / 256}
+
+
+class _EnoughError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("side", [perf.train, perf.train_conventionally])
+def test_a_round_of_training_is_so_many_steps(
+    stage: Stage, side: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two laps each side takes exactly the steps of the configuration."""
+    steps = 0
+
+    def count(*_: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    remove = register_optimizer_step_post_hook(count)
+    seen: list[int] = []
+
+    def lap() -> None:
+        seen.append(steps)
+        if len(seen) == 2:
+            raise _EnoughError
+
+    monkeypatch.setattr(perf, "BATCH", 4)
+    job = replace(SMALL, steps=3).job()
+    try:
+        with pytest.raises(_EnoughError):
+            side(job, stage, lap)
+    finally:
+        remove.remove()
+    assert seen == [3, 6]
+
+
+def _write(name: str, path: Path, lap: Callable[[], None]) -> None:
+    while True:
+        with path.open("a") as file:
+            file.write(name)
+        lap()
+
+
+def _fail(lap: Callable[[], None]) -> None:
+    lap()
+    raise ValueError("no more")
+
+
+def test_contenders_take_turns(tmp_path: Path) -> None:
+    """One warm-up each and then pairs: A B A B, never two of the same in a row."""
+    path = tmp_path / "turns"
+    timings = perf.race([partial(_write, "A", path), partial(_write, "B", path)], pairs=2)
+    assert path.read_text() == "ABABAB"
+    assert [len(timing.rounds) for timing in timings] == [2, 2]
+
+
+def test_a_contender_that_fails_says_why() -> None:
+    """An error in a measured process is raised in the measuring one."""
+    with pytest.raises(RuntimeError, match="ValueError: no more"):
+        perf.race([_fail], pairs=1)
+
+
+def test_ratios_are_of_rounds_side_by_side() -> None:
+    """Each round is compared with the other's round of the same turn, the warm-up left out."""
+    warm = Spent(100.0, 100.0)
+    slow = Timing(warm, (Spent(2.0, 3.0), Spent(6.0, 8.0)))
+    fast = Timing(warm, (Spent(1.0, 1.0), Spent(2.0, 2.0)))
+    assert slow.over(fast) == [2.0, 3.0]
+    assert slow.over(fast, "wall") == [3.0, 4.0]
+    assert slow.busy == 4.0
+
+
+def test_a_round_of_products_is_counted_exactly() -> None:
+    """Whole products only, together at least the size of a round."""
+    shape = (300, 200, 100)
+    assert perf.operations(shape) % (2 * 300 * 200 * 100) == 0
+    assert perf.PRODUCTS <= perf.operations(shape) < 1.01 * perf.PRODUCTS
+
+
+def test_without_etth1_a_random_walk_of_its_shape_takes_its_place(stage: Stage) -> None:
+    """The stand-in has ETTh1's rows, channels and borders, and says what it is."""
+    series = stage.series
+    assert series.values.shape == (17420, 7)
+    assert series.borders == (8640, 11520, 14400)
+    assert "random walk" in series.name
+
+
+def test_real_data_are_used_where_they_are(data_folder: Path) -> None:
+    """With a data folder the measurements are on ETTh1 itself."""
+    assert perf._series([data_folder]).name == "ETTh1"
+
+
+def test_the_report_is_markdown_without_a_date(stage: Stage) -> None:
+    """Machine, version and data on top; each table with its title, note and all of its rows."""
+    table = Table("Speed", "How fast.", ("what", "ratio"), [("d16", "3.0"), ("d64", "2.0")])
+    text = perf.report(stage, [table])
+    assert f"torch {torch.__version__}" in text
+    assert stage.series.name in text
+    assert "for 2\nrounds" in text
+    grid = "| what | ratio |\n| --- | --- |\n| d16 | 3.0 |\n| d64 | 2.0 |\n"
+    assert text.endswith(f"## Speed\n\nHow fast.\n\n{grid}")
+    assert text == perf.report(stage, [table])
+
+
+def test_main_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report in the results folder is the one that is shown."""
+    table = Table("Speed", "How fast.", ("what",), [("d16",)])
+    monkeypatch.setattr(perf, "_measured", lambda *given: iter([table]))
+    said: list[str] = []
+    perf.main(tmp_path, pairs=1, say=said.append)
+    assert (tmp_path / "perf.md").read_text() == said[-1]
+    assert str(table) in said[-1]
+
+
+def test_overheads_are_of_records_that_can_be_stored(tmp_path: Path) -> None:
+    """The rows whose storing is timed are real records: written, read back, equal."""
+    record = perf._record(1)
+    assert record.status == "done"
+    store.put(tmp_path / "rows.csv", record)
+    assert store.read(tmp_path / "rows.csv") == [record]
