@@ -41,7 +41,7 @@ def run(
     train, valid = windows.development(series, task, device)
     spent = cost(model, train, job.budget)
 
-    torch.manual_seed(_seed(job, "dropout"))
+    torch.manual_seed(seed_of(job, "dropout"))
     status, error, measured, overlay = "done", "", {}, None
     try:
         fitted = fit(
@@ -49,7 +49,7 @@ def run(
             train,
             valid,
             job.budget,
-            seed=_seed(job, "order"),
+            seed=seed_of(job, "order"),
             say=lambda epoch: say({"epochs": job.budget.epochs, **epoch}),
         )
     except DivergedError as diverged:
@@ -107,11 +107,11 @@ def build(method: catalog.Method, job: Job, device: str) -> Forecaster:
     for every patcher.
     """
     keywords = catalog.check_keywords(method, dict(job.keywords))
-    torch.manual_seed(_seed(job, "method"))
+    torch.manual_seed(seed_of(job, "method"))
     if issubclass(method, Forecaster):
         return method(job.task, job.architecture, **keywords).to(device)
     patcher = method(job.task, **keywords)
-    torch.manual_seed(_seed(job, "forecaster"))
+    torch.manual_seed(seed_of(job, "forecaster"))
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
 
 
@@ -138,7 +138,7 @@ def device_name(device: str) -> str:
     return f"CPU {names[0]}" if names else "CPU"
 
 
-def _seed(job: Job, purpose: str) -> int:
+def seed_of(job: Job, purpose: str) -> int:
     """A seed for one purpose: initialisation, data order and dropout do not share a stream."""
     purposes = ("method", "forecaster", "order", "dropout")
     return job.seed * len(purposes) + purposes.index(purpose)

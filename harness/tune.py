@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness import catalog, executors, store, windows
 from harness.executors import Finished, Said, Say, Slot
 from harness.fit import DivergedError, fit
-from harness.run import _seed, build, load
+from harness.run import build, load, seed_of
 from harness.store import Job
 
 RATES = (1e-4, 1e-2)
@@ -174,8 +174,8 @@ def _train(
             raise optuna.TrialPruned
 
     model = build(method, job, device)
-    torch.manual_seed(_seed(job, "dropout"))
-    return fit(model, *parts, budget, seed=_seed(job, "order"), say=report).valid_mse
+    torch.manual_seed(seed_of(job, "dropout"))
+    return fit(model, *parts, budget, seed=seed_of(job, "order"), say=report).valid_mse
 
 
 def _as_it_stands(job: Job, method: catalog.Method) -> dict[str, Any]:

@@ -66,6 +66,17 @@ def test_the_same_seed_gives_the_same_digits(method: type[Patcher]) -> None:
     assert not torch.equal(first["head.out.weight"], other["head.out.weight"])
 
 
+def test_the_seed_of_fit_is_that_of_the_data_order() -> None:
+    """From equal weights and dropout, two seeds see the windows in two orders and part ways."""
+    train, valid = windows.development(waves(), TASK)
+    errors = []
+    for seed in (0, 0, 1):
+        model = build()
+        torch.manual_seed(0)
+        errors.append(fit(model, train, valid, BUDGET, seed=seed).valid_mse)
+    assert errors[0] == errors[1] != errors[2]
+
+
 def test_training_lowers_the_error_and_keeps_the_best_weights() -> None:
     """The reported validation error is the least of all epochs, and the weights kept reach it."""
     train, valid = windows.development(waves(), TASK)
