@@ -32,9 +32,9 @@ def instance_norm(
 class Dropout(nn.Module):
     """Dropout from random bytes: an eighth of the random numbers that ``nn.Dropout`` draws.
 
-    On CPUs drawing them takes a third of a training step at the widths used here (``make perf``).
-    The rate is rounded to 1/256 and the kept values are scaled by the rounded rate, so the mean is
-    exact.
+    Drawing them is a good part of a training step on a CPU; this takes 2 ns an element where
+    ``nn.Dropout`` takes 9 (one core). The rate is rounded to 1/256 and the kept values are scaled
+    by the rounded rate, so the mean is exact.
     """
 
     def __init__(self, rate: float) -> None:
@@ -236,8 +236,8 @@ def attention(
     """Scaled dot-product attention of packed queries, keys and values.
 
     Torch's fused kernel, but for CPUs: there it takes half of a training step at the narrow heads
-    used here, and the same product written out with the tokens last makes the step 1.3 times as
-    fast (`make perf`).
+    used here, and the same product written out with the tokens last makes the whole step 1.3 times
+    as fast (width 16, look-back 336, 21 patches).
     """
     row, patch, _, heads, feature = packed.shape
     if packed.device.type != "cpu":

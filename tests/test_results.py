@@ -1,0 +1,126 @@
+"""The committed rows: well formed, of known data, and showing what they are said to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from harness import data, store
+from harness.store import Record
+from harness.windows import TEST_WINDOWS
+
+RESULTS = Path(__file__).parent.parent / "results"
+COMMITTED = ("planted", "ltsf")
+NOT_ROWS = ("leaderboard.csv", "cells.csv")
+
+
+def rows(suite: str) -> list[Record]:
+    """Every committed row of a suite."""
+    paths = [path for path in (RESULTS / suite).glob("*.csv") if path.name not in NOT_ROWS]
+    found = [record for path in sorted(paths) for record in store.read(path)]
+    assert found, f"no rows of {suite}"
+    return found
+
+
+def errors(suite: str, which: Callable[[Record], bool]) -> list[float]:
+    """The scaled MSE of each row that is meant."""
+    found = [record.mse for record in rows(suite) if which(record)]
+    assert found
+    assert None not in found
+    return [float(error) for error in found if error is not None]
+
+
+@pytest.mark.parametrize("suite", COMMITTED)
+def test_rows_are_whole_and_unedited(suite: str) -> None:
+    """Each row's key is recomputable from the row, and stands there once."""
+    keys = [record.key for record in rows(suite)]
+    assert len(set(keys)) == len(keys)
+    for record in rows(suite):
+        assert store.recomputed_key(record) == record.key, record
+        assert record.suite == suite
+        assert record.protocol == store.PROTOCOL
+
+
+@pytest.mark.parametrize("suite", COMMITTED)
+def test_rows_are_of_the_data_sets_and_windows_of_the_protocol(suite: str) -> None:
+    """The data hash is the pinned one, and every test window was scored."""
+    for record in rows(suite):
+        assert record.data_hash == data.pinned(record.dataset), record
+        expected = TEST_WINDOWS.get(record.dataset, {}).get(record.horizon, record.windows)
+        assert record.windows == expected, record
+
+
+@pytest.mark.parametrize("suite", COMMITTED)
+def test_strict_methods_used_exactly_their_budget(suite: str) -> None:
+    """Mean, 95th percentile and padded tokens of a row are all K for every patcher."""
+    for record in rows(suite):
+        if record.kind == "patcher":
+            tokens = (record.tokens_mean, record.tokens_p95, record.tokens_padded)
+            assert tokens == (record.patches,) * 3, record
+
+
+def planted(method: str, dataset: str) -> list[float]:
+    """One error a seed."""
+    found = errors("planted", lambda row: (row.method, row.dataset) == (method, dataset))
+    assert len(found) == 5
+    return found
+
+
+@pytest.mark.parametrize(("dataset", "floor"), [("ordinal", 0.75), ("bursts", 0.60)])
+def test_true_boundaries_win_where_placement_decides(dataset: str, floor: float) -> None:
+    """In every seed the oracle is near the noise, and uniform and random are nowhere near it."""
+    assert max(planted("oracle", dataset)) <= 0.05
+    assert min(planted("uniform", dataset)) >= floor
+    assert min(planted("random_step", dataset)) >= floor
+
+
+def test_placement_is_quiet_where_it_cannot_matter() -> None:
+    """On constant levels all methods' means lie within 2 % of each other."""
+    methods = ("uniform", "random_step", "local_difference", "straight_through", "oracle")
+    means = [mean(planted(method, "const")) for method in methods]
+    assert max(means) <= 1.02 * min(means)
+
+
+def test_no_learned_method_beats_a_regular_grid_on_sines() -> None:
+    """By no more than 3 %, the other negative control."""
+    assert mean(planted("straight_through", "sinus")) >= 0.97 * mean(planted("uniform", "sinus"))
+
+
+def etth1(method: str, look_back: int) -> float:
+    """Mean over three seeds at horizon 96."""
+    found = errors(
+        "ltsf",
+        lambda row: (
+            (row.method, row.dataset, row.look_back, row.horizon)
+            == (method, "ETTh1", look_back, 96)
+        ),
+    )
+    assert len(found) == 3
+    return mean(found)
+
+
+@pytest.mark.parametrize(
+    ("method", "look_back", "published"),
+    [
+        # Nie et al. (ICLR 2023), PatchTST/42 and PatchTST/64.
+        ("patchtst", 336, 0.375),
+        ("patchtst", 512, 0.370),
+        ("uniform", 336, 0.375),
+        ("uniform", 512, 0.370),
+        # Zeng et al. (AAAI 2023), DLinear at look-back 336.
+        ("dlinear", 336, 0.375),
+    ],
+)
+def test_errors_stand_beside_the_published_ones(
+    method: str, look_back: int, published: float
+) -> None:
+    """Within 3 % of the literature on ETTh1 at horizon 96, over every test window."""
+    assert etth1(method, look_back) == pytest.approx(published, rel=0.03)
+
+
+def test_the_embedder_does_not_fake_a_boundary_effect() -> None:
+    """Random boundaries at the same K lie within 8 % of uniform ones on ETTh1, look-back 336."""
+    assert etth1("random_step", 336) <= 1.08 * etth1("uniform", 336)
