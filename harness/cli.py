@@ -545,10 +545,15 @@ def _summary(
 
 
 def _show_leaderboard(folder: Path) -> None:
+    """Write the tables and the picture of a suite, and print the page."""
+    from harness import figures
     from harness import leaderboard as leaderboard_
 
     # A selection leaves holes; they are named on the page.
     leaderboard_.write(folder, holes="show")
+    rows = leaderboard_.rows(folder)
+    if (rows.status == "done").any():
+        figures.save(figures.errors(rows), folder / "errors")
     _print((folder / "leaderboard.md").read_text(encoding="utf-8"))
 
 

@@ -7,7 +7,7 @@ setting of matplotlib, and saving the same figure twice gives the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -83,35 +83,6 @@ def overlay(data: Mapping[str, Any]) -> Figure:
         count = f", {len(starts)} patches" if starts else ""
         title = f"{data['method']} on {data['dataset']}, seed {data['seed']}{count}"
         _head(figure, axes, title)
-    return figure
-
-
-def training_curve(curves: Sequence[Mapping[str, float]]) -> Figure:
-    """Training and validation error by epoch; a ring marks the epoch whose weights were kept.
-
-    ``curves``: one mapping an epoch, with ``epoch``, ``train_mse`` and ``valid_mse``.
-    """
-    epochs = [line["epoch"] for line in curves]
-    valid = [line["valid_mse"] for line in curves]
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(4.5, 3))
-        axes = figure.subplots()
-        dots: dict[str, Any] = {"marker": "o", "markersize": 3.5}
-        axes.plot(
-            epochs, [line["train_mse"] for line in curves], color=BLUE, label="training", **dots
-        )
-        axes.plot(epochs, valid, color=ORANGE, label="validation", **dots)
-        if finite := [error for error in valid if math.isfinite(error)]:
-            kept = valid.index(min(finite))
-            ring: dict[str, Any] = {
-                "markerfacecolor": "none",
-                "markeredgecolor": INK,
-                "markersize": 9,
-            }
-            axes.plot(epochs[kept], valid[kept], "o", label="kept", **ring)
-        axes.set(xlabel="epoch", ylabel="MSE")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _head(figure, axes, "")
     return figure
 
 

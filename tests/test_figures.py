@@ -107,18 +107,6 @@ def test_an_overlay_names_what_it_lacks() -> None:
         figures.overlay(data)
 
 
-def test_a_training_curve_marks_the_epoch_that_was_kept() -> None:
-    """The best validation error counts, and one that is not finite is none."""
-    errors = [0.9, 0.4, 0.6, float("nan")]
-    curves = [
-        {"epoch": i + 1, "train_mse": 1 / (i + 1), "valid_mse": e} for i, e in enumerate(errors)
-    ]
-    (axes,) = figures.training_curve(curves).axes
-    drawn = lines(axes)
-    assert drawn["kept"] == [2]
-    assert drawn["training"] == drawn["validation"] == [1, 2, 3, 4]
-
-
 def test_errors_order_methods_by_rank_and_show_every_seed() -> None:
     """Three dots a method in each panel, panels share the order, failed runs are left out."""
     table = runs()
