@@ -31,14 +31,19 @@ CONTRACTS = {
 }
 
 
+_OF_MAKE = re.compile(r"MAKE|MFLAGS")
+
+
 def run(
     *command: str | Path, folder: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output comes back as text."""
+    # Not what `make test` passes on: a make started here is no part of it.
+    outer = {name: value for name, value in os.environ.items() if not _OF_MAKE.match(name)}
     return subprocess.run(
         command,
         cwd=folder,
-        env=os.environ | environment,
+        env=outer | environment,
         capture_output=True,
         text=True,
         check=False,
