@@ -400,7 +400,7 @@ def _first(wrong: Bool[Tensor, " row"]) -> str:
 
 
 def _part(rows: Rows, index: Tensor) -> Rows:
-    return Rows(**{name: value[index] for name, value in _shown(rows).items()})  # type: ignore[arg-type]
+    return Rows(**{name: value[index] for name, value in _shown(rows).items()})  # type: ignore[arg-type]  # the fields' types differ
 
 
 def _shown(rows: Rows) -> dict[str, Tensor]:

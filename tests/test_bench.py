@@ -97,7 +97,7 @@ def test_a_job_is_completed_before_it_gets_its_key(folders: Folders) -> None:
 def test_a_row_of_other_code_or_settings_is_stale(folders: Folders, change: object) -> None:
     """It is run again, and its new row takes the place of the old one."""
     store_all([job()], folders)
-    changed = change(folders)  # type: ignore[operator]
+    changed = change(folders)  # type: ignore[operator]  # the parameter is one of the callables above
     changed = changed if isinstance(changed, Job) else job()
     assert states([changed], folders) == ["stale"]
     store_all([changed], folders)
@@ -220,7 +220,7 @@ def test_one_bench_at_a_time_holds_a_results_folder(tmp_path: Path) -> None:
 def git(folder: Path, *words: str) -> None:
     """A git command."""
     author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    subprocess.run(["git", *author, "-C", str(folder), *words], check=True, capture_output=True)  # noqa: S607
+    subprocess.run(["git", *author, "-C", str(folder), *words], check=True, capture_output=True)  # noqa: S607 - git from PATH, as users have it
 
 
 def test_provenance_names_the_commit_and_says_dirty(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class ForeignSpace(Equal):
 class BareSpace(Equal):
     """Would search a single value that is no tuple."""
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": 1}  # type: ignore[dict-item]
+    space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": 1}  # type: ignore[dict-item]  # wrong on purpose
 
     def __init__(self, task: Task, *, reach: int = 1) -> None:
         super().__init__(task)

@@ -40,7 +40,7 @@ def variable(job: str, say: object) -> str | None:
 
 def epochs(job: int, say: object) -> int:
     for epoch in range(job):
-        say({"epoch": epoch + 1, "epochs": job})  # type: ignore[operator]
+        say({"epoch": epoch + 1, "epochs": job})  # type: ignore[operator]  # a job is a number here
     return job
 
 
@@ -177,7 +177,7 @@ def test_closing_the_generator_ends_the_workers(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     events: Iterator[object] = local([str(mark)], touch_and_sleep, cpu_slots(1))
     next(events)
-    events.close()  # type: ignore[attr-defined]
+    events.close()  # type: ignore[attr-defined]  # a generator, declared an iterator
     assert not mark.exists() or not alive(int(mark.read_text()))
 
 

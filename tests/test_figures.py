@@ -16,7 +16,7 @@ from harness import figures
 LOOK_BACK, HORIZON = 24, 6
 
 
-def window(**changes: Any) -> dict[str, Any]:  # noqa: ANN401
+def window(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of several types
     return {
         "values": np.sin(np.arange(LOOK_BACK)).tolist(),
         "starts": [0, 5, 12, 20],
@@ -58,9 +58,9 @@ def runs() -> pd.DataFrame:
 def test_an_overlay_shows_patches_truth_future_and_forecast() -> None:
     """Bands are every other patch; rules stand at the starts, marks at the true boundaries."""
     (axes,) = figures.overlay(window()).axes
-    bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]  # type: ignore[attr-defined]
+    bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]  # type: ignore[attr-defined]  # rectangles, which the stubs call patches
     assert bands == [(0, 5), (12, 20)]
-    rules = [segment[0][0] for segment in axes.collections[0].get_segments()]  # type: ignore[attr-defined]
+    rules = [segment[0][0] for segment in axes.collections[0].get_segments()]  # type: ignore[attr-defined]  # a line collection
     assert rules == [5, 12, 20]
     drawn = lines(axes)
     assert drawn["true boundary"] == [4, 12]
@@ -73,7 +73,7 @@ def test_an_odd_number_of_patches_ends_in_a_band() -> None:
     """The last patch reaches to the end of the look-back."""
     (axes,) = figures.overlay(window(starts=[0, 5, 12])).axes
     last = axes.patches[-1]
-    assert last.get_x() + last.get_width() == LOOK_BACK  # type: ignore[attr-defined]
+    assert last.get_x() + last.get_width() == LOOK_BACK  # type: ignore[attr-defined]  # a rectangle
 
 
 def test_a_model_without_patches_has_an_overlay_too() -> None:
@@ -120,7 +120,7 @@ def test_errors_order_methods_by_rank_and_show_every_seed() -> None:
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["oracle", "learned", "uniform", "seasonal_naive"]
     for axes in figure.axes:
-        dots = [len(group.get_offsets()) for group in axes.collections]  # type: ignore[arg-type]
+        dots = [len(group.get_offsets()) for group in axes.collections]  # type: ignore[arg-type]  # offsets are an array
         assert dots == [3, 3, 3, 3]
 
 

@@ -108,7 +108,7 @@ def test_contract_catches_a_planted_import(
 def test_contracts_hold_and_each_has_been_tried(checkout: Path) -> None:
     """The code as it is breaks no contract, and no contract lacks a planted violation above."""
     assert broken(checkout) == set()
-    [mark] = test_contract_catches_a_planted_import.pytestmark  # type: ignore[attr-defined]
+    [mark] = test_contract_catches_a_planted_import.pytestmark  # type: ignore[attr-defined]  # pytest puts it there
     assert {contract for _, _, contract in mark.args[1]} == set(CONTRACTS)
 
 
@@ -260,7 +260,7 @@ def test_make_passes_only_options_that_exist() -> None:
     variables = re.search(r"^VARIABLES := (.*)$", makefile(), re.MULTILINE)
     assert variables
     values = [f"{name.removesuffix('=1')}=1" for name in variables[1].split()]
-    for verb, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+    for verb, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]  # a group has commands
         known = {option for parameter in command.params for option in parameter.opts}
         recipe = run("make", "-n", "--old-file=.venv/.installed", verb, *values).stdout
         passed = set(re.findall(r"(--\w+)", recipe))

@@ -206,7 +206,7 @@ def test_a_crash_never_improves_a_rank(
 ) -> None:
     """Whatever the others did, a method that loses a run gains neither place nor mean rank."""
 
-    def line(errors: list[float | None], method: str) -> Any:  # noqa: ANN401
+    def line(errors: list[float | None], method: str) -> Any:  # noqa: ANN401 - whatever the table's cell holds
         rows = [row("seasonal_naive", 1.0, dataset=name) for name in "xy" if has_naive]
         rows += [
             row(METHODS[i // 4], error, dataset="xy"[i // 2 % 2], seed=i % 2)

@@ -27,7 +27,7 @@ IDS = torch.arange(2)[:, None]
 
 
 def rows(values: torch.Tensor, **more: object) -> Rows:
-    return Rows(values, torch.arange(len(values)), **more)  # type: ignore[arg-type]
+    return Rows(values, torch.arange(len(values)), **more)  # type: ignore[arg-type]  # fields of several types
 
 
 def test_uniform_patches_are_equal_or_differ_by_one_step() -> None:

@@ -112,7 +112,7 @@ def test_a_missing_column_gets_a_suggestion(
     source: Source, fields: dict[str, object], words: str
 ) -> None:
     """The name that was not found, the nearest one, and all there are."""
-    assert words in refusal(replace(source, **fields))  # type: ignore[arg-type]
+    assert words in refusal(replace(source, **fields))  # type: ignore[arg-type]  # fields of several types
 
 
 def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
@@ -263,4 +263,4 @@ def test_a_description_that_cannot_be_is_refused(fields: dict[str, object], word
     """At birth, before any file is opened, with what would be right."""
     good: dict[str, object] = {"path": Path("own.csv"), "frequency": "h", "season": 4}
     with pytest.raises(ValueError, match=words):
-        Source(**{**good, **fields})  # type: ignore[arg-type]
+        Source(**{**good, **fields})  # type: ignore[arg-type]  # fields of several types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -34,13 +35,16 @@ def errors(suite: str, which: Callable[[Record], bool]) -> list[float]:
 
 
 @pytest.mark.parametrize("suite", COMMITTED)
-def test_rows_are_whole_and_unedited(suite: str) -> None:
-    """Each row's key is recomputable from the row, and stands there once."""
+def test_rows_say_one_thing_about_their_job(suite: str) -> None:
+    """Each row's key is recomputable and there once, and its columns are those of its job."""
     keys = [record.key for record in rows(suite)]
     assert len(set(keys)) == len(keys)
     for record in rows(suite):
         assert store.recomputed_key(record) == record.key, record
         assert record.suite == suite
+        job = json.loads(record.job)
+        for column, value in {**job["task"], "method": job["method"], "seed": job["seed"]}.items():
+            assert getattr(record, column) == value, (column, record)
         assert record.protocol == store.PROTOCOL
 
 

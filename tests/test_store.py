@@ -34,7 +34,7 @@ def row(job: Job = JOB, **changes: object) -> Record:
         "mse": 0.1,
         "mae": 0.2,
     }
-    return store.row(job, ORIGIN, **values | changes)  # type: ignore[arg-type]
+    return store.row(job, ORIGIN, **values | changes)  # type: ignore[arg-type]  # columns of several types
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_damaged_file_is_refused_by_line_and_column(
     """No row is guessed: the error says file, line, column and what belongs there."""
     path = tmp_path / "uniform.csv"
     store.write(path, [row()])
-    text = damage(path.read_text())  # type: ignore[operator]
+    text = damage(path.read_text())  # type: ignore[operator]  # the parameter is a callable
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=rf"uniform\.csv.*{message}"):
         store.read(path)

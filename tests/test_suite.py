@@ -57,7 +57,7 @@ def written(folder: Path, text: str = TEXT) -> Path:
 
 def jobs(folder: Path, **selection: object) -> list[Job]:
     """The plan of the example."""
-    return suite.plan(suite.load(written(folder)), **selection)  # type: ignore[arg-type]
+    return suite.plan(suite.load(written(folder)), **selection)  # type: ignore[arg-type]  # keywords of several types
 
 
 def test_a_plan_is_every_combination_once_in_a_fixed_order(tmp_path: Path) -> None:

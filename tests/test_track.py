@@ -56,7 +56,7 @@ def results(tmp_path: Path, making: tuple[Path, CompletedProcess[str]]) -> Path:
     return tmp_path
 
 
-def bundle(results: Path, seed: int = 7, status: str = "done", **options: Any) -> Path:  # noqa: ANN401
+def bundle(results: Path, seed: int = 7, status: str = "done", **options: Any) -> Path:  # noqa: ANN401 - fields of several types
     job = store.Job("tiny", "uniform", Task("ordinal", 4, 1, 2), seed, (("width", 3),))
     record = store.row(
         job,

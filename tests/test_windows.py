@@ -47,7 +47,7 @@ def series(steps: int = 100, channels: int = 2, **changes: object) -> Series:
         "borders": (60, 80, steps),
         "hash": "x",
     }
-    return Series(**(fields | changes))  # type: ignore[arg-type]
+    return Series(**(fields | changes))  # type: ignore[arg-type]  # fields of several types
 
 
 def repeat_errors(
