@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -42,7 +42,8 @@ class Dropout(nn.Module):
         self.dropped = round(rate * 256)
 
     def forward(self, values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-        if not self.training or not self.dropped:
+        # None without a gradient either: rollouts are to differ in their boundaries only.
+        if not (self.training and self.dropped and torch.is_grad_enabled()):
             return values
         count = values.numel()
         words = torch.empty((count + 7) // 8, dtype=torch.int64, device=values.device)
@@ -97,6 +98,29 @@ def bounds(patches: Patches) -> tuple[Float[Tensor, "row patch"], Float[Tensor, 
     return patches.start.to(torch.float32), patches.end.to(torch.float32)
 
 
+def stretches(
+    patches: Patches,
+) -> tuple[Float[Tensor, "row patch"], Float[Tensor, "row patch"]]:
+    """First and last edge of what each token is read from: the patch, or its soft stretch."""
+    return bounds(patches) if patches.spans is None else patches.spans.unbind(1)  # type: ignore[return-value]  # a tuple of two
+
+
+def weighted(
+    values: Float[Tensor, "row time"], patches: Patches
+) -> tuple[Float[Tensor, "row time"], Float[Tensor, "row patch 1"] | float]:
+    """Values by the weight of their step, and what a token's content is to be multiplied by.
+
+    Steps of weight 1 and no gain leave both as they are; weights are relative to the patch.
+    """
+    factor: Tensor | float = 1.0 if patches.gain is None else patches.gain[..., None]
+    if patches.weight is None:
+        return values, factor
+    start, end = stretches(patches)
+    total = running_sum(patches.weight)
+    mean = (read(total, end) - read(total, start)) / (end - start).clamp_min(1e-6)
+    return values * patches.weight, factor / mean.clamp_min(1e-6).to(values.dtype)[..., None]
+
+
 def running_sum(values: Float[Tensor, "row time"]) -> Float[Tensor, "row edge"]:
     """Sums of all steps before each edge, 0 first; float64, as their differences lose digits."""
     return functional.pad(values.double().cumsum(dim=1), (1, 0))
@@ -140,11 +164,17 @@ class AreaEmbedder(nn.Module):
     def forward(
         self, values: Float[Tensor, "row time"], patches: Patches
     ) -> Float[Tensor, "row patch width"]:
-        start, end = bounds(patches)
-        token: Tensor = self.content(self._resample(values, start, end)) + self.place(start, end)
+        start, end = stretches(patches)
+        values, factor = weighted(values, patches)
+        token: Tensor = self.content(self._resample(values, start, end) * factor)
+        token = token + self.place(start, end)
         if self.phase is not None:
-            edges = torch.cat([start, end[:, -1:]], dim=1)
-            token = token + self.phase(self.waves(values, edges).diff(dim=1) / self.unit)
+            if patches.spans is None:
+                edges = torch.cat([start, end[:, -1:]], dim=1)
+                waves = self.waves(values, edges).diff(dim=1)
+            else:
+                waves = self.waves(values, end) - self.waves(values, start)
+            token = token + self.phase(waves * (factor / self.unit))
         return token
 
     def _resample(
@@ -221,11 +251,12 @@ class MeanEmbedder(nn.Module):
     def forward(
         self, values: Float[Tensor, "row time"], patches: Patches
     ) -> Float[Tensor, "row patch width"]:
-        start, end = bounds(patches)
+        start, end = stretches(patches)
+        values, factor = weighted(values, patches)
         total = running_sum(values)
         area = read(total, end) - read(total, start)
         mean = (area / (end - start).clamp_min(1e-6)).to(values.dtype)
-        token: Tensor = self.content(mean[..., None]) + self.place(start, end)
+        token: Tensor = self.content(mean[..., None] * factor) + self.place(start, end)
         return token
 
 
@@ -279,7 +310,11 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The shared backbone: tokens attend to the valid tokens of their own row."""
+    """The shared backbone: tokens attend to the valid tokens of their own row.
+
+    With a second level of patches, layers after the first one work on one token a group (the mean
+    of its members), and what they make of it is added to each member.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -288,11 +323,22 @@ class Transformer(nn.Module):
         self.norm = nn.LayerNorm(architecture.width)
 
     def forward(
-        self, token: Float[Tensor, "row patch width"], mask: Bool[Tensor, "row 1 1 patch"] | None
+        self,
+        token: Float[Tensor, "row patch width"],
+        mask: Bool[Tensor, "row 1 1 patch"] | None,
+        coarse: Int[Tensor, "row coarse"] | None = None,
     ) -> Float[Tensor, "row patch width"]:
         token = self.dropout(token)
-        for block in self.blocks:
-            token = block(token, mask)
+        if coarse is None:
+            for block in self.blocks:
+                token = block(token, mask)
+        else:
+            fine = self.blocks[0](token, mask)
+            member = membership(coarse, token.shape[1])
+            token = (member / member.sum(-1, keepdim=True)) @ fine
+            for block in self.blocks[1:]:
+                token = block(token, None)
+            token = fine + member.transpose(1, 2) @ token
         normed: Tensor = self.norm(token)
         return normed
 
@@ -304,9 +350,57 @@ class Identity(nn.Module):
         super().__init__()
 
     def forward(
-        self, token: Float[Tensor, "row patch width"], mask: Bool[Tensor, "row 1 1 patch"] | None
+        self,
+        token: Float[Tensor, "row patch width"],
+        mask: Bool[Tensor, "row 1 1 patch"] | None,
+        coarse: Int[Tensor, "row coarse"] | None = None,
     ) -> Float[Tensor, "row patch width"]:
         return token
+
+
+def membership(
+    start: Int[Tensor, "row coarse"], members: int
+) -> Float[Tensor, "row coarse member"]:
+    """1 where a member belongs to the group that begins at ``start``, else 0."""
+    index = torch.arange(members, device=start.device)
+    begun = (index >= start[..., None]).to(torch.float32)
+    return begun - functional.pad(begun[:, 1:], (0, 0, 0, 1))
+
+
+def dechunk(
+    token: Float[Tensor, "row patch width"], patches: Patches
+) -> Float[Tensor, "row patch width"]:
+    """Tokens smoothed by the patcher's gates, and a gradient to its confidence in each step.
+
+    H-Net's de-chunking (Hwang et al., arXiv 2507.07955) without its residual: a running mean over
+    tokens, and copies to the steps of each patch whose factor is 1 in value. The copies are left
+    to the head; a patch's factor is the mean of those of its steps.
+    """
+    if patches.gate is not None:
+        token = running_mean(token, patches.gate)
+    if patches.confidence is not None:
+        total = running_sum(patches.confidence)
+        sums = total.gather(1, patches.end) - total.gather(1, patches.start)
+        mean = (sums / patches.length.clamp_min(1)).to(token.dtype)
+        token = token * (1 + mean - mean.detach())[..., None]
+    return token
+
+
+def running_mean(
+    token: Float[Tensor, "row patch width"], gate: Float[Tensor, "row patch"]
+) -> Float[Tensor, "row patch width"]:
+    """``z_m = p_m t_m + (1 - p_m) z_(m-1)``, the first token as it is, for all patches at once.
+
+    The weight of token j in z_m is ``p_j`` times the product of ``1 - p`` over those after it up to
+    m: differences of a running sum of logarithms, in float64, since they lose digits in a long row.
+    """
+    share = torch.cat([torch.ones_like(gate[:, :1]), gate[:, 1:]], dim=1).double()
+    kept = torch.log1p(-share[:, 1:].clamp(max=1 - 1e-6))
+    log = functional.pad(kept.cumsum(dim=1), (1, 0))
+    lost = log[:, :, None] - log[:, None]
+    steps = torch.arange(gate.shape[1], device=gate.device)
+    weight = lost.masked_fill(steps[:, None] < steps, -math.inf).exp() * share[:, None]
+    return weight.to(token.dtype) @ token
 
 
 class GridHead(nn.Module):

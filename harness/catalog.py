@@ -72,6 +72,12 @@ def ranked(method: Method) -> bool:
     return issubclass(method, Patcher) and not method.uses_truth
 
 
+def arguments(method: Method) -> list[inspect.Parameter]:
+    """What the method's constructor takes, itself left out."""
+    # Of __init__: the class itself answers with the __new__ that all patchers share.
+    return list(inspect.signature(method.__init__).parameters.values())[1:]
+
+
 def check_keywords(method: Method, keywords: Mapping[str, object]) -> dict[str, object]:
     """All keywords of the method's constructor, defaults filled in, so that a job is complete.
 
@@ -79,8 +85,8 @@ def check_keywords(method: Method, keywords: Mapping[str, object]) -> dict[str, 
         ValueError: a keyword that it does not take, or one without a default left out.
     """
     allowed = {
-        name: parameter.default
-        for name, parameter in inspect.signature(method).parameters.items()
+        parameter.name: parameter.default
+        for parameter in arguments(method)
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     where = f"{method.__name__} ({_file(method)})"

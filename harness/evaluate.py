@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness.data import Series
-from harness.forecaster import Forecaster, autocast
+from harness.forecaster import Forecaster, autocast, training_loss
 from harness.metrics import Errors, Totals, naive_scale
 from harness.task import Budget, Task
 from harness.windows import Batch, Windows
@@ -123,9 +123,8 @@ def _flops(model: Forecaster, batch: Batch, generator: torch.Generator | None) -
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         forecast = model(batch.past, batch.ids, batch.truth, generator)
         if generator is not None:
-            row_loss = (forecast.future - batch.future).square().mean(-1).flatten(1)
-            beside = model.learn(forecast, row_loss.detach())
-            (row_loss.mean() if beside is None else row_loss.mean() + beside).backward()
+            loss, beside = training_loss(model, forecast, batch.future)
+            (loss if beside is None else loss + beside).backward()
     return int(counter.get_total_flops())
 
 

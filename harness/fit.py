@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.forecaster import Forecast, Forecaster, autocast
+from harness.forecaster import Forecast, Forecaster, PatchForecaster, autocast, training_loss
 from harness.task import Budget
 from harness.windows import Windows
 
@@ -66,18 +66,21 @@ def fit(
     plans = torch.Generator(device).manual_seed(seed)
     groups = model.parameter_groups(budget.learning_rate)
     optimiser = _optimiser(groups, budget, device)
-    per_epoch = min(math.ceil(len(train) / budget.batch), budget.steps or math.inf)
-    schedule = _schedule(optimiser, budget, int(per_epoch) * budget.epochs)
+    per_epoch = int(min(math.ceil(len(train) / budget.batch), budget.steps or math.inf))
+    total_steps = per_epoch * budget.epochs
+    schedule = _schedule(optimiser, budget, total_steps)
     forward = torch.compile(model) if budget.compile else model
+
+    if isinstance(model, PatchForecaster):
+        _remember(model, train, valid, uses=total_steps * budget.batch)
 
     curves: list[dict[str, float]] = []
     best, best_weights, steps, worse = math.inf, _weights(model), 0, 0
     for epoch in range(1, budget.epochs + 1):
         model.train()
         total = torch.zeros((), dtype=torch.float64, device=device)
-        for index in torch.randperm(len(train), generator=order).split(budget.batch)[
-            : int(per_epoch)
-        ]:
+        for index in torch.randperm(len(train), generator=order).split(budget.batch)[:per_epoch]:
+            model.advance(steps / total_steps)
             total += _step(
                 forward, model, train, index.to(device), groups, optimiser, budget, plans
             )
@@ -102,6 +105,8 @@ def fit(
         if worse >= budget.patience:
             break
     model.load_state_dict(best_weights)
+    if isinstance(model, PatchForecaster):
+        model.forget()
     return Fitted(best, len(curves), steps, time.perf_counter() - started, curves)
 
 
@@ -114,6 +119,22 @@ def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float
             future = model(batch.past, batch.ids, batch.truth).future[0]
             total += (future - batch.future).square().sum(dtype=torch.float64)
     return float(total) / (len(valid) * valid.channels * valid.horizon)
+
+
+def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: int) -> None:
+    """Cut all windows beforehand where boundaries never change, if that is less work and fits."""
+    rows = len(train) * train.channels
+    fits = rows * model.patcher.slots * 4 <= _PLANS_MB * 2**20
+    if model.patcher.fixed and fits and uses >= len(train):
+        with torch.no_grad():
+            model.remember(
+                (batch.past, batch.ids, batch.truth)
+                for part in (train, valid)
+                for batch in part.batches(part.at_once)
+            )
+
+
+_PLANS_MB = 256
 
 
 def _step(
@@ -129,10 +150,7 @@ def _step(
     batch = train.batch(index)
     with autocast(index.device, budget.precision):
         forecast = forward(batch.past, batch.ids, batch.truth, plans)
-        row_loss = (forecast.future - batch.future).square().mean(-1).flatten(1)
-        loss = row_loss.mean()
-        # Detached here, so that no method can send its own loss into the forecaster through it.
-        beside = model.learn(forecast, row_loss.detach())
+        loss, beside = training_loss(model, forecast, batch.future)
     (loss if beside is None else loss + beside).backward()
     for group in groups:
         nn.utils.clip_grad_norm_(group["params"], budget.clip, foreach=True)

@@ -10,17 +10,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from harness.blocks import BACKBONES, EMBEDDERS, HEADS, Stem, instance_norm
+from harness.blocks import BACKBONES, EMBEDDERS, HEADS, Stem, dechunk, instance_norm
 from harness.patcher import Patcher, Patches, Rows
 from harness.task import Architecture, Task
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a forecaster says; ``group`` is 1 unless a patcher in training draws several plans."""
+    """What a forecaster says; ``rollouts`` are forecasts under each of several sets of boundaries.
 
-    future: Float[Tensor, "group batch channel horizon"]
+    They are made without a gradient and without dropout, so that they differ in boundaries only:
+    what a policy gradient is rewarded by. ``future`` is then the forecast under the first set.
+    Both have the axis of sets first, so that the same error is taken of both.
+    """
+
+    future: Float[Tensor, "1 batch channel horizon"]
     patches: Patches | None = None
+    rollouts: Float[Tensor, "group batch channel horizon"] | None = None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -53,6 +59,9 @@ class Forecaster(nn.Module):
     ) -> Forecast:
         raise NotImplementedError(f"{type(self).__name__} does not forecast")
 
+    def advance(self, progress: float) -> None:
+        """Hear how much of training has passed: 0 at the first step, 1 after the last."""
+
     def learn(
         self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
     ) -> Float[Tensor, ""] | None:
@@ -84,9 +93,13 @@ class PatchForecaster(Forecaster):
         self.stem = Stem() if patcher.uses_features else None
         self.patcher = patcher
         self.instance_norm = architecture.instance_norm
+        self.known: Int[Tensor, "row patch two"] | None = None
 
     def prepare(self, pasts: Iterable[Float[Tensor, "batch channel time"]]) -> None:
         self.patcher.prepare(self._normalise(past)[0].flatten(0, 1) for past in pasts)
+
+    def advance(self, progress: float) -> None:
+        self.patcher.progress.fill_(progress)
 
     def forward(
         self,
@@ -95,23 +108,78 @@ class PatchForecaster(Forecaster):
         truth: Bool[Tensor, "batch time"] | None = None,
         generator: torch.Generator | None = None,
     ) -> Forecast:
-        batch, channel, time = past.shape
-        normal, mean, scale = self._normalise(past)
-        values = normal.reshape(batch * channel, time)
+        patches = self.cut(past, ids, truth, generator)
+        rows, sets = ids.numel(), len(patches.start) // ids.numel()
+        future = self.predict(past, patches if sets == 1 else patches.rows(slice(rows)))
+        if sets == 1:
+            return Forecast(future[None], patches)
+        with torch.no_grad():
+            # As many sets in one call as suit the cache of a CPU core, or fill a GPU.
+            at_once = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
+            rollouts = [
+                self.predict(
+                    past.repeat(min(at_once, sets - first), 1, 1),
+                    patches.rows(slice(first * rows, (first + at_once) * rows)),
+                )
+                for first in range(0, sets, at_once)
+            ]
+        together = torch.cat(rollouts).view(sets, *future.shape)
+        return Forecast(future[None], patches, together)
+
+    def cut(
+        self,
+        past: Float[Tensor, "batch channel time"],
+        ids: Int[Tensor, "batch channel"],
+        truth: Bool[Tensor, "batch time"] | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        sampled: bool = False,
+    ) -> Patches:
+        """Where the patcher cuts each channel of each window."""
+        if self.known is not None:
+            start, length = self.known[ids.flatten()].long().unbind(-1)
+            return Patches(start, length, length > 0)
+        values = self._normalise(past)[0].flatten(0, 1)
         rows = Rows(
             values=values,
             ids=ids.flatten(),
             features=None if self.stem is None else self.stem(values),
-            truth=_per_row(truth, channel) if self.patcher.uses_truth else None,
-            generator=generator,
+            truth=_per_row(truth, past.shape[1]) if self.patcher.uses_truth else None,
+            generator=None if self.patcher.frozen else generator,
+            sampled=sampled,
         )
         patches: Patches = self.patcher(rows)
-        groups = len(patches.start) // len(values)
-        grouped = values if groups == 1 else values.repeat(groups, 1)
+        return patches
+
+    def predict(
+        self, past: Float[Tensor, "batch channel time"], patches: Patches
+    ) -> Float[Tensor, "batch channel horizon"]:
+        """The forecast from the look-back as it is cut."""
+        normal, mean, scale = self._normalise(past)
         mask = None if self.patcher.strict else patches.valid[:, None, None]
-        token = self.backbone(self.embedder(grouped, patches), mask)
-        future = self.head(token, patches).view(groups, batch, channel, -1)
-        return Forecast(future * scale + mean, patches)
+        token = self.embedder(normal.flatten(0, 1), patches)
+        token = dechunk(self.backbone(token, mask, patches.coarse), patches)
+        future = self.head(token, patches).view(*past.shape[:2], -1)
+        return future * scale + mean
+
+    def remember(
+        self, windows: Iterable[tuple[Tensor, Int[Tensor, "batch channel"], Tensor | None]]
+    ) -> None:
+        """Cut every window (past, ids, truth) now and look it up from here on.
+
+        For patchers whose boundaries are ``fixed``. Until :meth:`forget` no other window may come.
+        """
+        parts = [(ids.flatten(), self.cut(past, ids, truth)) for past, ids, truth in windows]
+        rows = max(int(ids.max()) for ids, _ in parts) + 1
+        shape = (rows, self.patcher.slots, 2)
+        known = torch.zeros(shape, dtype=torch.int16, device=parts[0][0].device)
+        for ids, patches in parts:
+            known[ids] = torch.stack([patches.start, patches.length], dim=-1).to(torch.int16)
+        self.known = known
+
+    def forget(self) -> None:
+        """Cut windows as they come again."""
+        self.known = None
 
     def learn(
         self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
@@ -151,3 +219,20 @@ class PatchForecaster(Forecaster):
 def _per_row(truth: Tensor | None, channels: int) -> Bool[Tensor, "row time"] | None:
     """One set of true boundaries serves all channels of a window."""
     return None if truth is None else truth.repeat_interleave(channels, dim=0)
+
+
+def training_loss(
+    model: Forecaster, forecast: Forecast, future: Float[Tensor, "batch channel horizon"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
+    """The forecast loss, and what the model adds to it for itself."""
+    loss = _row_loss(forecast.future, future)
+    judged = loss if forecast.rollouts is None else _row_loss(forecast.rollouts, future)
+    # Detached here, so that no method can send its own loss into the forecaster through it.
+    return loss.mean(), model.learn(forecast, judged.detach())
+
+
+def _row_loss(
+    forecast: Float[Tensor, "group batch channel horizon"],
+    future: Float[Tensor, "batch channel horizon"],
+) -> Float[Tensor, "group row"]:
+    return (forecast - future).square().mean(-1).flatten(1)

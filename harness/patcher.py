@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -26,22 +27,50 @@ from harness.task import Task
 class Patches:
     """Where each patch starts, how long it is, and which slots count. Static shapes, no gaps.
 
-    ``edges`` equal the integer boundaries in value (``start`` and, last, the look-back) and carry
-    a gradient: the embedder is differentiable in them. ``log_prob`` is that of the variable really
-    sampled, one a row. ``loss`` is an auxiliary loss, already weighted.
+    The rest is optional, and None for a method that only says where. What the shared forecaster
+    makes of it:
+
+    - ``edges``: the boundaries as real numbers with a gradient (each within a step of ``start``
+      and, last, of the look-back); embedder and head are differentiable in them.
+    - ``spans``: first and last edge of the stretch each token is read from, where stretches
+      overlap or leave the edges (soft boundaries).
+    - ``weight``: how much each step counts in the content of its patch, beside its mates.
+    - ``gain``: what the content of a token is multiplied by.
+    - ``gate``: the share of each token, beside those before it, in a running mean over tokens
+      after the backbone; ``confidence``: of each step; 1 in value, a gradient to the decision.
+    - ``coarse``: patches that start a group of patches, the first one 0: a second level, on which
+      all layers of the backbone but the first one work.
+    - ``log_prob``: of the variable really sampled, one a row; ``entropy``: of its law, one a row.
+    - ``loss``: an auxiliary loss, already weighted.
     """
 
     start: Int[Tensor, "row patch"]
     length: Int[Tensor, "row patch"]
     valid: Bool[Tensor, "row patch"]
     edges: Float[Tensor, "row edge"] | None = None
+    spans: Float[Tensor, "row two patch"] | None = None
+    weight: Float[Tensor, "row time"] | None = None
+    gain: Float[Tensor, "row patch"] | None = None
+    gate: Float[Tensor, "row patch"] | None = None
+    confidence: Float[Tensor, "row time"] | None = None
+    coarse: Int[Tensor, "row coarse"] | None = None
     log_prob: Float[Tensor, " row"] | None = None
+    entropy: Float[Tensor, " row"] | None = None
     loss: Float[Tensor, ""] | None = None
 
     @property
     def end(self) -> Int[Tensor, "row patch"]:
         """The step after the last one of each patch."""
         return self.start + self.length
+
+    def rows(self, index: Int[Tensor, " row"] | slice) -> Patches:
+        """The patches of some rows, in the order of ``index``; losses are of all rows and stay."""
+        return Patches(
+            **{
+                name: value if value is None or value.dim() == 0 else value[index]
+                for name, value in vars(self).items()
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +81,9 @@ class Rows:
     stem (methods with ``uses_features`` only); ``ids`` number the rows of a data set, so that a
     method that draws at random can draw the same for the same row whatever the batch; ``truth``
     marks the true boundaries of planted series (methods with ``uses_truth`` only, never ranked);
-    ``generator`` is the source of randomness in training and None in evaluation.
+    ``generator`` is the source of randomness in training and None in evaluation; ``sampled`` asks
+    an evaluation for boundaries as they are in training (drawn, noisy or soft) instead of the
+    method's best ones.
     """
 
     values: Float[Tensor, "row time"]
@@ -60,6 +91,12 @@ class Rows:
     features: Float[Tensor, "row time width"] | None = None
     truth: Bool[Tensor, "row time"] | None = None
     generator: torch.Generator | None = None
+    sampled: bool = False
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether boundaries are drawn, noisy or soft, as in training, or the method's best."""
+        return self.sampled or self.generator is not None
 
     def uniform(self, columns: int) -> Float[Tensor, "row column"]:
         """Uniform draws in (0, 1): fresh in training, a function of the row's id in evaluation."""
@@ -83,8 +120,13 @@ _GOLDEN, _MIX_1, _MIX_2 = (
 class Patcher(nn.Module):
     """Cuts rows into patches. Subclass, implement :meth:`forward`, done.
 
-    The constructor takes the task and the method's own keyword-only arguments; the class docstring
-    says source, fidelity and deviations. ``space`` maps keywords to the values a search may try.
+    The constructor takes the task and the method's own keyword-only arguments. ``space`` maps
+    keywords to the values a search may try. The class docstring says what the method does and, in
+    paragraphs that begin with these words, ``Source:`` and ``Fidelity:`` (paper, code,
+    re-implementation or our design, and every deviation).
+
+    ``progress`` is the share of training that has passed, 0 at the first step; it is saved with
+    the weights, so that what is scored is as far along as what was kept.
     """
 
     strict: ClassVar[bool] = True
@@ -92,11 +134,36 @@ class Patcher(nn.Module):
     uses_features: ClassVar[bool] = False
     uses_truth: ClassVar[bool] = False
     """Sees the true boundaries of planted series: an upper bound, shown but never ranked."""
+    causal: ClassVar[bool] = False
+    """No boundary depends on a later step. Not needed for forecasts, but declared."""
+    pretrained: ClassVar[bool] = False
+    """Trains a model of its own in :meth:`prepare`, before the forecaster sees a step."""
+    fixed: ClassVar[bool] = False
+    """Boundaries are a function of the row's values alone, the same all through training, so the
+    harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""
+    relaxed: ClassVar[bool] = False
+    """Boundaries in training are drawn, noisy or soft; such a method is scored both ways."""
     space: ClassVar[dict[str, tuple[object, ...]]] = {}
+
+    progress: Tensor
+    keywords: dict[str, Any]
+    frozen: bool = False
+    """Set by :meth:`freeze`."""
+
+    def __new__(cls, *_: object, **keywords: object) -> Patcher:
+        """Keep what the patcher is made with: :meth:`save` writes it down."""
+        patcher = super().__new__(cls)
+        patcher.keywords = keywords
+        return patcher
 
     def __init__(self, task: Task) -> None:
         super().__init__()
         self.task = task
+        self.register_buffer("progress", torch.zeros(()))
+
+    def train(self, mode: bool = True) -> Patcher:  # noqa: FBT001, FBT002 - torch's own signature
+        """As every module; a frozen patcher stays as it is in evaluation."""
+        return super().train(mode and not self.frozen)
 
     @property
     def slots(self) -> int:
@@ -116,7 +183,11 @@ class Patcher(nn.Module):
         """Fit thresholds or a frozen scorer on normalised training look-backs, before training."""
 
     def forward(self, rows: Rows) -> Patches:
-        """Patches for each row; in training ``groups`` sets, group-major: [group * row, patch]."""
+        """Patches for each row; in training ``groups`` sets, group-major: [group * row, patch].
+
+        The forecaster learns from the first set of each row; all of them are scored, without
+        dropout and without a gradient, for :meth:`learn`.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not say where its patches start")
 
     def learn(
@@ -128,6 +199,42 @@ class Patcher(nn.Module):
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Optimiser settings for the patcher's own parameters."""
         return [{"params": list(self.parameters()), "lr": learning_rate}]
+
+    def freeze(self) -> Patcher:
+        """Stop learning for good: no parameter is trained, and boundaries are the best ones."""
+        self.frozen = True
+        return self.requires_grad_(requires_grad=False).eval()
+
+    def save(self, path: Path) -> None:
+        """Write the patcher alone, to be carried to other data: its keywords and its weights."""
+        torch.save(
+            {
+                "method": type(self).__name__,
+                "keywords": self.keywords,
+                "state": self.state_dict(),
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: Path, task: Task) -> Patcher:
+        """The patcher of a file that :meth:`save` wrote, for another task, nothing frozen.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not such a file, or of another method or size.
+        """
+        try:
+            saved = torch.load(path, weights_only=True)
+            if saved["method"] != cls.__name__:
+                raise ValueError(f"it holds a {saved['method']}, not a {cls.__name__}")
+            patcher = cls(task, **saved["keywords"])
+            patcher.load_state_dict(saved["state"])
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} is no patcher to load here: {error}") from error
+        return patcher
 
 
 def from_starts(

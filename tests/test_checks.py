@@ -213,11 +213,11 @@ class Forgetful(Equal):
 
 
 class Moved(Equal):
-    """Has edges half a step from its boundaries."""
+    """Has edges two steps from its boundaries."""
 
     def forward(self, rows: Rows) -> Patches:
         whole = super().forward(rows)
-        edges = torch.cat([whole.start, whole.end[:, -1:]], dim=1) + 0.5
+        edges = torch.cat([whole.start, whole.end[:, -1:]], dim=1) + 2.0
         return Patches(whole.start, whole.length, whole.valid, edges=edges.requires_grad_())
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.forecaster import PatchForecaster
+from harness.forecaster import PatchForecaster, training_loss
 from harness.patcher import Patcher, Patches, Rows, from_scores
 from harness.task import Architecture, Task
 from methods.random_step import RandomStep
@@ -105,11 +105,11 @@ def test_forecast_loss_and_policy_loss_do_not_mix() -> None:
         forecast = model(
             torch.randn(4, 2, 96), ids(4, 2), generator=torch.Generator().manual_seed(0)
         )
-        row_loss = (forecast.future - future).square().mean(-1).flatten(1)
-        assert row_loss.shape == (3, 8)
-        policy = model.learn(forecast, row_loss.detach())
+        assert forecast.rollouts is not None
+        assert forecast.rollouts.shape == (3, 4, 2, 24)
+        loss, policy = training_loss(model, forecast, future)
         assert policy is not None
-        (row_loss.mean() if which == "forecast" else policy).backward()
+        (loss if which == "forecast" else policy).backward()
         return {name for name, value in model.named_parameters() if value.grad is not None}
 
     everything = {name for name, _ in model.named_parameters()}
