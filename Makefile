@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PATCHBENCH := $(VENV)/bin/python -m harness
 
-VARIABLES := SUITE DATASETS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE TRIALS FORCE=1 PLAN=1
+VARIABLES := SUITE DATASETS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE TRIALS FORCE=1 PLAN=1 PATCHERS=1
 
 # $(call options,suite methods): --suite and --methods with the values of SUITE and METHODS,
 # quoted for the shell whatever they contain; a variable that is not set leaves nothing.
@@ -24,7 +24,7 @@ option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
 options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 
-.PHONY: help setup bench test lint leaderboard ui tune check data perf clean status
+.PHONY: help setup bench test lint leaderboard ui tune check data perf hindsight clean status
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -88,8 +88,11 @@ check: $(STAMP) ## hold METHOD to the promises that every method keeps
 data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user cache; or list them
 	@$(PATCHBENCH) data $(call options,suite datasets data)
 
-perf: $(STAMP) ## measure windows per second against a conventional training loop
-	@$(PATCHBENCH) perf $(call options,results data)
+perf: $(STAMP) ## measure speed against a conventional loop, and patchers' costs (PATCHERS=1: these only)
+	@$(PATCHBENCH) perf $(call options,results data) $(call flag,patchers,PATCHERS)
+
+hindsight: $(STAMP) ## show what the best of many random plans of SUITE would gain; never ranked
+	@$(PATCHBENCH) hindsight $(call options,suite datasets horizons data results device)
 
 status: $(STAMP) ## say what of SUITE is done, failed or missing
 	@$(PATCHBENCH) status $(call options,suite datasets horizons methods seeds data results)

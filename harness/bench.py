@@ -9,23 +9,28 @@ import fcntl
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from harness import catalog, data, executors, store
+from harness.blocks import HEADS
 from harness.executors import Finished, Said, Slot, Started
+from harness.patcher import Patcher
 from harness.store import Job, Provenance, Record
 
 State = Literal["done", "failed", "stale", "missing", "absent", "broken"]
 """Of a planned run.
 
 done: its row is there; a diverged run too, since it would diverge again. failed: its row says so.
-stale: its row is of other code, settings or data. missing: no row. absent: its data set is not at
-hand. broken: its method or data cannot be used.
+stale: its row is of other code, settings or data, or there is one of keywords that are no longer
+planned, which goes when the run is stored. missing: no row. absent: its data set is not at hand.
+broken: its method or data cannot be used.
 """
 
 
@@ -50,13 +55,26 @@ class Folders:
 
 @dataclass(frozen=True)
 class Cell:
-    """A planned run and how it stands; ``identity`` is what its row says about method and data."""
+    """A planned run and how it stands; ``identity`` is what its row says about method and data.
+
+    ``outdated`` are the keys of rows that go when its own is stored: those of the same method,
+    task and seed with keywords that are no longer planned.
+    """
 
     job: Job
     state: State
     identity: Mapping[str, Any]
     record: Record | None = None
     why: str = ""
+    outdated: frozenset[str] = frozenset()
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """The :attr:`Record.cell` of its row."""
+        job, task = self.job, self.job.task
+        size = (task.look_back, task.horizon, task.patches)
+        keywords = store.canonical(dict(job.keywords))
+        return (job.method, task.dataset, *size, job.seed, keywords)
 
     @property
     def key(self) -> str:
@@ -93,9 +111,9 @@ def survey(jobs: Sequence[Job], folders: Folders) -> list[Cell]:
     methods = {name: _method(name, folders) for name in {job.method: None for job in jobs}}
     sources = {job.task.dataset: job.source for job in jobs}
     data_sets = {name: _data_set(name, source, folders) for name, source in sources.items()}
+    planned = [_planned(job, methods[job.method], data_sets[job.task.dataset]) for job in jobs]
     paths = {folders.rows(job): None for job in jobs}
-    rows = {record.cell: record for path in paths for record in store.read(path)}
-    return [_cell(job, methods[job.method], data_sets[job.task.dataset], rows) for job in jobs]
+    return _judged(planned, [record for path in paths for record in store.read(path)])
 
 
 def to_run(cells: Sequence[Cell], *, force: bool = False) -> list[Cell]:
@@ -130,7 +148,7 @@ def execute(
                 continue
             cell = event.job
             record = _record(event, provenance, device, folders.runs)
-            store.put(folders.rows(cell.job), record)
+            _store(folders.rows(cell.job), record, cell.outdated)
             yield Stored(cell, record, event.seconds)
             bundle = folders.runs / record.key
             if track is not None and bundle.exists():
@@ -252,30 +270,75 @@ def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
     return _Part({"data_hash": series.hash, "data_verified": series.verified})
 
 
-def _cell(job: Job, method: _Part, data_set: _Part, rows: Mapping[Any, Record]) -> Cell:
+def _planned(job: Job, method: _Part, data_set: _Part) -> Cell:
+    """The run with all its keywords, before a look at the rows."""
     identity = {**method.columns, **data_set.columns}
-    record = rows.get((job.method, *_task(job), job.seed))
     if method.method is None:
-        return Cell(job, "broken", identity, record, method.why)
+        return Cell(job, "broken", identity, why=method.why)
     try:
         complete = catalog.check_keywords(method.method, dict(job.keywords))
+        job = replace(job, keywords=tuple(complete.items()))
+        _refuse_more_patches_than_fit(method.method, job)
     except ValueError as error:
-        return Cell(job, "broken", identity, record, str(error))
-    job = replace(job, keywords=tuple(complete.items()))
-    cell = Cell(job, "missing", identity, record)
-    if record is not None and record.key == cell.key:
+        return Cell(job, "broken", identity, why=str(error))
+    return Cell(job, data_set.state or "missing", identity, why=data_set.why)
+
+
+def _refuse_more_patches_than_fit(method: catalog.Method, job: Job) -> None:
+    """A number of patches of the method's own must suit the head as any K of a task must."""
+    if not issubclass(method, Patcher) or not method.strict or method.slots is Patcher.slots:
+        return
+    task, architecture = job.task, job.architecture
+    with torch.device("meta"):  # sizes without numbers
+        slots = method(task, **dict(job.keywords)).slots
+        HEADS[architecture.head](replace(task, patches=slots), architecture, slots)
+
+
+def _judged(planned: Sequence[Cell], rows: Sequence[Record]) -> list[Cell]:
+    """How the runs stand, by the rows there are."""
+    own = {record.cell: record for record in rows}
+    wanted = {cell.row for cell in planned}
+    outdated: dict[tuple[Any, ...], set[str]] = {}
+    for record in rows:
+        if record.cell not in wanted:
+            outdated.setdefault(record.cell[:-1], set()).add(record.key)
+    found = [
+        replace(
+            cell,
+            record=own.get(cell.row),
+            outdated=frozenset(outdated.get(cell.row[:-1], ())),
+        )
+        for cell in planned
+    ]
+    cells = [replace(cell, state=_state(cell)) for cell in found]
+    due = {cell.row[:-1] for cell in cells if cell.state in ("stale", "failed")}
+    for index, cell in enumerate(cells):
+        if cell.state == "done" and cell.outdated and cell.row[:-1] not in due:
+            # A sweep that has become smaller: one run is repeated, and the outdated rows go.
+            cells[index] = replace(cell, state="stale")
+            due.add(cell.row[:-1])
+    return cells
+
+
+def _state(cell: Cell) -> State:
+    """Of a planned run whose row, if any, has been found."""
+    if cell.state == "broken":
+        return "broken"
+    record = cell.record
+    if record is not None and record.key == cell.key and record.status != "failed":
         # Also without the data at hand: rows that others committed count as done.
-        cell = replace(cell, state="failed" if record.status == "failed" else "done")
-    elif record is not None:
-        cell = replace(cell, state="stale")
-    if data_set.state is not None and cell.state != "done":
-        cell = replace(cell, state=data_set.state, why=data_set.why)
-    return cell
+        return "done"
+    if cell.state == "absent":
+        return "absent"
+    if record is None:
+        return "stale" if cell.outdated else "missing"
+    return "failed" if record.key == cell.key else "stale"
 
 
-def _task(job: Job) -> tuple[str, int, int, int]:
-    task = job.task
-    return task.dataset, task.look_back, task.horizon, task.patches
+def _store(path: Path, record: Record, outdated: Collection[str]) -> None:
+    store.put(path, record)
+    if outdated:
+        store.write(path, [row for row in store.read(path) if row.key not in outdated])
 
 
 def _record(

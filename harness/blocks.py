@@ -382,7 +382,7 @@ def dechunk(
         total = running_sum(patches.confidence)
         sums = total.gather(1, patches.end) - total.gather(1, patches.start)
         mean = (sums / patches.length.clamp_min(1)).to(token.dtype)
-        token = token * (1 + mean - mean.detach())[..., None]
+        token = token * (1 + (mean - mean.detach()))[..., None]  # 1 to the last bit
     return token
 
 
@@ -391,16 +391,16 @@ def running_mean(
 ) -> Float[Tensor, "row patch width"]:
     """``z_m = p_m t_m + (1 - p_m) z_(m-1)``, the first token as it is, for all patches at once.
 
-    The weight of token j in z_m is ``p_j`` times the product of ``1 - p`` over those after it up to
-    m: differences of a running sum of logarithms, in float64, since they lose digits in a long row.
+    Doubling: after each round a mean reaches back over twice as many tokens, and ``kept`` is what
+    it still lacks of those before them. Only shares of values are added, so float32 will do.
     """
-    share = torch.cat([torch.ones_like(gate[:, :1]), gate[:, 1:]], dim=1).double()
-    kept = torch.log1p(-share[:, 1:].clamp(max=1 - 1e-6))
-    log = functional.pad(kept.cumsum(dim=1), (1, 0))
-    lost = log[:, :, None] - log[:, None]
-    steps = torch.arange(gate.shape[1], device=gate.device)
-    weight = lost.masked_fill(steps[:, None] < steps, -math.inf).exp() * share[:, None]
-    return weight.to(token.dtype) @ token
+    share = functional.pad(gate[:, 1:], (1, 0), value=1.0)[..., None]
+    kept, mean, reach = 1 - share, share * token, 1
+    while reach < token.shape[1]:
+        mean = mean + kept * functional.pad(mean, (0, 0, reach, -reach))
+        kept = kept * functional.pad(kept, (0, 0, reach, -reach))
+        reach *= 2
+    return mean.to(token.dtype)
 
 
 class GridHead(nn.Module):

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -25,6 +26,19 @@ METHODS = Path(__file__).resolve().parent.parent / "methods"
 GROUP = "patchbench.methods"
 
 Method = type[Patcher] | type[Forecaster]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a method declares of itself, in words: the paragraphs of its docstring, and its track.
+
+    ``fidelity`` begins with paper, code, re-implementation or our design.
+    """
+
+    summary: str
+    source: str
+    fidelity: str
+    track: str
 
 
 def names(folder: Path = METHODS) -> list[str]:
@@ -76,6 +90,37 @@ def arguments(method: Method) -> list[inspect.Parameter]:
     """What the method's constructor takes, itself left out."""
     # Of __init__: the class itself answers with the __new__ that all patchers share.
     return list(inspect.signature(method.__init__).parameters.values())[1:]
+
+
+def card(method: Method) -> Card:
+    """The method's declarations; what it does not say is what the class above says, or empty."""
+
+    def after(word: str) -> str:
+        for above in method.__mro__:
+            for paragraph in _paragraphs(above):
+                if paragraph.startswith(word):
+                    return paragraph.removeprefix(word).strip()
+        return ""
+
+    summary = _paragraphs(method)[0]
+    return Card(summary, after("Source:"), after("Fidelity:"), ", ".join(_track(method)))
+
+
+def _paragraphs(kind: type) -> list[str]:
+    text = inspect.cleandoc(vars(kind).get("__doc__") or "")
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _track(method: Method) -> list[str]:
+    if not issubclass(method, Patcher):
+        return ["reference", "a path of its own from the look-back to the forecast"]
+    said = {
+        "sees the true boundaries": method.uses_truth,
+        "causal": method.causal,
+        "needs pre-training": method.pretrained,
+    }
+    budget = "strict budget" if method.strict else "soft budget"
+    return [budget, "no bypass", *(words for words, is_so in said.items() if is_so)]
 
 
 def check_keywords(method: Method, keywords: Mapping[str, object]) -> dict[str, object]:

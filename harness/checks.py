@@ -11,9 +11,10 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor, nn
 
 from harness import catalog, synthetic
@@ -23,7 +24,7 @@ from harness.fit import fit
 from harness.forecaster import Forecast, Forecaster, PatchForecaster, training_loss
 from harness.patcher import Patcher, Patches, Rows
 from harness.task import Architecture, Budget, Task
-from harness.windows import Batch, Windows
+from harness.windows import Windows
 
 _TASK = Task("check", synthetic.LOOK_BACK, synthetic.HORIZON, patches=12, season=24)
 # One patch, as many as steps, a K that does not divide, and look-backs shorter than any season.
@@ -147,9 +148,14 @@ def constructor(subject: Subject) -> Iterator[str]:
 
 
 def docstring(subject: Subject) -> Iterator[str]:
-    """The class says what it does, where it comes from and where it deviates."""
-    if not (vars(subject.method).get("__doc__") or "").strip():
-        yield f"{subject.method.__name__} has no docstring"
+    """The class says what it does, its ``Source:`` and its ``Fidelity:``, a paragraph each."""
+    declared = catalog.card(subject.method)
+    for name, text in vars(declared).items():
+        if not text:
+            yield f"the docstring of {subject.method.__name__} does not say its {name}"
+    kinds = ("paper", "code", "re-implementation", "our design")
+    if not declared.fidelity.lower().startswith(kinds):
+        yield f"its fidelity begins with none of: {', '.join(kinds)}"
 
 
 def space(subject: Subject) -> Iterator[str]:
@@ -272,11 +278,59 @@ def untouched_rows(subject: Subject) -> Iterator[str]:
 
 
 def state(subject: Subject) -> Iterator[str]:
-    """A new one into which its ``state_dict`` is loaded gives the same answers."""
+    """A new one into which its state is loaded gives the same answers; a patcher's from a file."""
     model, other, rows = subject.prepared(), subject.built(seed=1), subject.rows()
-    other.load_state_dict(model.state_dict())
+    if isinstance(model, Patcher) and not model.uses_features:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "patcher.pt"
+            model.save(path)
+            other = type(model).load(path, _TASK).eval()
+    else:
+        other.load_state_dict(model.state_dict())
     if not _same(_answer(model, rows), _answer(other, rows)):
         yield "a copy with the saved state answers otherwise; register what is learned as a buffer"
+
+
+# --- what it declares ----------------------------------------------------------------------------
+
+
+def causal(subject: Subject) -> Iterator[str]:
+    """If it says so, no boundary depends on a later step."""
+    if not getattr(subject.method, "causal", False):
+        return
+    patcher, rows = subject.prepared(), subject.rows()
+    step = _TASK.look_back // 2
+    other = rows.values.clone()
+    other[:, step:] = other[:, step:].flip(0)
+    marks = [_marks(patcher, replace(rows, values=values)) for values in (rows.values, other)]
+    if (wrong := (marks[0][:, :step] != marks[1][:, :step]).any(1)).any():
+        yield f"boundaries of {_first(wrong)} before step {step} change with the steps after it"
+
+
+def fixed(subject: Subject) -> Iterator[str]:
+    """If it says so, boundaries are the same in training, and there is nothing else."""
+    if not getattr(subject.method, "fixed", False):
+        return
+    patcher, rows = subject.prepared(), subject.rows()
+    best = _answer(patcher, rows)
+    other = patcher.train()(replace(rows, ids=rows.ids + 1, generator=torch.Generator()))
+    if not torch.equal(torch.stack([other.start, other.length, other.valid.long()], 1), best):
+        yield "boundaries in training, or of a row of another number, are others"
+    for name in _beside(other):
+        yield f"patches carry {name}, which is lost when they are looked up"
+
+
+def relaxed(subject: Subject) -> Iterator[str]:
+    """Boundaries as in training are others than its best ones if, and only if, it says so."""
+    patcher, rows = subject.prepared(), subject.rows()
+    assert isinstance(patcher, Patcher)
+    with torch.no_grad():
+        best, trained = patcher(rows), patcher(replace(rows, sampled=True))
+    others = trained.spans is not None or not torch.equal(best.start, trained.start)
+    if others and not patcher.relaxed:
+        yield "boundaries as in training are others; say `relaxed = True`"
+    if patcher.relaxed and not others:
+        yield "boundaries as in training are its best ones; leave `relaxed` out"
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -327,6 +381,19 @@ def training_signal(subject: Subject) -> Iterator[str]:
     yield from _gradients(model.patcher, "a training step")
 
 
+def separate_losses(subject: Subject) -> Iterator[str]:
+    """What is learned from a log-probability gets a gradient of exactly 0 from the forecast."""
+    model = subject.forecaster()
+    assert isinstance(model, PatchForecaster)
+    forecast, loss, _ = _step(model)
+    if forecast.patches is None or forecast.patches.log_prob is None:
+        return
+    loss.backward()
+    for name, value in model.patcher.named_parameters():
+        if value.grad is not None and value.grad.any():
+            yield f"the forecast loss has a gradient for {name}"
+
+
 def training(subject: Subject) -> Iterator[str]:
     """A short training run on planted series goes through and lowers the loss, by 1 % or more."""
     model = subject.forecaster()
@@ -347,9 +414,13 @@ _OF_PATCHERS: tuple[Check, ...] = (
     seeded_training,
     untouched_rows,
     state,
+    causal,
+    fixed,
+    relaxed,
     edges,
     extra_losses,
     training_signal,
+    separate_losses,
     training,
 )
 _OF_REFERENCES: tuple[Check, ...] = (
@@ -450,6 +521,23 @@ def _step(model: PatchForecaster) -> tuple[Forecast, Tensor, Tensor | None]:
     model.train()
     forecast = model(batch.past, batch.ids, batch.truth, torch.Generator().manual_seed(0))
     return forecast, *training_loss(model, forecast, batch.future)
+
+
+def _marks(patcher: Patcher | Forecaster, rows: Rows) -> Bool[Tensor, "row time"]:
+    """Where patches start."""
+    with torch.no_grad():
+        patches: Patches = patcher(rows)
+    start = patches.start.clamp_max(rows.values.shape[1])
+    marks = torch.zeros(len(start), rows.values.shape[1] + 1, dtype=torch.bool)
+    return marks.scatter(1, start, value=True)[:, :-1]
+
+
+def _beside(patches: Patches) -> list[str]:
+    """Fields through which values or gradients pass, beside where patches are."""
+    where = ("start", "length", "valid", "log_prob", "loss", "coarse")
+    return [
+        name for name, value in vars(patches).items() if value is not None and name not in where
+    ]
 
 
 def _gradients(module: nn.Module, source: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.progress import Progress
 
     from harness.bench import Cell, Event, Folders
@@ -256,16 +257,60 @@ def tune(
 
 
 @app.command()
+def hindsight(
+    suite: SuiteName = "quickstart",
+    datasets: DataSets = "",
+    horizons: Horizons = "",
+    plans: Annotated[int, typer.Option(min=1, help="Random plans to choose from.")] = 64,
+    windows: Annotated[int, typer.Option(min=1, help="Test windows of a cell, at most.")] = 1000,
+    data: Data = None,
+    results: Results = RESULTS,
+    device: Device = "auto",
+) -> None:
+    """Show what the best of many random plans would gain, chosen with hindsight: never ranked."""
+    from harness import bench as bench_
+    from harness import hindsight as hindsight_
+
+    folders = _folders(results, data)
+    methods = f"{hindsight_.RANDOM},{hindsight_.UNIFORM}"
+    planned = bench_.survey(_plan(suite, datasets, horizons, methods, ""), folders)
+    cells, left_out = hindsight_.cells(
+        [(cell.job, cell.record) for cell in planned if cell.record and cell.state == "done"],
+        suite,
+        folders.runs,
+    )
+    for why in left_out:
+        _print(f"Left out: {why}.", "yellow")
+    _, kind = _slots(device, None)
+    path = results / suite / "hindsight" / "curve.csv"
+    with _progress() as bars:
+        for cell in cells:
+            measured = hindsight_.measure(
+                cell,
+                directories=(*folders.data, folders.cache),
+                plans=plans,
+                sample=windows,
+                device=kind,
+                say=_bar(bars, str(cell.task)),
+            )
+            table = hindsight_.write(path, measured)
+    _show_hindsight(table, path)
+
+
+@app.command()
 def perf(
     results: Results = RESULTS,
     data: Data = None,
     pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
+    patchers: Annotated[
+        bool, typer.Option("--patchers", help="Only what patchers cost beside one another.")
+    ] = False,
 ) -> None:
-    """Measure training and inference speed against a conventional loop and the machine's limit."""
+    """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
     from harness import perf as perf_
 
     folders = _folders(results, data)
-    perf_.main(results, (*folders.data, folders.cache), pairs=pairs)
+    perf_.main(results, (*folders.data, folders.cache), pairs=pairs, only_patchers=patchers)
 
 
 @app.command()
@@ -503,6 +548,12 @@ def _progress() -> Progress:
     )
 
 
+def _bar(bars: Progress, name: str) -> Callable[[int, int], None]:
+    """A bar of its own that hears how much is done."""
+    bar = bars.add_task(name, total=None, note="")
+    return lambda done, of: bars.update(bar, completed=done, total=of)
+
+
 def _line(record: Record, head: str, seconds: float) -> tuple[str, str | None]:
     length = f"{record.look_back}->{record.horizon} K={record.patches} seed={record.seed}"
     where = f"{head}  {record.dataset} {length}"
@@ -555,6 +606,23 @@ def _show_leaderboard(folder: Path) -> None:
     if (rows.status == "done").any():
         figures.save(figures.errors(rows), folder / "errors")
     _print((folder / "leaderboard.md").read_text(encoding="utf-8"))
+
+
+def _show_hindsight(table: pd.DataFrame, path: Path) -> None:
+    """Draw the curves of all cells measured so far, and print their ends."""
+    from harness import figures
+    from harness import hindsight as hindsight_
+
+    figures.save(figures.hindsight(table), path.with_suffix(""))
+    rows = []
+    for _, end in hindsight_.ends(table).iterrows():
+        errors = (f"{end[name]:.4f}" for name in ("mse_random", "mse_chosen", "mse_corrected"))
+        gains = (f"{end.gain:.2f} %", f"{end.corrected_gain:.2f} ± {end.corrected_sd:.2f} %")
+        task = (end.dataset, end.look_back, end.horizon, end.patches)
+        rows.append((*task, end.plans, *errors, *gains))
+    where = ("data set", "look-back", "horizon", "K", "M")
+    _table((*where, "random", "best", "on another seed", "gain", "corrected gain"), rows)
+    _print(f"An oracle that sees the future, never ranked: {path}")
 
 
 def _list_data(folders: Folders) -> None:

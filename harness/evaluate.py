@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from harness.boundaries import Agreement, of_next_channel, permuted
 from harness.data import Series
-from harness.forecaster import Forecaster, autocast, training_loss
+from harness.forecaster import Forecaster, PatchForecaster, autocast, training_loss
 from harness.metrics import Errors, Totals, naive_scale
 from harness.task import Budget, Task
 from harness.windows import Batch, Windows
@@ -24,7 +26,10 @@ from harness.windows import Batch, Windows
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Errors by metric name, over ``windows`` windows; tokens a row where the model has any."""
+    """Errors by metric name, over ``windows`` windows; tokens a row where the model has any.
+
+    ``boundaries`` is what :func:`under_other_boundaries` measured, and stays out of ``seconds``.
+    """
 
     metrics: dict[str, float]
     windows: int
@@ -32,6 +37,7 @@ class Evaluation:
     tokens_mean: float | None = None
     tokens_p95: float | None = None
     tokens_padded: float | None = None
+    boundaries: dict[str, float | None] = field(default_factory=dict)
 
 
 def evaluate(
@@ -70,19 +76,76 @@ def evaluate(
                 tokens.append(forecast.patches.valid.sum(dim=1, dtype=torch.int16))
                 padded = forecast.patches.valid.shape[1]
     metrics = totals.means()
+    seconds = time.perf_counter() - started
+    boundaries: dict[str, float | None] = {}
+    if isinstance(model, PatchForecaster):
+        boundaries = under_other_boundaries(model, windows, budget=budget, at_once=at_once)
     if any(not torch.equal(value, before[name]) for name, value in _state(model).items()):
         raise ValueError(
             f"{type(model).__name__} changed its own weights or buffers while it was being tested"
         )
-    seconds = time.perf_counter() - started
     if not tokens:
         fixed = model.tokens
         return Evaluation(metrics, len(windows), seconds, fixed, fixed, fixed)
     used = torch.cat(tokens).double()
     p95 = used.kthvalue(max(1, round(0.95 * len(used)))).values
     return Evaluation(
-        metrics, len(windows), seconds, float(used.mean()), float(p95), float(padded)
+        metrics,
+        windows=len(windows),
+        seconds=seconds,
+        tokens_mean=float(used.mean()),
+        tokens_p95=float(p95),
+        tokens_padded=float(padded),
+        boundaries=boundaries,
     )
+
+
+SAMPLE = 4096
+"""Windows, at most, of which boundaries are examined, evenly spaced over the test part."""
+
+
+def under_other_boundaries(
+    model: PatchForecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
+) -> dict[str, float | None]:
+    """The MSE of the same weights under other boundaries, and how well the own ones are placed.
+
+    - ``mse_as_trained``: drawn, noisy or soft as in training, for methods that are relaxed.
+    - ``mse_swapped``: those of the same channel in the window half the test part away. Where half
+      of it is a whole number of seasons (as on the ETT sets of hours), both share the clock.
+    - ``mse_other_channel``: those of the next channel of the same window.
+    - ``mse_permuted``: the own patch lengths in a random order.
+    - ``f1_0`` to ``f1_3``: F1 against true boundaries, within as many steps.
+
+    None for what does not exist: another channel or window, a true boundary. Each error costs no
+    more than the test itself, on at most ``SAMPLE`` windows; none depends on the batch size.
+    """
+    count, device = len(windows), windows.values.device
+    spread = torch.arange(min(count, SAMPLE), device=device) * count // min(count, SAMPLE)
+    squares: dict[str, torch.Tensor] = defaultdict(
+        lambda: torch.zeros((), dtype=torch.float64, device=device)
+    )
+    agreement = Agreement(device)
+    model.eval()
+    with torch.inference_mode(), autocast(device, budget.precision):
+        for index in spread.split(at_once or windows.at_once):
+            batch = windows.batch(index)
+            past = batch.past.clone()
+            own = model.cut(past, batch.ids, batch.truth)
+            cuts = {"mse_permuted": permuted(own, batch.ids.flatten())}
+            if model.patcher.relaxed:
+                cuts["mse_as_trained"] = model.cut(past, batch.ids, batch.truth, sampled=True)
+            if count > 1:
+                other = windows.batch((index + count // 2) % count)
+                cuts["mse_swapped"] = model.cut(other.past.clone(), other.ids, other.truth)
+            if windows.channels > 1:
+                cuts["mse_other_channel"] = of_next_channel(own, windows.channels)
+            for name, patches in cuts.items():
+                error = model.predict(past, patches).float() - batch.future
+                squares[name] += error.square().sum(dtype=torch.float64)
+            if batch.truth is not None:
+                agreement.add(own, batch.truth.repeat_interleave(windows.channels, dim=0))
+    values = len(spread) * windows.channels * windows.horizon
+    return {name: float(total) / values for name, total in squares.items()} | agreement.f1()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ setting of matplotlib, and saving the same figure twice gives the same bytes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any, Literal
@@ -57,11 +57,7 @@ def overlay(data: Mapping[str, Any]) -> Figure:
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(7.5, 2.7))
         axes = figure.subplots()
-        edges = [*starts, look_back]
-        for left, right in list(pairwise(edges))[::2]:
-            axes.axvspan(left, right, color=BAND, linewidth=0)
-        rim = axes.get_xaxis_transform()
-        axes.vlines(starts[1:], 0, 1, transform=rim, color=RULE, linewidth=0.6)
+        _cut(axes, starts, look_back)
         axes.axvline(look_back, color=INK, linewidth=0.8)
         time = range(look_back + horizon)
         axes.plot(time[:look_back], data["values"], color=INK, linewidth=0.9, label="past")
@@ -69,20 +65,51 @@ def overlay(data: Mapping[str, Any]) -> Figure:
         axes.plot(
             time[look_back:], data["forecast"], color=ORANGE, linewidth=1.6, label="forecast"
         )
-        if data["true_starts"] is not None:
-            # On the upper rim, out of the way of the line.
-            truth = list(data["true_starts"])
-            rims: dict[str, Any] = {
-                "transform": rim,
-                "clip_on": False,
-                "color": RED,
-                "markersize": 5,
-            }
-            axes.plot(truth, [1] * len(truth), "v", label="true boundary", **rims)
+        _mark(axes, data["true_starts"])
         axes.set(xlim=(0, look_back + horizon - 1), xlabel="time step", ylabel="value")
-        count = f", {len(starts)} patches" if starts else ""
-        title = f"{data['method']} on {data['dataset']}, seed {data['seed']}{count}"
+        title = f"{data['method']} on {data['dataset']}, seed {data['seed']}{_count(starts)}"
         _head(figure, axes, title)
+    return figure
+
+
+def gallery(overlays: Sequence[Mapping[str, Any]]) -> Figure:
+    """One look-back as every method cuts it: a panel a method, in the order given.
+
+    ``overlays`` are as for :func:`overlay`, all of one window; forecasts are not shown. A panel's
+    title has the number of patches that the method really made of the window.
+
+    Raises:
+        ValueError: no overlays, one that cannot be drawn, or windows that differ.
+    """
+    if not overlays:
+        raise ValueError("no overlay to draw")
+    for data in overlays:
+        _refuse_unless_drawable(data)
+        if any(data[name] != overlays[0][name] for name in ("dataset", "values")):
+            raise ValueError(f"{data['method']} and {overlays[0]['method']} cut different windows")
+    columns = min(len(overlays), 2)
+    lines = math.ceil(len(overlays) / columns)
+    look_back = len(overlays[0]["values"])
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(9, 1.25 * lines + 0.9))
+        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for number, (axes, data) in enumerate(zip_longest(grid.flat, overlays)):
+            if data is None:
+                axes.remove()
+                continue
+            starts = list(data["starts"])
+            _cut(axes, starts, look_back)
+            axes.plot(data["values"], color=INK, linewidth=0.9, label="past")
+            _mark(axes, data["true_starts"])
+            axes.set(title=f"{data['method']}{_count(starts)}", xlim=(0, look_back))
+            # The last of its column, which need not be in the last line.
+            axes.tick_params(labelbottom=number + columns >= len(overlays))
+        figure.supxlabel("time step", fontsize=9)
+        title = f"One window of {overlays[0]['dataset']}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+        figure.legend(
+            *grid.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2
+        )
     return figure
 
 
@@ -163,6 +190,33 @@ def _roles(runs: pd.DataFrame) -> list[str]:
     ]
 
 
+def _cut(axes: Axes, starts: Sequence[int], look_back: int) -> None:
+    """Every other patch as a band, and a rule at each boundary."""
+    for left, right in list(pairwise([*starts, look_back]))[::2]:
+        axes.axvspan(left, right, color=BAND, linewidth=0)
+    rim = axes.get_xaxis_transform()
+    axes.vlines(starts[1:], 0, 1, transform=rim, color=RULE, linewidth=0.6)
+
+
+def _mark(axes: Axes, truth: Sequence[int] | None) -> None:
+    """True boundaries, where there are any, on the upper rim, out of the way of the line."""
+    if not truth:
+        return  # An empty line outside of its axes would have no place in the layout.
+    style: dict[str, Any] = {"clip_on": False, "color": RED, "markersize": 5}
+    rim = axes.get_xaxis_transform()
+    axes.plot(truth, [1] * len(truth), "v", label="true boundary", transform=rim, **style)
+
+
+def _count(starts: Sequence[int]) -> str:
+    match len(starts):
+        case 0:
+            return ""
+        case 1:
+            return ", 1 patch"
+        case number:
+            return f", {number} patches"
+
+
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write ``stem``.svg and ``stem``.png; the same figure gives the same bytes."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png")]
@@ -199,3 +253,42 @@ def _head(figure: Figure, axes: Axes, title: str) -> None:
     """Title and legend side by side above the axes, where no line can hide them."""
     axes.set_title(title, pad=9)
     figure.legend(loc="outside upper right", ncols=5)
+
+
+def hindsight(table: pd.DataFrame) -> Figure:
+    """Errors of the best of M random plans against M: a panel a cell, a thin line a pair of seeds.
+
+    ``table`` as :func:`harness.hindsight.measure` gives it. Thick lines are means over the pairs.
+    """
+    table = table.assign(cell=_task_names(table))
+    cells = list(dict.fromkeys(table.cell))
+    columns = min(len(cells), 3)
+    lines = math.ceil(len(cells) / columns)
+    curves = {
+        "mse_chosen": (ORANGE, "best of M on the backbone that chose it"),
+        "mse_corrected": (BLUE, "the same plan on another backbone"),
+        "mse_random": (INK, "mean of M random plans"),
+    }
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(max(3.2 * columns, 7.5), 2.6 * lines + 0.5))
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes, cell in zip_longest(grid.flat, cells):
+            if cell is None:
+                axes.remove()
+                continue
+            own = table[table.cell == cell]
+            for column, (colour, _) in curves.items():
+                pairs = own.pivot_table(column, "plans", "seed_chosen_on")
+                axes.plot(pairs, color=colour, linewidth=0.6, alpha=0.4)
+                axes.plot(pairs.mean(axis=1), color=colour, linewidth=1.6)
+            if own.mse_uniform.notna().all():
+                axes.axhline(own.mse_uniform.mean(), color=GREEN, linewidth=1.2, linestyle="--")
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter("{x:.0f}")
+            axes.set_title(cell)
+        figure.supxlabel("random plans to choose from, M", fontsize=9)
+        figure.supylabel("MSE, lower is better", fontsize=9)
+        keys = [Line2D([], [], color=colour, label=label) for colour, label in curves.values()]
+        keys.append(Line2D([], [], color=GREEN, linestyle="--", label="uniform"))
+        figure.legend(handles=keys, loc="outside upper left", ncols=2)
+    return figure

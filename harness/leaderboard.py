@@ -6,14 +6,18 @@ the same rows give the same bytes. Two look-backs are two tracks and never share
 A run that failed or diverged is never dropped: it is charged the error of the seasonal-naive
 forecast, or of the method's own worst finished seed in that cell where that is larger; and a cell
 ranks behind all that have fewer failures. So a crash can cost places, but not win one.
+
+Of a method that is there with several settings of its keywords, a sweep, one setting a cell is
+shown and ranked: the one with the least validation error. Test errors choose nothing.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gmean, rankdata
 
-from harness.store import write_text
+from harness.store import canonical, write_text
 
 NAIVE = "seasonal_naive"
 """The forecast that skill is measured against and that failures are charged."""
@@ -31,12 +35,29 @@ METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
 
 _TASK = ["look_back", "dataset", "horizon"]
 _CELL = [*_TASK, "patches"]
+_OWN = ["method", *_CELL]
 _TEXT = ["suite", "method", "kind", "dataset", "status", "device", "protocol", "data_hash"]
 _WHOLE = ["look_back", "horizon", "patches", "seed"]
-_NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds"]
+_NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds", "valid_mse"]
+_BOUNDARIES = {
+    "mse_as_trained": "as trained",
+    "mse_swapped": "swapped",
+    "mse_other_channel": "other channel",
+    "mse_permuted": "permuted",
+    "f1_0": "F1 at 0",
+    "f1_1": "F1 at 1",
+    "f1_2": "F1 at 2",
+    "f1_3": "F1 at 3",
+}
 _CLAIM = ["ranked", "data_verified"]
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
 _WRITTEN = ("leaderboard.md", "leaderboard.csv", "cells.csv")
+_BOUNDARIES_CAPTION = (
+    "MSE with the boundaries that evaluation uses, and with others: as in training, where that is "
+    "not the same; of another window; of another channel; with the patch lengths shuffled. F1 is "
+    "the agreement with the true boundaries within so many steps. Means over runs."
+)
+_COST = "cost.csv"
 _START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
 _BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
 
@@ -45,6 +66,9 @@ Holes = Literal["refuse", "show"]
 
 def rows(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
+
+    ``keywords`` are those of the method, as JSON. ``step`` is the cost of a training step in units
+    of that of uniform patches, where ``cost.csv`` beside the suite's folder has it.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -58,16 +82,48 @@ def rows(folder: Path) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     _refuse_repeats(table)
     _refuse_mixtures(table)
-    return _in_order(table)
+    return _in_order(
+        table.assign(step=table.method.map(_steps(folder.parent / _COST)).astype(float))
+    )
 
 
-def cells(rows: pd.DataFrame) -> pd.DataFrame:
+def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
+    """The rows that count: of each sweep and cell those of one setting, chosen on validation data.
+
+    That is the setting with the fewest failures and, of these, the least mean validation error
+    over seeds. Selecting again changes nothing.
+
+    Raises:
+        ValueError: a setting lacks a run that another one has, or has failed in every seed, and
+            ``holes`` is "refuse" or nothing else is there. Otherwise that cell is left out.
+    """
+    if "trained" in rows:
+        return rows
+    gaps = _gaps(rows)
+    usable = ~pd.MultiIndex.from_frame(rows[_OWN]).isin([cell for cell, _ in gaps])
+    if gaps and (holes == "refuse" or not usable.any()):
+        raise ValueError(
+            "a part of a sweep chooses nothing (run the rest, or ask for holes='show'): "
+            f"{_listed([why for _, why in gaps])}"
+        )
+    rows = _with_settings(rows)[usable]
+    done = rows.status == "done"
+    rows = rows.assign(trained=done.groupby([rows[name] for name in _OWN]).transform(_count))
+    settings = rows.assign(failed=~done, error=rows.valid_mse.where(done)).groupby(
+        [*_OWN, "setting"], as_index=False
+    )
+    trials = settings.agg(failed=("failed", "sum"), error=("error", "mean"))
+    best = trials.sort_values(["failed", "error", "setting"]).drop_duplicates(_OWN)
+    return _in_order(rows.merge(best[[*_OWN, "setting"]]))
+
+
+def cells(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
     """Mean and standard deviation over seeds, by method and cell; failures charged, see above.
 
     Columns: the cell, ``method``, ``kind``, ``ranked``, ``runs`` (seeds), ``failures`` (of
     them), and for each metric its mean and ``<metric>_sd``, empty for a single seed.
     """
-    runs = _charged(_in_order(rows))
+    runs = _charged(_in_order(selected(rows, holes)))
     groups = runs.groupby([*_CELL, "method", "kind", "ranked"], sort=True)
     mean = groups[METRICS].mean()
     spread = groups[METRICS].std().add_suffix("_sd")
@@ -83,34 +139,43 @@ def ranking(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
     ``skill`` is 1 - the geometric mean over cells of MSE / MSE of the seasonal-naive forecast;
     ``change`` is that of MSE against uniform patches at the same K in percent, averaged within
     each data set and then over data sets; both are empty where a cell lacks what they are held to.
-    ``mean_rank`` is over cells, among the methods with a place; ties share their ranks.
+    ``mean_rank`` is over cells, among the methods with a place; ties share their ranks. ``step``
+    is there where costs were measured (:func:`rows`).
 
     Raises:
-        ValueError: a ranked method lacks a run that another one has, and ``holes`` is "refuse".
+        ValueError: a ranked method lacks a run that another one has, or a sweep is not complete
+            (:func:`selected`), and ``holes`` is "refuse".
     """
+    rows = selected(rows, holes)
     missing = _holes(rows)
     if missing and holes == "refuse":
-        raise ValueError(
-            f"runs are missing (run them, or ask for holes='show'): {_listed(missing)}"
-        )
+        names = _listed([name for *_, name in missing])
+        raise ValueError(f"runs are missing (run them, or ask for holes='show'): {names}")
     incomplete = {(look_back, method) for look_back, method, _ in missing}
     table = cells(rows)
     tracks = [
         _track(track, rows[rows.look_back == look_back], incomplete)
         for look_back, track in table.groupby("look_back")
     ]
-    return pd.concat(tracks, ignore_index=True)
+    order = pd.concat(tracks, ignore_index=True)
+    return order.drop(columns="step") if order.step.isna().all() else order
 
 
 def markdown(rows: pd.DataFrame, holes: Holes = "refuse") -> str:
     """The leaderboard page: by look-back the ranking, what stands beside it, and every cell."""
+    gaps = _gaps(rows)
+    rows = selected(rows, holes)
+    order = ranking(rows, holes)
     suite = ", ".join(sorted(rows.suite.unique()))
-    parts = [f"# Leaderboard: {suite}", _caption(rows)]
-    if missing := _holes(rows):
+    parts = [f"# Leaderboard: {suite}", _caption(rows, order)]
+    if missing := [name for *_, name in _holes(rows)]:
         parts.append(f"**Holes**, so these methods have no place. Missing: {_listed(missing)}.")
+    if gaps:
+        what = "**Sweeps in part**, which choose nothing, so these cells are left out"
+        parts.append(f"{what}: {_listed([why for _, why in gaps])}.")
     table = cells(rows)
-    for look_back, track in ranking(rows, holes).groupby("look_back"):
-        here = table[table.look_back == look_back]
+    for look_back, track in order.groupby("look_back"):
+        here, runs = table[table.look_back == look_back], rows[rows.look_back == look_back]
         parts += [f"## Look-back {look_back}", _ranked(track)]
         if beside := _beside(track):
             parts += ["Beside the ranking:", beside]
@@ -118,6 +183,10 @@ def markdown(rows: pd.DataFrame, holes: Holes = "refuse") -> str:
             "MSE by cell, mean ± standard deviation over seeds:",
             _by_cell(here, track, rows),
         ]
+        if sweeps := _sweeps(runs):
+            parts += ["Swept; of each cell the setting with the least validation error:", sweeps]
+        if boundaries := _boundaries(runs, track):
+            parts += [f"### Boundaries\n\n{_BOUNDARIES_CAPTION}", boundaries]
     if notes := _notes(rows):
         parts.append("\n".join(f"- {note}" for note in notes))
     return "\n\n".join(parts) + "\n"
@@ -133,7 +202,7 @@ def write(folder: Path, holes: Holes = "refuse") -> list[Path]:
 
 def excerpt(folder: Path, lines: int = 10) -> str:
     """The first ``lines`` places of the suite's longest look-back, in Markdown."""
-    table = rows(folder)
+    table = selected(rows(folder))
     order = ranking(table)
     longest = order[order.look_back == order.look_back.max()]
     title = f"**{table.suite.iloc[0]}**, look-back {longest.look_back.iloc[0]}. {_measured(table)}"
@@ -169,7 +238,7 @@ def stale(readme: Path, results: Path) -> list[Path]:
 
 def _read(path: Path) -> pd.DataFrame:
     raw = pd.read_csv(path, dtype=str, keep_default_na=False)
-    wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM]
+    wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM, "job"]
     if absent := [column for column in wanted if column not in raw]:
         raise ValueError(f"{path} has no column {', '.join(absent)}")
     table = raw[_TEXT].copy()
@@ -179,7 +248,7 @@ def _read(path: Path) -> pd.DataFrame:
     for column in _WHOLE:
         _refuse(path, raw[column], ~raw[column].str.fullmatch(r"\d+"), "a whole number")
         table[column] = raw[column].astype("int64")
-    for column in _NUMBER:
+    for column in [*_NUMBER, *(name for name in _BOUNDARIES if name in raw)]:
         table[column] = pd.to_numeric(raw[column], errors="coerce").astype("float64")
         unreadable = table[column].isna() & ~raw[column].str.lower().isin(("", "nan"))
         _refuse(path, raw[column], unreadable, "a number or nothing")
@@ -190,7 +259,27 @@ def _read(path: Path) -> pd.DataFrame:
         # A run that failed before its data were read leaves the second one open.
         _refuse(path, raw[column], ~raw[column].isin(("True", "False", "")), "True or False")
         table[column] = raw[column] == "True"
+    table["keywords"] = raw.job.map(_keywords)
+    _refuse(path, raw.job, table.keywords.isna(), "a job in JSON, with its keywords")
     return table
+
+
+def _keywords(job: str) -> str | None:
+    try:
+        return canonical(json.loads(job)["keywords"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _steps(path: Path) -> dict[str, float]:
+    """The cost of a training step by method, in units of that of uniform patches."""
+    if not path.exists():
+        return {}
+    try:
+        table = pd.read_csv(path, usecols=["method", "ratio"], dtype={"ratio": float})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return dict(zip(table.method, table.ratio, strict=True))
 
 
 def _refuse(path: Path, column: pd.Series[str], wrong: pd.Series[bool], allowed: str) -> None:
@@ -202,7 +291,7 @@ def _refuse(path: Path, column: pd.Series[str], wrong: pd.Series[bool], allowed:
 
 
 def _refuse_repeats(table: pd.DataFrame) -> None:
-    repeated = table[table.duplicated(["method", *_CELL, "seed"])]
+    repeated = table[table.duplicated([*_OWN, "seed", "keywords"])]
     if len(repeated):
         names = [_run(row.method, tuple(row[_CELL]), row.seed) for _, row in repeated.iterrows()]
         raise ValueError(f"recorded more than once: {'; '.join(names)}")
@@ -233,6 +322,75 @@ def _holes(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
         for method, own in runs.groupby(runs)
         for run in sorted(wanted - set(own.index))
     ]
+
+
+# Choosing
+
+
+def _with_settings(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what was ``swept`` of their method, and the ``setting`` that each has of it.
+
+    Both in words, and empty where a method has the same keywords in all rows of a track.
+    """
+    table = rows.assign(swept="", setting="")
+    for _, texts in rows.groupby(["method", "look_back"]).keywords:
+        settings = {text: json.loads(text) for text in texts.unique()}
+        several = _several(settings.values())
+        if several:
+            names = {
+                text: ", ".join(f"{name} = {_value(own, name)}" for name in several)
+                for text, own in settings.items()
+            }
+            swept = "; ".join(f"{name} = {', '.join(tried)}" for name, tried in several.items())
+            table.loc[texts.index, "setting"] = texts.map(names)
+            table.loc[texts.index, "swept"] = swept
+    return table
+
+
+def _several(settings: Collection[dict[str, Any]]) -> dict[str, list[str]]:
+    """The keywords that are not the same in all settings, with their values in order."""
+    names = sorted({name for setting in settings for name in setting})
+    values = {name: {_value(setting, name) for setting in settings} for name in names}
+    return {
+        name: sorted(found, key=_numbers_first) for name, found in values.items() if len(found) > 1
+    }
+
+
+def _numbers_first(text: str) -> tuple[float, str]:
+    """For sorting: numbers by size, then everything else by letter."""
+    try:
+        return float(text), text
+    except ValueError:
+        return math.inf, text
+
+
+def _value(setting: dict[str, Any], name: str) -> str:
+    return json.dumps(setting[name]) if name in setting else "not given"
+
+
+def _gaps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
+    """Cells of sweeps from which nothing can be chosen, by method and cell, and why."""
+    gaps: list[tuple[tuple[Any, ...], str]] = []
+    if "trained" in rows:  # chosen before
+        return gaps
+    swept = _with_settings(rows).query("swept != ''")
+    for (method, _), own in swept.groupby(["method", "look_back"]):
+        for cell, here in own.groupby(_CELL):
+            for setting in sorted(own.setting.unique()):
+                runs = here[here.setting == setting]
+                lacking = sorted(set(here.seed) - set(runs.seed))
+                if lacking:
+                    why = f"lacks seed {', '.join(map(str, lacking))}"
+                elif (runs.status != "done").all():
+                    why = "has no run that went through"
+                else:
+                    continue
+                gaps.append(((method, *cell), f"{method} on {_task(cell)}, {setting} {why}"))
+    return gaps
+
+
+def _count(done: pd.Series[bool]) -> str:
+    return f"{done.sum()} of {len(done)}"
 
 
 # Counting
@@ -319,6 +477,7 @@ def _costs(runs: pd.DataFrame) -> dict[str, float]:
         "tokens": done.tokens_mean.mean(),
         "parameters": done.parameters.median(),
         "train_seconds": done.train_seconds.median(),
+        "step": runs.step.iloc[0],
         "failures": len(runs) - len(done),
         "runs": len(runs),
     }
@@ -331,7 +490,7 @@ def _pages(rows: pd.DataFrame, holes: Holes) -> dict[str, str]:
     def csv(table: pd.DataFrame) -> str:
         return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
-    pages = markdown(rows, holes), csv(ranking(rows, holes)), csv(cells(rows))
+    pages = markdown(rows, holes), csv(ranking(rows, holes)), csv(cells(rows, holes))
     return dict(zip(_WRITTEN, pages, strict=True))
 
 
@@ -342,13 +501,15 @@ def _measured(rows: pd.DataFrame) -> str:
     return f"Mean over {count}; no statistical test yet, so a difference is not a finding."
 
 
-def _caption(rows: pd.DataFrame) -> str:
+def _caption(rows: pd.DataFrame, order: pd.DataFrame) -> str:
+    step = f" `step` is the cost of a training step, that of `{UNIFORM}` being 1."
     return (
         f"{_measured(rows)} Methods are ordered by mean rank over cells (data set, horizon, K). "
         f"Skill is 1 - the geometric mean of MSE / MSE of `{NAIVE}`; the change of MSE is against "
         f"`{UNIFORM}` at the same K, averaged within each data set, then over data sets. A failed "
         f"run is charged the error of `{NAIVE}` at least, and ranks last. Parameters and seconds "
-        f"are medians over runs. Protocol {rows.protocol.iloc[0]}."
+        f"are medians over runs.{step if 'step' in order else ''} "
+        f"Protocol {rows.protocol.iloc[0]}."
     )
 
 
@@ -375,15 +536,20 @@ def _tasks(rows: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
 def _ranked(track: pd.DataFrame) -> str:
     placed = track[track.place.notna()]
     lines = [[str(line.place), f"{line.mean_rank:.2f}", *_shared(line)] for line in _lines(placed)]
-    return _table(["place", "mean rank", *_SHARED], lines) if lines else "No method has a place."
+    head = ["place", "mean rank", *_head(track)]
+    return _table(head, lines) if lines else "No method has a place."
 
 
 def _beside(track: pd.DataFrame) -> str:
     beside = track[track.place.isna()]
-    return _table(["why", *_SHARED], [[_why(line), *_shared(line)] for line in _lines(beside)])
+    return _table(
+        ["why", *_head(track)], [[_why(line), *_shared(line)] for line in _lines(beside)]
+    )
 
 
-_SHARED = ["method", "skill", "change", "tokens", "parameters", "train s", "failures"]
+def _head(track: pd.DataFrame) -> list[str]:
+    step = ["step"] if "step" in track else []
+    return ["method", "skill", "change", "tokens", "parameters", "train s", *step, "failures"]
 
 
 def _shared(line: pd.Series[Any]) -> list[str]:
@@ -394,6 +560,7 @@ def _shared(line: pd.Series[Any]) -> list[str]:
         _number(line.tokens, "{:.1f}"),
         _number(line.parameters, "{:,.0f}"),
         _number(line.train_seconds, "{:.1f}"),
+        *([_number(line.step, "{:.2f}")] if "step" in line else []),
         f"{line.failures} of {line.runs}",
     ]
 
@@ -428,14 +595,46 @@ def _score(line: pd.Series[Any] | None, best: float | None) -> str:
         return ""
     if math.isnan(line.mse):
         return "failed"
-    # Four digits that count, the deviation to the same decimal place.
-    decimals = max(0, 3 - math.floor(math.log10(line.mse))) if line.mse > 0 else 4
+    decimals = _decimals(line.mse)
     score = f"{line.mse:.{decimals}f}"
     if not math.isnan(line.mse_sd):
         score += f" ± {line.mse_sd:.{decimals}f}"
     if line.failures:
         return f"{score} ({line.failures} of {line.runs} failed)"
     return f"**{score}**" if line.mse == best else score
+
+
+def _decimals(error: float) -> int:
+    """Four digits that count; what stands beside the error has the same decimal places."""
+    return max(0, 3 - math.floor(math.log10(error))) if error > 0 else 4
+
+
+def _sweeps(rows: pd.DataFrame) -> str:
+    """One line a cell of each sweep: what was tried, what was chosen, and its patches."""
+    head = ["method", "data set", "horizon", "swept", "runs done", "chosen", "its K"]
+    lines = []
+    for (method, _, dataset, horizon, _), own in rows[rows.swept != ""].groupby(_OWN):
+        first, tokens = own.iloc[0], _number(own.tokens_mean.mean(), "{:.0f}")
+        tried = [first.swept, first.trained, first.setting]
+        lines.append([f"`{method}`", dataset, str(horizon), *tried, tokens])
+    return _table(head, lines)
+
+
+def _boundaries(rows: pd.DataFrame, track: pd.DataFrame) -> str:
+    """One line a data set and method that has these numbers, in the order of the ranking."""
+    there = [name for name in _BOUNDARIES if name in rows and rows[name].notna().any()]
+    runs = rows[(rows.status == "done") & rows[there].notna().any(axis=1)]
+    means = runs.groupby(["dataset", "method"])[["mse", *there]].mean()
+    lines = []
+    for dataset in sorted(runs.dataset.unique()):
+        for method in track.method:
+            if (dataset, method) in means.index:
+                own = means.loc[dataset, method]
+                error = f"{{:.{_decimals(own.mse)}f}}"
+                forms = {name: "{:.3f}" if name.startswith("f1") else error for name in own.index}
+                numbers = [_number(own[name], form) for name, form in forms.items()]
+                lines.append([dataset, f"`{method}`", *numbers])
+    return _table(["data set", "method", "mse", *(_BOUNDARIES[name] for name in there)], lines)
 
 
 def _lines(table: pd.DataFrame) -> Iterator[pd.Series[Any]]:
@@ -449,17 +648,23 @@ def _number(value: float, form: str) -> str:
 def _table(head: list[str], lines: list[list[str]]) -> str:
     if not lines:
         return ""
-    align = ["---" if name in ("method", "why", "data set") else "---:" for name in head]
+    align = ["---" if name in _WORDS else "---:" for name in head]
     return "\n".join(f"| {' | '.join(line)} |" for line in (head, align, *lines))
 
 
+_WORDS = ("method", "why", "data set", "swept", "chosen")
+
+
 def _run(method: str, cell: tuple[Any, ...], seed: int) -> str:
+    return f"{method} on {_task(cell)} seed {seed}"
+
+
+def _task(cell: tuple[Any, ...]) -> str:
     look_back, dataset, horizon, patches = cell
-    return f"{method} on {dataset} {look_back}->{horizon} K={patches} seed {seed}"
+    return f"{dataset} {look_back}->{horizon} K={patches}"
 
 
-def _listed(missing: list[tuple[int, str, str]]) -> str:
-    names = [name for *_, name in missing]
+def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"{', '.join(names[:_NAMED])}{more}"
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.task import Task
 
@@ -40,7 +41,7 @@ class Patches:
       after the backbone; ``confidence``: of each step; 1 in value, a gradient to the decision.
     - ``coarse``: patches that start a group of patches, the first one 0: a second level, on which
       all layers of the backbone but the first one work.
-    - ``log_prob``: of the variable really sampled, one a row; ``entropy``: of its law, one a row.
+    - ``log_prob``: of the variable really sampled, one a row.
     - ``loss``: an auxiliary loss, already weighted.
     """
 
@@ -55,7 +56,6 @@ class Patches:
     confidence: Float[Tensor, "row time"] | None = None
     coarse: Int[Tensor, "row coarse"] | None = None
     log_prob: Float[Tensor, " row"] | None = None
-    entropy: Float[Tensor, " row"] | None = None
     loss: Float[Tensor, ""] | None = None
 
     @property
@@ -150,10 +150,10 @@ class Patcher(nn.Module):
     frozen: bool = False
     """Set by :meth:`freeze`."""
 
-    def __new__(cls, *_: object, **keywords: object) -> Patcher:
+    def __new__(cls, *_: object, **keywords: object) -> Patcher:  # noqa: PYI034 - beartype, in tests, does not know Self
         """Keep what the patcher is made with: :meth:`save` writes it down."""
         patcher = super().__new__(cls)
-        patcher.keywords = keywords
+        patcher.keywords = {name: value for name, value in keywords.items() if name != "task"}
         return patcher
 
     def __init__(self, task: Task) -> None:
@@ -201,15 +201,26 @@ class Patcher(nn.Module):
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
     def freeze(self) -> Patcher:
-        """Stop learning for good: no parameter is trained, and boundaries are the best ones."""
+        """Stop learning for good: no parameter is trained, and boundaries are the best ones.
+
+        Raises:
+            ValueError: it decides on features, which go on learning with the forecaster.
+        """
+        self._refuse_features()
         self.frozen = True
         return self.requires_grad_(requires_grad=False).eval()
 
     def save(self, path: Path) -> None:
-        """Write the patcher alone, to be carried to other data: its keywords and its weights."""
+        """Write the patcher alone, to be carried to other data: its keywords and its weights.
+
+        Raises:
+            ValueError: it decides on features, which stay behind with the forecaster.
+        """
+        self._refuse_features()
         torch.save(
             {
                 "method": type(self).__name__,
+                "look_back": self.task.look_back,
                 "keywords": self.keywords,
                 "state": self.state_dict(),
             },
@@ -220,21 +231,54 @@ class Patcher(nn.Module):
     def load(cls, path: Path, task: Task) -> Patcher:
         """The patcher of a file that :meth:`save` wrote, for another task, nothing frozen.
 
+        It is on the CPU, whatever it was saved from. No code in the file is run.
+
         Raises:
             FileNotFoundError: no such file.
-            ValueError: not such a file, or of another method or size.
+            ValueError: not such a file, or of another method, or of one tied to its look-back.
         """
         try:
-            saved = torch.load(path, weights_only=True)
-            if saved["method"] != cls.__name__:
-                raise ValueError(f"it holds a {saved['method']}, not a {cls.__name__}")
-            patcher = cls(task, **saved["keywords"])
-            patcher.load_state_dict(saved["state"])
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            parts = ("method", "look_back", "keywords", "state")
+            method, look_back, keywords, state = (saved[part] for part in parts)
         except FileNotFoundError:
             raise
         except Exception as error:
-            raise ValueError(f"{path} is no patcher to load here: {error}") from error
+            # What torch says of a strange file is long, and advises to trust it.
+            raise ValueError(f"{path} is damaged, or no patcher was saved there") from error
+        try:
+            if method != cls.__name__:
+                raise ValueError(f"it is a {method}, not a {cls.__name__}")  # noqa: TRY301 - told below of which file
+            patcher = cls(task, **keywords)
+            _refuse_misfits(state, patcher, look_back)
+            patcher.load_state_dict(state)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"the patcher of {path} does not fit: {error}") from error
         return patcher
+
+    def _refuse_features(self) -> None:
+        """Without the stem that its features come from, a patcher decides on nothing it knows."""
+        if self.uses_features:
+            raise ValueError(
+                f"{type(self).__name__} decides on features of the forecaster's stem: it can"
+                " neither be frozen nor be carried to other data without it"
+            )
+
+
+def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) -> None:
+    """Refuse what was made for another look-back (or K), by the name of what shows it."""
+    task = patcher.task
+    for name, own in patcher.state_dict().items():
+        saved = state.get(name, own)
+        if saved.shape != own.shape:
+            raise ValueError(
+                f"{name!r} is {list(saved.shape)}, not {list(own.shape)} as for {task}"
+            )
+        # Whole numbers in a row are places: their shape may fit where their meaning does not.
+        if saved.dim() and saved.dtype == torch.long and look_back != task.look_back:
+            raise ValueError(
+                f"{name!r} holds steps of a look-back of {look_back}, not of {task.look_back}"
+            )
 
 
 def from_starts(
@@ -252,9 +296,36 @@ def from_scores(score: Float[Tensor, "row step"], patches: int, **extra: Tensor 
     ``score[:, i]`` rates a boundary at time step ``i + 1`` (step 0 always starts a patch), so a
     row of L steps has L - 1 scores. The choice is exact and has a static shape: no threshold.
     """
-    interior = score.topk(patches - 1, dim=1).indices.sort(dim=1).values + 1
-    start = torch.cat([torch.zeros_like(score[:, :1], dtype=torch.long), interior], dim=1)
-    return from_starts(start, score.shape[1] + 1, **extra)
+    return from_chosen(score.topk(patches - 1, dim=1).indices, score.shape[1] + 1, **extra)
+
+
+def from_chosen(
+    chosen: Int[Tensor, "row inner"], look_back: int, **extra: Tensor | None
+) -> Patches:
+    """Patches from distinct scores chosen in any order; index i is a boundary at step i + 1."""
+    start = functional.pad(chosen.sort(dim=1).values + 1, (1, 0))
+    return from_starts(start, look_back, **extra)
+
+
+def from_marks(
+    mark: Bool[Tensor, "row step"],
+    slots: int,
+    priority: Float[Tensor, "row step"],
+    **extra: Tensor | None,
+) -> Patches:
+    """Patches that start where marked, as far as ``slots`` go: of more, those of high priority.
+
+    ``mark[:, i]`` is a boundary at step ``i + 1``; ``priority`` is in [0, 1]. Rows with fewer
+    marks leave slots empty, after the last patch.
+    """
+    look_back = mark.shape[1] + 1
+    best = torch.where(mark, priority, -1.0).topk(min(slots - 1, mark.shape[1]), dim=1)
+    # A boundary that is not there is put at the end of the row, where it starts a patch of none.
+    inner = torch.where(best.values >= 0, best.indices + 1, look_back).sort(dim=1).values
+    start = functional.pad(inner, (1, 0))
+    start = functional.pad(start, (0, slots - start.shape[1]), value=look_back)
+    length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
+    return Patches(start, length, length > 0, **extra)
 
 
 def uniform_starts(

@@ -64,6 +64,7 @@ def run(
             "tokens_mean": scored.tokens_mean,
             "tokens_p95": scored.tokens_p95,
             "tokens_padded": scored.tokens_padded,
+            **scored.boundaries,
             "evaluate_seconds": scored.seconds,
             "valid_mse": fitted.valid_mse,
         }
@@ -96,6 +97,7 @@ def run(
         curves=fitted.curves,
         overlay=overlay,
         weights=lambda path: torch.save(model.state_dict(), path),
+        patcher=_portable(model),
     )
     return record
 
@@ -113,6 +115,13 @@ def build(method: catalog.Method, job: Job, device: str) -> Forecaster:
     patcher = method(job.task, **keywords)
     torch.manual_seed(seed_of(job, "forecaster"))
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
+
+
+def _portable(model: Forecaster) -> Callable[[Path], None] | None:
+    """What saves the patcher alone, where it has learned something and can stand alone."""
+    if not isinstance(model, PatchForecaster) or model.patcher.uses_features:
+        return None
+    return model.patcher.save if any(True for _ in model.patcher.parameters()) else None
 
 
 @lru_cache(maxsize=2)

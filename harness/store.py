@@ -64,7 +64,8 @@ class Record:
 
     Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
     forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
-    is one line.
+    is one line. The MSE with a suffix is under boundaries other than the method's own best ones,
+    ``f1_n`` that of its boundaries within n steps (:mod:`harness.evaluate`).
 
     Raises:
         ValueError: an unknown status, a number that is not finite, or done without mse and mae.
@@ -91,6 +92,14 @@ class Record:
     tokens_mean: float | None
     tokens_p95: float | None
     tokens_padded: float | None
+    mse_as_trained: float | None
+    mse_swapped: float | None
+    mse_other_channel: float | None
+    mse_permuted: float | None
+    f1_0: float | None
+    f1_1: float | None
+    f1_2: float | None
+    f1_3: float | None
     parameters: int | None
     parameters_patcher: int | None
     parameters_backbone: int | None
@@ -129,8 +138,11 @@ class Record:
         object.__setattr__(self, "error", " ".join(self.error.split()))
 
     @property
-    def cell(self) -> tuple[str, str, int, int, int, int]:
-        """What the row is a measurement of; a suite's results hold one row a cell."""
+    def cell(self) -> tuple[str, str, int, int, int, int, str]:
+        """What the row is a measurement of; a suite's results hold one row a cell.
+
+        Last come the keywords, as JSON: they tell the settings of a sweep apart.
+        """
         return (
             self.method,
             self.dataset,
@@ -138,17 +150,23 @@ class Record:
             self.horizon,
             self.patches,
             self.seed,
+            canonical(json.loads(self.job)["keywords"]),
         )
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a run left on this machine; ``curves`` has a row an epoch, ``weights`` is a file."""
+    """What a run left on this machine; ``curves`` has a row an epoch.
+
+    ``weights`` is the file of the whole model, ``patcher`` that of a patcher to be carried to
+    other data.
+    """
 
     record: Record
     curves: tuple[dict[str, float], ...]
     overlay: dict[str, Any] | None
     weights: Path | None
+    patcher: Path | None
     log: str
 
 
@@ -354,9 +372,10 @@ def write_bundle(
     curves: Sequence[Mapping[str, float]],
     overlay: Mapping[str, object] | None,
     weights: Callable[[Path], None] | None = None,
+    patcher: Callable[[Path], None] | None = None,
     log: str = "",
 ) -> Path:
-    """Leave ``runs/<key>/`` with record, curves, overlay, log and weights; return it."""
+    """Leave ``runs/<key>/`` with record, curves, overlay, log, weights, patcher; return it."""
     place = runs / record.key
     temporary = runs / f".{record.key}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -368,8 +387,9 @@ def write_bundle(
             _flushed(temporary / "overlay.json", json.dumps(overlay) + "\n")
         if log:
             _flushed(temporary / "log.txt", log)
-        if weights is not None:
-            weights(temporary / "weights.pt")
+        for name, save in (("weights.pt", weights), ("patcher.pt", patcher)):
+            if save is not None:
+                save(temporary / name)
         if place.exists():
             # A folder cannot be renamed onto a full one: an older run of the same key steps aside.
             older = runs / f"{temporary.name}.older"
@@ -395,12 +415,13 @@ def read_bundle(path: Path) -> Bundle:
         shown = json.loads(overlay.read_text(encoding="utf-8")) if overlay.exists() else None
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not the bundle of a run: {error}") from error
-    weights, log = path / "weights.pt", path / "log.txt"
+    weights, patcher, log = path / "weights.pt", path / "patcher.pt", path / "log.txt"
     return Bundle(
         record=record,
         curves=epochs,
         overlay=shown,
         weights=weights if weights.exists() else None,
+        patcher=patcher if patcher.exists() else None,
         log=log.read_text(encoding="utf-8") if log.exists() else "",
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -61,13 +62,18 @@ class Block:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named comparison; ``keywords`` are the methods' own, where not the default."""
+    """A named comparison; ``keywords`` are the methods' own, where not the default.
+
+    ``sweep`` has several values a keyword, for methods whose setting validation data choose: every
+    combination is a run of its own, and the leaderboard keeps the best one of each cell.
+    """
 
     name: str
     description: str
     methods: tuple[str, ...]
     blocks: tuple[Block, ...]
     keywords: Mapping[str, Mapping[str, object]]
+    sweep: Mapping[str, Mapping[str, Sequence[object]]]
     sources: Mapping[str, data.Source]
 
     @property
@@ -151,21 +157,28 @@ def _jobs(suite: Suite, selected: Sequence[str] | None = None) -> Iterator[Job]:
         for task in _tasks(suite, block):
             for seed in block.seeds:
                 for method in (*own, *extra):
-                    keywords = tuple(suite.keywords.get(method, {}).items())
-                    job = Job(
-                        suite=suite.name,
-                        method=method,
-                        task=task,
-                        seed=seed,
-                        keywords=keywords,
-                        architecture=block.forecaster,
-                        budget=block.budget,
-                        source=suite.sources.get(task.dataset),
-                    )
                     if (method, task, seed) in cells:
-                        raise ValueError(f"two [[tasks]] blocks plan the same run: {job}")
+                        run = f"{method} {task} seed={seed}"
+                        raise ValueError(f"two [[tasks]] blocks plan the same run: {run}")
                     cells.add((method, task, seed))
-                    yield job
+                    for keywords in _settings(suite, method):
+                        yield Job(
+                            suite=suite.name,
+                            method=method,
+                            task=task,
+                            seed=seed,
+                            keywords=keywords,
+                            architecture=block.forecaster,
+                            budget=block.budget,
+                            source=suite.sources.get(task.dataset),
+                        )
+
+
+def _settings(suite: Suite, method: str) -> Iterator[tuple[tuple[str, object], ...]]:
+    """The keywords of a method, once for each combination of those that are swept."""
+    fixed, swept = suite.keywords.get(method, {}), suite.sweep.get(method, {})
+    for values in product(*swept.values()):
+        yield (*fixed.items(), *zip(swept, values, strict=True))
 
 
 def _tasks(suite: Suite, block: Block) -> Iterator[Task]:
@@ -225,11 +238,36 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
     named = dict.fromkeys([*methods, *(name for block in blocks for name in block.methods)])
     keywords = _tables(table, "keywords")
     _known_keys(keywords, named, ("keywords",), "method")
+    sweep = _tables(table, "sweep")
+    _known_keys(sweep, named, ("sweep",), "method")
+    for method, swept in sweep.items():
+        _check_sweep(swept, keywords.get(method, {}), ("sweep", method))
     description = _typed(table.get("description", ""), str, ("description",))
-    return Suite(path.stem, description, tuple(named), tuple(blocks), keywords, sources)
+    return Suite(path.stem, description, tuple(named), tuple(blocks), keywords, sweep, sources)
 
 
-_TOP = ("description", "seeds", "methods", "budget", "forecaster", "keywords", "tasks", "data")
+_TOP = (
+    "description",
+    "seeds",
+    "methods",
+    "budget",
+    "forecaster",
+    "keywords",
+    "sweep",
+    "tasks",
+    "data",
+)
+
+
+def _check_sweep(swept: dict[str, Any], fixed: Mapping[str, object], where: Where) -> None:
+    for name, values in swept.items():
+        here = (*where, name)
+        if not isinstance(values, list) or not values:
+            raise _MistakeError(f"{name} is {values!r}; a list of values is needed", here)
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise _MistakeError(f"{name} names {twice[0]!r} twice", here)
+        if name in fixed:
+            raise _MistakeError(f"{name} is in [keywords.{where[-1]}] too: fixed or swept?", here)
 
 
 def _source(suite: Path, name: str, table: dict[str, Any]) -> data.Source:

@@ -14,8 +14,10 @@ from harness.task import Architecture, Task
 class DLinear(Forecaster):
     """Splits the look-back into a moving average and the rest; one linear layer forecasts each.
 
-    Source: Zeng et al., AAAI 2023 (arXiv 2205.13504), shared over channels; window 25, ends
-    repeated, weights started at the mean of the look-back as in its published script.
+    Source: Zeng et al., AAAI 2023 (arXiv 2205.13504).
+
+    Fidelity: paper. Shared over channels; window 25, ends repeated, weights started at the mean of
+    the look-back as in its published script; the shared training budget.
     """
 
     def __init__(self, task: Task, architecture: Architecture, *, window: int = 25) -> None:

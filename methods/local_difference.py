@@ -8,7 +8,11 @@ from harness.patcher import Patcher, Patches, Rows, from_scores
 class LocalDifference(Patcher):
     """Starts a patch at each of the K - 1 largest absolute differences of neighbouring steps.
 
-    A control of this project; the top-k form of the local-complexity rules.
+    The top-k form of the local-complexity rules.
+
+    Source: a control of this project.
+
+    Fidelity: our design.
     """
 
     def forward(self, rows: Rows) -> Patches:

@@ -10,8 +10,12 @@ from harness.patcher import Patcher, Patches, Rows, from_scores, uniform_starts
 class Oracle(Patcher):
     """Starts a patch at every true boundary, latest first if there are too many; never ranked.
 
-    A control of this project. Where fewer true boundaries than K - 1 are known, the equal grid's
-    boundaries that lie farthest from a true one fill up; with none known it is ``uniform``.
+    Where fewer true boundaries than K - 1 are known, the equal grid's boundaries that lie farthest
+    from a true one fill up; with none known it is ``uniform``.
+
+    Source: a control of this project.
+
+    Fidelity: our design.
     """
 
     uses_truth = True

@@ -15,12 +15,14 @@ from harness.task import Architecture, Task
 class PatchTST(Forecaster):
     """Overlapping patches, a post-norm encoder with residual attention scores, a flatten head.
 
-    Source: Nie et al., ICLR 2023 (arXiv 2211.14730) and its published code: patches of 16 steps
-    every 8, the look-back padded by one stride of its last value, learned positions, attention
-    scores added up over layers, batch norm over rows and tokens, head from all tokens at once.
-    Width, heads, layers, feed-forward and dropout are the suite's, as its published scripts set
-    them per data set. Deviations: instance norm without an affine map, and the shared training
-    budget in place of a learning rate of 1e-4 over 100 epochs.
+    Source: Nie et al., ICLR 2023 (arXiv 2211.14730) and its published code.
+
+    Fidelity: re-implementation: patches of 16 steps every 8, the look-back padded by one stride of
+    its last value, learned positions, attention scores added up over layers, batch norm over rows
+    and tokens, head from all tokens at once. Width, heads, layers, feed-forward and dropout are
+    the suite's, as its published scripts set them per data set. Deviations: instance norm without
+    an affine map, and the shared training budget in place of a learning rate of 1e-4 over 100
+    epochs.
     """
 
     def __init__(

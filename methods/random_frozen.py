@@ -12,7 +12,11 @@ from harness.task import Task
 class RandomFrozen(Patcher):
     """Draws the K - 1 inner boundaries once, at construction, and cuts every row there.
 
-    A control of this project: the cost of an irregular grid when each slot keeps its meaning.
+    It shows the cost of an irregular grid when each slot keeps its meaning.
+
+    Source: a control of this project.
+
+    Fidelity: our design.
     """
 
     start: Tensor

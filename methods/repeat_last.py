@@ -10,7 +10,12 @@ from harness.forecaster import Forecast, Forecaster
 
 
 class RepeatLast(Forecaster):
-    """Says that everything stays as it is; the naive ``Repeat`` of Zeng et al. (AAAI 2023)."""
+    """Says that everything stays as it is.
+
+    Source: the naive ``Repeat`` of Zeng et al. (AAAI 2023, arXiv 2205.13504).
+
+    Fidelity: paper.
+    """
 
     def forward(
         self,

@@ -12,7 +12,10 @@ from harness.forecaster import Forecast, Forecaster
 class SeasonalNaive(Forecaster):
     """Repeats the last season of the look-back, or its last value if no season fits into it.
 
-    The same numbers as sktime's ``NaiveForecaster(strategy="last", sp=season)``, which a test
+    Source: the seasonal naive method, as in Hyndman and Athanasopoulos, Forecasting: Principles
+    and Practice.
+
+    Fidelity: paper. The same numbers as sktime's ``NaiveForecaster(strategy="last", sp=season)``, which a test
     proves; written as one gather because every table needs it for every window, and a fit for each
     row takes minutes where this takes milliseconds.
     """

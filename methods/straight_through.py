@@ -16,11 +16,13 @@ from harness.task import Task
 class StraightThrough(Patcher):
     """Scores every step and starts patches at the K - 1 best; gradients pass straight through.
 
-    Source: straight-through estimation (Bengio et al. 2013) with a top-k forward, so that training
-    and evaluation choose alike and the budget is exact. Our design: the backward pass treats each
-    edge as the soft-argmax of the scores within ``reach`` steps of it and is a true derivative of
-    the forecast in that real-valued edge, since the shared embedder is differentiable in its
-    edges. What it cannot see is a boundary that appears elsewhere.
+    Source: straight-through estimation (Bengio et al., arXiv 1308.3432).
+
+    Fidelity: our design. The forward pass is a top-k, so that training and evaluation choose alike
+    and the budget is exact. The backward pass treats each edge as the soft-argmax of the scores
+    within ``reach`` steps of it and is a true derivative of the forecast in that real-valued edge,
+    since the shared embedder is differentiable in its edges. What it cannot see is a boundary that
+    appears elsewhere.
     """
 
     uses_features = True

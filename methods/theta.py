@@ -17,9 +17,11 @@ class Theta(Forecaster):
     """Fits sktime's ``ThetaForecaster`` to each look-back, row by row: slow, for small sets.
 
     Source: Assimakopoulos & Nikolopoulos 2000, as the simple exponential smoothing with drift of
-    Hyndman & Billah 2003. Where the look-back holds two seasons, the season is removed first.
-    Deviation: it is removed additively, because the usual multiplicative way needs positive values
-    and standardised ones are not.
+    Hyndman & Billah 2003.
+
+    Fidelity: code, of sktime. Where the look-back holds two seasons, the season is removed first:
+    additively, because the usual multiplicative way needs positive values and standardised ones
+    are not.
     """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:

@@ -8,9 +8,10 @@ from harness.patcher import Patcher, Patches, Rows, from_starts, uniform_starts
 class Uniform(Patcher):
     """Cuts every row into K patches of equal length.
 
-    Source: PatchTST (Nie et al., ICLR 2023). Deviation: patches do not overlap, since a partition
-    into variable patches cannot. Where K does not divide the look-back, lengths differ by one
-    step.
+    Source: PatchTST (Nie et al., ICLR 2023).
+
+    Fidelity: paper, but for patches that do not overlap, since a partition into variable patches
+    cannot. Where K does not divide the look-back, lengths differ by one step.
     """
 
     def forward(self, rows: Rows) -> Patches:

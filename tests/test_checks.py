@@ -28,7 +28,12 @@ def test_every_method_keeps_every_promise(name: str) -> None:
 
 
 class Equal(Patcher):
-    """Equal patches; keeps every promise."""
+    """Equal patches; keeps every promise.
+
+    Source: this file.
+
+    Fidelity: our design.
+    """
 
     def forward(self, rows: Rows) -> Patches:
         return from_starts(self.start(rows), self.task.look_back)
@@ -96,6 +101,13 @@ class Short(Equal):
         length = whole.length.clone()
         length[:, -1] -= 1
         return Patches(whole.start, length, whole.valid)
+
+
+class Baseless(Equal):
+    """Says of its fidelity what nobody can place.
+
+    Fidelity: good.
+    """
 
 
 class Late(Equal):
@@ -264,6 +276,62 @@ class Deaf(Equal):
         return from_scores(score, self.task.patches).start
 
 
+class Prophetic(Equal):
+    """Says that it is causal, and looks for the largest values of the whole row."""
+
+    causal = True
+
+    def start(self, rows: Rows) -> Tensor:
+        return from_scores(rows.values[:, 1:], self.task.patches).start
+
+
+class Wavering(Equal):
+    """Says that its boundaries are fixed, and draws them from the number of the row."""
+
+    fixed = True
+
+    def start(self, rows: Rows) -> Tensor:
+        return from_scores(rows.uniform(self.task.look_back - 1), self.task.patches).start
+
+
+class Laden(Equal):
+    """Says that its boundaries are fixed, and adds a gain that would be lost."""
+
+    fixed = True
+
+    def forward(self, rows: Rows) -> Patches:
+        whole = super().forward(rows)
+        return Patches(whole.start, whole.length, whole.valid, gain=whole.length.float())
+
+
+class Noisy(Equal):
+    """Draws in training and not in evaluation, and does not say so."""
+
+    def start(self, rows: Rows) -> Tensor:
+        if not rows.as_trained:
+            return super().start(rows)
+        return from_scores(rows.uniform(self.task.look_back - 1), self.task.patches).start
+
+
+class Calm(Equal):
+    """Says that it is relaxed in training, and is not."""
+
+    relaxed = True
+
+
+class Mixed(Equal):
+    """Learns one number both from a log-probability and through the forecast."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.size = nn.Parameter(torch.zeros(()))
+
+    def forward(self, rows: Rows) -> Patches:
+        drawn = self.size.expand(len(rows.ids))
+        gain = self.size.exp().expand(len(rows.ids), self.task.patches)
+        return from_starts(self.start(rows), self.task.look_back, gain=gain, log_prob=drawn)
+
+
 class Spent(Equal):
     """Has a schedule of five training steps."""
 
@@ -277,7 +345,12 @@ class Spent(Equal):
 
 
 class Linear(Forecaster):
-    """One linear map; keeps every promise of a reference."""
+    """One linear map; keeps every promise of a reference.
+
+    Source: this file.
+
+    Fidelity: our design.
+    """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
         super().__init__(task, architecture)
@@ -364,6 +437,7 @@ PLANTED = [
     (Equal, None),
     (Positional, "constructor"),
     (Silent, "docstring"),
+    (Baseless, "docstring"),
     (ForeignSpace, "space"),
     (BareSpace, "space"),
     (RefusedSpace, "space"),
@@ -380,12 +454,18 @@ PLANTED = [
     (Global, "seeded training"),
     (Grabbing, "untouched rows"),
     (Forgetful, "state"),
+    (Prophetic, "causal"),
+    (Wavering, "fixed"),
+    (Laden, "fixed"),
+    (Noisy, "relaxed"),
+    (Calm, "relaxed"),
     (Moved, "edges"),
     (Stiff, "edges"),
     (Endless, "extra losses"),
     (Boundless, "extra losses"),
     (Impossible, "extra losses"),
     (Deaf, "training signal"),
+    (Mixed, "separate losses"),
     (Spent, "training"),
     (Linear, None),
     (Infinite, "finite forecast"),
@@ -473,7 +553,7 @@ def test_the_verb_shows_the_report(
         assert "did you mean 'uniform'?" in shown.err
     else:
         assert shown.out.splitlines()[0].startswith("kept    constructor: ")
-        assert shown.out.splitlines()[-1] == "14 of 14 promises are kept."
+        assert shown.out.splitlines()[-1] == "18 of 18 promises are kept."
 
 
 def test_the_verb_fails_where_a_promise_is_broken(

@@ -171,23 +171,29 @@ def test_real_data_are_used_where_they_are(data_folder: Path) -> None:
 def test_the_report_is_markdown_without_a_date(stage: Stage) -> None:
     """Machine, version and data on top; each table with its title, note and all of its rows."""
     table = Table("Speed", "How fast.", ("what", "ratio"), [("d16", "3.0"), ("d64", "2.0")])
-    text = perf.report(stage, [table])
+    text = perf.report("Performance", stage, [table])
     assert f"torch {torch.__version__}" in text
     assert stage.series.name in text
     assert "for 2\nrounds" in text
     grid = "| what | ratio |\n| --- | --- |\n| d16 | 3.0 |\n| d64 | 2.0 |\n"
     assert text.endswith(f"## Speed\n\nHow fast.\n\n{grid}")
-    assert text == perf.report(stage, [table])
+    assert text == perf.report("Performance", stage, [table])
 
 
-def test_main_writes_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report in the results folder is the one that is shown."""
+@pytest.mark.parametrize("only", [False, True])
+def test_main_writes_what_it_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, only: bool
+) -> None:
+    """The reports in the results folder are those shown; the cost of patchers can come alone."""
     table = Table("Speed", "How fast.", ("what",), [("d16",)])
     monkeypatch.setattr(perf, "_measured", lambda *given: iter([table]))
+    monkeypatch.setattr(perf, "patching", lambda *given: (table, {"uniform": 1.0, "mine": 1.25}))
     said: list[str] = []
-    perf.main(tmp_path, pairs=1, say=said.append)
-    assert (tmp_path / "perf.md").read_text() == said[-1]
+    perf.main(tmp_path, pairs=1, only_patchers=only, say=said.append)
+    assert (tmp_path / "perf.md").exists() is not only
+    assert (tmp_path / "cost.md").read_text() == said[-1]
     assert str(table) in said[-1]
+    assert (tmp_path / "cost.csv").read_text() == "method,ratio\nuniform,1.000\nmine,1.250\n"
 
 
 def test_overheads_are_of_records_that_can_be_stored(tmp_path: Path) -> None:

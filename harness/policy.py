@@ -1,0 +1,360 @@
+"""Policy gradients over boundary sets: laws to draw from, a policy network, and GRPG.
+
+Source: ReinPatch (Wu et al., arXiv 2603.26097) names the method, Group Relative Policy Gradient:
+several sets of boundaries are drawn for each row, and the policy moves towards those under which
+the row was forecast better than under the others. What the abstract leaves open is our design.
+
+A law is over the L - 1 inner steps of a row (``step``; step i is a boundary at time i + 1), and
+``set`` numbers independent draws. Every log-probability is that of the variable really drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.patcher import Patcher, Patches, Rows, from_scores, from_starts, uniform_starts
+from harness.task import Task
+
+Logits = Float[Tensor, "row step"]
+Uniform = Float[Tensor, "set row step"]
+
+
+# --- Plackett-Luce: one after another without replacement ----------------------------------------
+
+
+def gumbel(uniform: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Standard Gumbel noise from uniform draws."""
+    # The draws have 24 bits; half of the last one keeps both logarithms finite.
+    return -(-uniform.clamp(2**-25, 1 - 2**-24).log()).log()
+
+
+def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "set row count"]:
+    """``count`` different steps in the order drawn, each by softmax over those not yet taken.
+
+    The largest of logit plus Gumbel noise come in just that order (Kool et al., ICML 2019).
+    """
+    return (logits.detach() + gumbel(uniform)).topk(count, dim=-1).indices
+
+
+def log_prob_in_order(
+    logits: Float[Tensor, "row step"], order: Int[Tensor, "set row count"]
+) -> Float[Tensor, "set row"]:
+    """Plackett-Luce log-probability of steps in the order they were drawn.
+
+    The denominators, logsumexp of what is not yet taken, are a running one from the end: first of
+    all that was never taken, then the drawn ones from last to first.
+    """
+    full = logits.expand(len(order), -1, -1)
+    drawn = full.gather(-1, order)
+    left = drawn.flip(-1)
+    if order.shape[-1] < logits.shape[-1]:
+        never = full.scatter(-1, order, -math.inf).logsumexp(-1, keepdim=True)
+        left = torch.cat([never, left], dim=-1)
+    return (drawn - left.logcumsumexp(-1).flip(-1)[..., : drawn.shape[-1]]).sum(-1)
+
+
+# --- independent labels --------------------------------------------------------------------------
+
+
+def log_prob_of_labels(
+    logits: Float[Tensor, "row step"], label: Float[Tensor, "set row step"]
+) -> Float[Tensor, "set row"]:
+    """Log-probability of independent labels, all of them: those the environment drops as well."""
+    return -functional.softplus(torch.where(label > 0, -logits, logits)).sum(-1)
+
+
+# --- conditional Bernoulli: independent labels, given how many ----------------------------------
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """Independent labels given that ``count`` of them are set: p(S) ~ exp(sum of logits in S).
+
+    ``shifted`` are the logits moved, a row as a whole, until labels that are independent have a
+    mean of ``count``: the same law, and numbers near 1 to work with. ``tree`` holds for halves of
+    halves of a row the probability of each number set in them [row, node, number], from single
+    steps to the whole row: sums and draws go through it in log2(L) rounds, without a loop over
+    steps. All in float64.
+    """
+
+    count: int
+    shifted: Float[Tensor, "row step"]
+    tree: list[Tensor]
+
+    @classmethod
+    def of(cls, logits: Logits, count: int) -> FixedSize:
+        """The law of ``count`` steps, neither none nor all of them."""
+        logits = logits.detach().double()
+        low = logits.min(1, keepdim=True).values - 50
+        high = logits.max(1, keepdim=True).values + 50
+        for _ in range(40):
+            middle = (low + high) / 2
+            many = (logits - middle).sigmoid().sum(1, keepdim=True) > count
+            low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+        shifted = logits - (low + high) / 2
+        steps = shifted.shape[1]
+        width = 1 << (steps - 1).bit_length()
+        leaf = functional.pad(shifted, (0, width - steps), value=-math.inf)
+        tree = [torch.stack([-leaf, leaf], dim=-1).sigmoid()]
+        while tree[-1].shape[1] > 1:
+            tree.append(_sums(tree[-1][:, 0::2], tree[-1][:, 1::2], count))
+        return cls(count, shifted, tree)
+
+    def draw(self, uniform: Uniform) -> Bool[Tensor, "set row step"]:
+        """Exact draws: the number set in a row is split over its halves, and so on down.
+
+        ``uniform`` has as many columns as the row has steps.
+        """
+        sets, rows, steps = uniform.shape
+        # Of 24 bits, and below 1: a draw of 1 would be past the last number that can be.
+        uniform = uniform.double().clamp_max(1 - 2**-24)
+        number = torch.full((sets, rows, 1), self.count, device=uniform.device)
+        used = 0
+        for level in reversed(self.tree[:-1]):
+            left, right = level[:, 0::2], level[:, 1::2]
+            here = torch.arange(left.shape[-1], device=uniform.device)
+            rest = number[..., None] - here
+            inside = (rest >= 0) & (rest < right.shape[-1])
+            other = right.expand(sets, -1, -1, -1).gather(-1, rest.clamp(0, right.shape[-1] - 1))
+            running = (left * other * inside).cumsum(-1)
+            # A draw of its own for each node that has steps in both halves, steps - 1 in all; the
+            # others, which come last, leave everything to the left, whatever is drawn.
+            place = torch.arange(used, used + left.shape[1], device=uniform.device)
+            bar = uniform[..., place.clamp_max(steps - 1), None] * running[..., -1:]
+            taken = (running <= bar).sum(-1)
+            number = torch.stack([taken, number - taken], dim=-1).flatten(2)
+            half = len(self.tree[0][0]) // (2 * left.shape[1])
+            used += (steps + half - 1) // (2 * half)
+        return number[..., :steps] > 0
+
+    def inclusion(self) -> Float[Tensor, "row step"]:
+        """Exact probability of each step to be in the set."""
+        # Probability of what lies outside a node, by the number left for inside it.
+        outside = functional.pad(torch.ones_like(self.tree[-1][..., :1]), (self.count, 0))
+        for level in reversed(self.tree[:-1]):
+            left, right = level[:, 0::2], level[:, 1::2]
+            both = [_left_over(outside, right, left), _left_over(outside, left, right)]
+            outside = torch.stack(both, dim=2).flatten(1, 2)
+        joint = outside * self.tree[0]
+        return (joint[..., 1] / joint.sum(-1))[:, : self.shifted.shape[1]]
+
+    def log_prob(
+        self, logits: Float[Tensor, "row step"], drawn: Bool[Tensor, "set row step"]
+    ) -> Float[Tensor, "set row"]:
+        """Of sets of ``count`` steps; its gradient: the set minus the inclusion probabilities."""
+        terms = functional.logsigmoid(torch.where(drawn, self.shifted, -self.shifted))
+        value = terms.sum(-1) - self.tree[-1][:, 0, self.count].log()
+        slope = (drawn.double() - self.inclusion()).to(logits.dtype)
+        moving = (slope * (logits - logits.detach())).sum(-1)
+        return value.to(logits.dtype) + moving
+
+
+def _sums(left: Tensor, right: Tensor, most: int) -> Tensor:
+    """Distribution of the sum of two independent numbers, up to ``most``: a loop over the number.
+
+    Only products of probabilities are added, so that small ones keep their digits.
+    """
+    size = min(left.shape[-1] + right.shape[-1] - 1, most + 1)
+    total = left.new_zeros(*left.shape[:-1], size)
+    for number in range(min(left.shape[-1], size)):
+        more = right[..., : size - number]
+        total[..., number : number + more.shape[-1]] += left[..., number, None] * more
+    return total
+
+
+def _left_over(outside: Tensor, sibling: Tensor, inside: Tensor) -> Tensor:
+    """``outside`` of a child, from that of its parent, by the numbers its ``sibling`` may take."""
+    size = inside.shape[-1]
+    total = outside.new_zeros(*sibling.shape[:-1], size)
+    for number in range(sibling.shape[-1]):
+        part = outside[..., number : number + size]
+        total[..., : part.shape[-1]] += sibling[..., number, None] * part
+    return total
+
+
+# --- GRPG ----------------------------------------------------------------------------------------
+
+
+def advantage(reward: Float[Tensor, "set row"], kind: str) -> Float[Tensor, "set row"]:
+    """How much better each set was than the others of its row.
+
+    "loo" subtracts the mean of the other sets (leave-one-out, unbiased); "mean" that of all sets
+    (the same direction, (G - 1) / G as long); "grpo" divides "mean" by the row's deviation, which
+    weighs rows anew: another objective.
+    """
+    sets = len(reward)
+    centred = reward - reward.mean(0)
+    if kind == "loo":
+        return centred * (sets / (sets - 1))
+    if kind == "grpo":
+        return centred / (reward.std(0, correction=0) + 1e-8)
+    return centred
+
+
+class Policy(nn.Module):
+    """Logits for each inner step of a row: windows over values and absolute differences, mixed.
+
+    Half of the width sees nine neighbouring steps, half nine steps of every fourth. What a window
+    sees of the values is free of their level: its kernels sum to 0, without which the policy
+    learns several times as slowly. No absolute position, so that it can be carried to other
+    look-backs; it starts at 0 everywhere, so the first boundaries are those of ``random_step``.
+    """
+
+    def __init__(self, width: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.near = nn.Conv1d(2, width // 2, 9)
+        self.far = nn.Conv1d(2, width - width // 2, 9, dilation=4)
+        self.out = nn.Linear(width, outputs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row output step"]:
+        step = functional.pad(values.diff(dim=1).abs(), (1, 0))
+        hidden = []
+        for window in (self.near, self.far):
+            reach = 4 * window.dilation[0]
+            level, change = window.weight.unbind(1)
+            kernel = torch.stack([level - level.mean(-1, keepdim=True), change], dim=1)
+            seen = torch.stack(
+                [
+                    functional.pad(values[:, None], (reach, reach), "replicate")[:, 0],
+                    functional.pad(step, (reach, reach)),
+                ],
+                dim=1,
+            )
+            hidden.append(
+                functional.conv1d(seen, kernel, window.bias, dilation=window.dilation[0])
+            )
+        mixed: Tensor = self.out(torch.cat(hidden, dim=1).relu().transpose(1, 2))
+        return mixed.transpose(1, 2)[..., 1:]
+
+
+class PolicyPatcher(Patcher):
+    """Draws sets of boundaries from a policy and learns it by GRPG; subclasses say from which law.
+
+    One update a batch, on the sets just drawn: no importance ratio, no clipping of it, no penalty.
+    Rewards are minus the forecast loss of each row under each set, without a gradient.
+
+    ``groups`` is the number of sets G. ``reward`` "relative" divides a row's losses by its loss
+    under equal patches (one set more). ``entropy`` weighs a bonus in units of the mean deviation
+    of rewards within a row, falling to 0. For the first ``warm_up`` of training the policy rests
+    at random boundaries, for the last ``final`` of it at its best ones, and the forecaster learns
+    on. ``scaled`` divides advantages by one number, their size in the batch: the optimiser's long
+    memory of early, larger rewards would slow the policy down. ``pace`` is the policy's learning
+    rate over the forecaster's, ``width`` that of its network.
+    """
+
+    relaxed = True
+    levels: ClassVar[int] = 1
+    """Logits for each step: one a level of boundaries."""
+    space: ClassVar[dict[str, tuple[object, ...]]] = {
+        "groups": (4, 8, 16),
+        "pace": (1.0, 2.0, 5.0),
+    }
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        groups: int = 8,
+        advantage: str = "loo",
+        reward: str = "loss",
+        entropy: float = 0.0,
+        warm_up: float = 0.0,
+        final: float = 0.1,
+        scaled: bool = True,
+        pace: float = 5.0,
+        width: int = 64,
+    ) -> None:
+        super().__init__(task)
+        for name, choice, allowed in (
+            ("advantage", advantage, ("loo", "mean", "grpo")),
+            ("reward", reward, ("loss", "relative")),
+        ):
+            if choice not in allowed:
+                raise ValueError(f"{name} is {choice!r}; allowed: {', '.join(allowed)}")
+        for name, number, least in (
+            ("groups", groups, 2),  # sets, to be compared with each other
+            ("entropy", entropy, 0),
+            ("warm_up", warm_up, 0),
+            ("final", final, 0),
+            ("pace", pace, 0),
+            ("width", width, 2),
+        ):
+            if number < least:
+                raise ValueError(f"{name} is {number!r}; {least} or more is needed")
+        if warm_up + final >= 1:
+            raise ValueError(
+                f"a warm_up of {warm_up!r} and a final of {final!r} leave nothing of training to"
+                " learn in; shares that come to less than 1 are needed"
+            )
+        self.sets, self.advantage, self.relative = groups, advantage, reward == "relative"
+        self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
+        self.scaled = scaled
+        self.policy = Policy(width, self.levels)
+
+    @property
+    def groups(self) -> int:
+        return self.sets + self.relative
+
+    def draw(self, logits: Float[Tensor, "row level step"], rows: Rows, sets: int) -> Patches:
+        """``sets`` sets of boundaries a row, [set * row], and their log-probabilities."""
+        raise NotImplementedError
+
+    def best(self, logits: Float[Tensor, "row level step"]) -> Patches:
+        """The boundaries to forecast with: the K - 1 largest logits."""
+        return from_scores(logits[:, 0], self.task.patches)
+
+    def equal(self, logits: Float[Tensor, "row level step"]) -> Patches:
+        """Equal patches, which a relative reward compares with."""
+        start = uniform_starts(self.task.look_back, self.task.patches, logits.device)
+        return from_starts(start.expand(len(logits), -1), self.task.look_back)
+
+    def forward(self, rows: Rows) -> Patches:
+        # In mixed precision, too, what is drawn from and what is learned have all their digits.
+        logits = self.policy(rows.values).to(rows.values.dtype)
+        best = self.best(logits.detach())
+        if not rows.as_trained:
+            return best
+        sets = self.sets if self.training else 1
+        drawn = self.draw(logits, rows, sets)
+        if not self.training:
+            return drawn
+        settled = self.progress >= 1 - self.final
+        best = best.rows(torch.arange(sets * len(logits), device=logits.device) % len(logits))
+        plan = {
+            name: torch.where(settled, getattr(best, name), value)
+            for name, value in vars(drawn).items()
+            if value is not None and name != "log_prob"
+        }
+        if self.relative:
+            equal = vars(self.equal(logits))
+            plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
+        return Patches(**plan, log_prob=drawn.log_prob)
+
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "set row"]) -> Float[Tensor, ""]:
+        """The policy loss, whose gradient is minus that of the expected reward."""
+        assert patches.log_prob is not None
+        log_prob = patches.log_prob.view(self.sets, -1)
+        reward = -row_loss[: self.sets]
+        if self.relative:
+            reward = reward / row_loss[-1].clamp_min(1e-8)
+        if self.entropy:
+            # E[-log p] has the gradient of a reward of -log p.
+            unit = reward.std(0).mean() * (1 - self.progress)
+            reward = reward - self.entropy * unit * log_prob.detach()
+        learning = (self.progress >= self.warm_up) & (self.progress < 1 - self.final)
+        better = advantage(reward, self.advantage)
+        if self.scaled:
+            better = better / (better.square().mean().sqrt() + 1e-8)
+        return -(better * log_prob).mean() * learning
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters()), "lr": self.pace * learning_rate}]

@@ -1,0 +1,47 @@
+"""H-Net's dynamic chunking: a patch starts where neighbouring features point apart."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from harness.blocks import Stem
+from harness.patcher import Patcher, Patches, Rows
+from harness.routing import CosineRouter, chunks, ratio_loss, target_rate
+from harness.task import Task
+
+
+class HNet(Patcher):
+    """Starts a patch wherever a cosine router finds a step more unlike than like the one before.
+
+    Decisions have no gradient of their own. The router learns from the probabilities that weigh
+    each token in a running mean over tokens after the backbone, from a confidence of 1 in value in
+    every step, and from a loss that draws the mean number of patches to K.
+
+    Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code: router, identity
+    initialisation, threshold, clamped gates, running mean over chunks, straight-through
+    confidence, ratio loss.
+
+    Fidelity: re-implementation. The shared embedder reads all steps of a patch, where H-Net keeps
+    the vector at its boundary, and there is no residual past the backbone (``hnet_full`` has
+    both). Features are centred over the row and get a constant component before the router (see
+    there). Step 0 is left out of the ratio
+    loss, whose target is (K - 1) / (L - 1). Of more boundaries than slots the least probable are
+    dropped. A patch's confidence is the mean of its steps'. ``weight`` is 0.03 in H-Net: in our
+    short trainings the number of patches then goes where it likes, which 1 prevents.
+    """
+
+    strict = False
+    uses_features = True
+    space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}
+
+    def __init__(self, task: Task, *, weight: float = 1.0) -> None:
+        super().__init__(task)
+        self.weight, self.rate = weight, target_rate(task)
+        self.router = CosineRouter(Stem.width)
+
+    def forward(self, rows: Rows) -> Patches:
+        assert rows.features is not None
+        probability = self.router(rows.features)
+        chosen = probability > 0.5
+        loss = self.weight * ratio_loss(chosen, probability, self.rate)
+        return chunks(probability, chosen, self.slots, loss)

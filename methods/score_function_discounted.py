@@ -1,0 +1,146 @@
+"""Score function with time discounting: each coin answers for the predictions soon after it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.blocks import Stem
+from harness.patcher import Patcher, Patches, Rows, from_marks
+from harness.task import Task
+
+
+class ScoreFunctionDiscounted(Patcher):
+    """Tosses a coin at each step, rewarded by how much the boundaries help predict what follows.
+
+    Two small causal heads predict the next step: an early one from the step's own feature, a late
+    one also from what passes a bottleneck, the features at boundaries. What the late one does
+    better, discounted into the future, is the advantage of a label; the forecast adds its own.
+
+    Source: Dauncey and Wattenhofer (arXiv 2602.13940, ICML 2026), read through its abstract, a
+    second-hand note and an earlier version of its code.
+
+    Fidelity: re-implementation of its estimator for forecasts. As there: the reward relative to an
+    early exit, the discount, advantages centred over the batch at the same position, the rate
+    controller, and the weights. Our design: linear heads; in place of the language model a late
+    head that sees the step's feature, the last boundary's and the mean of those so far
+    (``heads_weight`` is for both heads; there the late loss has weight 1), and the forecast's
+    advantage, which is that of ``score_function``, times ``forecast_weight``. Features are the
+    shared stem's, delayed until they are causal: otherwise labels could tell the late head what
+    comes next. The heads see the labels as drawn, before the cap, as a cap would make early labels
+    depend on later ones. As in ``score_function``: w = 0, the target rate (K - 1) / (L - 1), the
+    random cap, the K - 1 largest logits in evaluation (which are a choice over the whole row, so
+    boundaries are not causal), ``pace`` and the mean over steps.
+    """
+
+    strict = False
+    uses_features = True
+    relaxed = True
+    space: ClassVar[dict[str, tuple[object, ...]]] = {
+        "discount": (0.9, 0.99),
+        "forecast_weight": (1.0, 10.0),
+        "pace": (1.0, 5.0),
+    }
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        discount: float = 0.99,
+        forecast_weight: float = 1.0,
+        policy_weight: float = 1e-2,
+        rate_weight: float = 1e-2,
+        heads_weight: float = 0.1,
+        pace: float = 5.0,
+    ) -> None:
+        super().__init__(task)
+        self.discount, self.forecast_weight, self.pace = discount, forecast_weight, pace
+        self.policy_weight, self.rate_weight = policy_weight, rate_weight
+        self.heads_weight = heads_weight
+        self.rate = (task.patches - 1) / (task.look_back - 1)
+        self.score = nn.Conv1d(Stem.width, 1, 5)
+        for parameter in self.score.parameters():
+            nn.init.zeros_(parameter)
+        # Clamped: K = 1 and K = L ask for logits without an end.
+        start = min(max(self.rate, 1e-3), 1 - 1e-3)
+        self.bias = math.log(start / (1 - start))
+        self.heads = nn.Linear(Stem.width, 4)
+
+    def forward(self, rows: Rows) -> Patches:
+        assert rows.features is not None
+        feature = _causal(rows.features)
+        score = self.score(functional.pad(feature.transpose(1, 2), (4, 0)))[:, 0, 1:]
+        # In the precision of the values: a sum over a long row of half-precision terms is no sum.
+        logit = score.to(rows.values.dtype) + self.bias
+        if not rows.as_trained:
+            best = logit.topk(self.task.patches - 1, dim=1).indices
+            label = torch.zeros_like(logit, dtype=torch.bool).scatter(1, best, value=True)
+            return from_marks(label, self.slots, torch.zeros_like(logit))
+        draw, priority = rows.uniform(2 * logit.shape[1]).chunk(2, dim=1)
+        probability = logit.sigmoid()
+        label = draw < probability
+        log_prob = -functional.softplus(torch.where(label, -logit, logit))
+        early, late = (
+            (prediction - rows.values[:, 1:]).square()
+            for prediction in self.predictions(feature, label)
+        )
+        # Labels begin at step 1; the prediction made there is that of step 2, and the last step
+        # makes none.
+        gain = functional.pad((early - late).detach()[:, 1:], (0, 1))
+        advantage = discounted(gain, self.discount)
+        advantage = advantage - advantage.mean(0)
+        rate = logit.mean() * (probability.mean() - self.rate).detach()
+        return from_marks(
+            label,
+            self.slots,
+            priority,
+            log_prob=log_prob.sum(1),
+            loss=self.heads_weight * (early.mean() + late.mean())
+            + self.rate_weight * rate
+            - self.policy_weight * (advantage * log_prob).mean(),
+        )
+
+    def predictions(
+        self, feature: Float[Tensor, "row time width"], label: Bool[Tensor, "row step"]
+    ) -> tuple[Float[Tensor, "row step"], Float[Tensor, "row step"]]:
+        """Each step but the first, predicted from the one before: early, and late.
+
+        Both are linear, and so a late one is a sum of three numbers, read off the step itself, the
+        last boundary, and the mean of the boundaries so far.
+        """
+        begins = functional.pad(label, (1, 0), value=True)
+        step = torch.arange(begins.shape[1], device=begins.device)
+        last = torch.where(begins, step, 0).cummax(dim=1).values
+        early, own, token, tokens = self.heads(feature).unbind(-1)
+        mean = (tokens * begins).cumsum(dim=1) / begins.cumsum(dim=1)
+        late = own + token.gather(1, last) + mean
+        return early[:, :-1], late[:, :-1]
+
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "group row"]) -> Float[Tensor, ""]:
+        """The forecast's part of the policy loss; the heads' part is in ``patches.loss``."""
+        assert patches.log_prob is not None
+        advantage = self.forecast_weight * (row_loss.mean() - row_loss[0])
+        steps = self.task.look_back - 1
+        return -self.policy_weight * (advantage * patches.log_prob).mean() / steps
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters()), "lr": self.pace * learning_rate}]
+
+
+def discounted(gain: Float[Tensor, "row step"], discount: float) -> Float[Tensor, "row step"]:
+    """At t the sum of ``discount^(j - t) gain_j`` over j >= t: of 2, 4, 8, ... steps in turn."""
+    total, span = gain, 1
+    while span < gain.shape[1]:
+        total = total + discount**span * functional.pad(total[:, span:], (0, span))
+        span *= 2
+    return total
+
+
+def _causal(feature: Float[Tensor, "row time width"]) -> Float[Tensor, "row time width"]:
+    """The stem's features two steps late, which is as far as it looks ahead; zeros at first."""
+    return functional.pad(feature, (0, 0, 2, -2))

@@ -1,0 +1,94 @@
+"""Straight-through Gumbel boundaries: each step flips a relaxed coin, and K is only aimed at."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributions import Binomial
+from torch.nn import functional
+
+from harness.blocks import Stem
+from harness.patcher import Patcher, Patches, Rows, from_marks
+from harness.task import Task
+
+
+class StraightThroughGumbel(Patcher):
+    """Draws a relaxed Bernoulli variable for each step and starts a patch where it exceeds 1/2.
+
+    Forward the choice is hard; backward it is the relaxed sample. That sample reaches the forecast
+    through the weights of the steps in the mean of their patch: more of a boundary at step j
+    raises the weights of j and of all steps after it, which matters in the patch of j alone, as
+    weights are relative. So the first step of a patch feels the forecast not at all. A binomial
+    prior holds the number of patches near K. Scored at its best, a patch starts where the
+    probability exceeds 1/2: where it is unsure everywhere, these are few patches.
+
+    Source: Nawrot et al. (arXiv 2211.09761) and its published code: head, relaxed sample, pooling
+    weights, prior.
+
+    Fidelity: re-implementation. The head reads the shared stem, not transformer layers, and is as
+    wide as the stem; it starts at the rate of the prior. Its code starts a segment after a
+    boundary and samples in evaluation too (the score of boundaries as in training). The prior's
+    rate is K / L, where theirs is 0.2, and counts step 0, which always starts a patch. Of more
+    boundaries than slots those with the lowest samples are dropped, for the plan, not for the
+    prior. No null group, and no residual around the patches.
+    """
+
+    strict = False
+    relaxed = True
+    uses_features = True
+    space: ClassVar[dict[str, tuple[object, ...]]] = {
+        "temperature": (0.3, 0.5, 1.0),
+        "weight": (0.3, 1.0, 3.0),
+    }
+
+    def __init__(self, task: Task, *, temperature: float = 0.5, weight: float = 1.0) -> None:
+        super().__init__(task)
+        self.temperature, self.weight = temperature, weight
+        self.rate = task.patches / task.look_back
+        self.hidden = nn.Linear(Stem.width, Stem.width)
+        self.out = nn.Linear(Stem.width, 1)
+        rate = min(self.rate, 0.99)  # K = L has no finite odds
+        nn.init.constant_(self.out.bias, math.log(rate / (1 - rate)))
+
+    def forward(self, rows: Rows) -> Patches:
+        logit = self._log_odds(rows)
+        if not rows.as_trained:
+            return from_marks(logit > 0, self.slots, logit.sigmoid())
+        noise = -(1 / rows.uniform(logit.shape[1]) - 1).log()
+        sample = ((logit + noise) / self.temperature).sigmoid()
+        chosen = sample > 0.5
+        begun = functional.pad(sample.cumsum(dim=1), (1, 0))
+        return from_marks(
+            chosen,
+            self.slots,
+            sample.detach(),
+            weight=1 + (begun - begun.detach()),
+            loss=self.weight * self._prior(sample + (chosen.float() - sample).detach()),
+        )
+
+    def _log_odds(self, rows: Rows) -> Float[Tensor, "row step"]:
+        """Of a boundary at steps 1 to L - 1."""
+        assert rows.features is not None
+        hidden = functional.gelu(_each_step(self.hidden, rows.features.transpose(1, 2)))
+        return _each_step(self.out, hidden)[:, 0, 1:].to(rows.values.dtype)
+
+    def _prior(self, chosen: Float[Tensor, "row step"]) -> Float[Tensor, ""]:
+        """How unlikely so many patches are where all steps choose at the rate, in nats a step."""
+        # Not validated: straight through, the count is a whole number up to rounding only.
+        law = Binomial(self.task.look_back, torch.tensor(self.rate), validate_args=False)
+        return -law.log_prob(1 + chosen.sum(dim=1)).mean() / self.task.look_back
+
+
+def _each_step(
+    layer: nn.Linear, features: Float[Tensor, "row width time"]
+) -> Float[Tensor, "row out time"]:
+    """A linear layer on the features of each step, time last, as the stem's convolution has it.
+
+    Turning them twice would take longer than the product itself.
+    """
+    weight = layer.weight.expand(len(features), -1, -1)
+    return torch.baddbmm(layer.bias[:, None], weight, features)
