@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from contextlib import closing
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import bench, data, store
+from harness import bench, catalog, data, store
 from harness.bench import Cell, Folders, Stored, Warned
 from harness.executors import Say, cpu_slots
 from harness.store import Job, Provenance, Record
@@ -63,7 +64,7 @@ def states(jobs: list[Job], folders: Folders) -> list[str]:
 def store_all(jobs: list[Job], folders: Folders) -> None:
     """As if all had run."""
     for cell in bench.survey(jobs, folders):
-        store.put(folders.rows(cell.job), finish(cell, lambda _: None))
+        bench._store(folders.rows(cell.job), finish(cell, lambda _: None), cell.outdated)
 
 
 def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
@@ -103,6 +104,51 @@ def test_a_row_of_other_code_or_settings_is_stale(folders: Folders, change: obje
     store_all([changed], folders)
     assert states([changed], folders) == ["done"]
     assert len(store.read(folders.rows(changed))) == 1
+
+
+def sweep(*sizes: int, seed: int = 1) -> list[Job]:
+    """The runs of one seed, a run a size."""
+    return [replace(job(seed), keywords=(("hidden", size),)) for size in sizes]
+
+
+def sizes(folders: Folders) -> list[int]:
+    """The settings in the file of rows."""
+    return [json.loads(row.job)["keywords"]["hidden"] for row in store.read(folders.rows(job()))]
+
+
+def test_the_settings_of_a_sweep_have_a_row_each(folders: Folders) -> None:
+    """A larger sweep keeps what is done and adds what is missing."""
+    store_all(sweep(8, 16), folders)
+    assert sizes(folders) == [16, 8]
+    assert (
+        states([*sweep(8, 16), *sweep(8, 16, seed=2)], folders) == ["done"] * 2 + ["missing"] * 2
+    )
+    assert states(sweep(8, 16, 32), folders) == ["done", "done", "missing"]
+
+
+def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folders) -> None:
+    """Their rows make one run of the place stale, even if all that is planned has its row."""
+    everything = [*sweep(4, 8, 16), *sweep(4, 8, 16, seed=2)]
+    store_all(everything, folders)
+    fewer = [*sweep(8, 16), *sweep(4, 8, 16, seed=2)]
+    assert states(fewer, folders) == ["stale", *["done"] * 4]
+    assert states(sweep(8, 32), folders) == ["done", "stale"]
+    due = bench.to_run(bench.survey(fewer, folders))
+    list(bench.execute(due, finish, cpu_slots(1), folders, ORIGIN))
+    assert states(fewer, folders) == ["done"] * 5
+    assert sorted(sizes(folders)) == [4, 8, 8, 16, 16]
+
+
+def test_more_patches_than_the_head_has_cells_are_refused_before_a_run(folders: Folders) -> None:
+    """A patch length is a setting like others, but K tokens must suit the head, whoever sets K."""
+    real = replace(folders, methods=catalog.METHODS)
+    planned = [
+        replace(job(method="uniform_best"), keywords=(("patch", patch),)) for patch in (8, 2, 49)
+    ]
+    fits, blurred, long = bench.survey(planned, real)
+    assert (fits.state, blurred.state, long.state) == ("missing", "broken", "broken")
+    assert "6 cells of 8 steps, fewer than the 24 patches" in blurred.why
+    assert "patch is 49; a length from 1 to 48" in long.why
 
 
 def test_a_comment_makes_nothing_stale(folders: Folders) -> None:

@@ -232,6 +232,7 @@ def test_ctrl_c_ends_the_work_and_says_what_is_left(place: Path) -> None:
         (("bench", "--suite", "small", "--data", "none"), "--data none (or PATCHBENCH_DATA)"),
         (("bench", "--suite", "small", "--device", "tpu", *RESULTS), "--device tpu: auto, cpu or"),
         (("leaderboard", "--suite", "small", *RESULTS), "small holds no records"),
+        (("hindsight", "--suite", "small", *RESULTS), "has no finished run of random_step: run"),
         (("data", "--datasets", "ETTh3"), "unknown data set 'ETTh3'"),
     ],
 )

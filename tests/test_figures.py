@@ -107,6 +107,50 @@ def test_an_overlay_names_what_it_lacks() -> None:
         figures.overlay(data)
 
 
+def test_a_panel_each_shows_where_every_method_cuts_one_window() -> None:
+    """Its own boundaries and how many patches they make; the truth and the line in all."""
+    cuts = {"uniform": [0, 8, 16], "hnet": [0, 3, 9, 11, 20], "lazy": [0], "patchtst": []}
+    figure = figures.gallery([window(method=name, starts=cut) for name, cut in cuts.items()])
+    titles = [axes.get_title("left") for axes in figure.axes]
+    assert titles == ["uniform, 3 patches", "hnet, 5 patches", "lazy, 1 patch", "patchtst"]
+    for axes, cut in zip(figure.axes, cuts.values(), strict=True):
+        rules = [segment[0][0] for segment in axes.collections[0].get_segments()]  # type: ignore[attr-defined]  # a line collection
+        assert rules == cut[1:]
+        assert lines(axes) == {"past": list(range(LOOK_BACK)), "true boundary": [4, 12]}
+        assert axes.get_xlim() == (0, LOOK_BACK)
+    assert len(figure.legends[0].get_texts()) == 2
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("truth", [None, [], [4, 12]])
+def test_the_lowest_panels_have_the_clock(
+    tmp_path: Path, count: int, truth: list[int] | None
+) -> None:
+    """The last panel of each column, and no other, has its time steps; an empty truth has room."""
+    figure = figures.gallery([window(method=f"m{n}", true_starts=truth) for n in range(count)])
+    figures.save(figure, tmp_path / "gallery")  # A figure without room for its panels warns.
+    clocks = [
+        any(label.get_visible() and label.get_text() for label in axes.get_xticklabels())
+        for axes in figure.axes
+    ]
+    assert clocks == [False, False, False, True, True][-count:]
+
+
+@pytest.mark.parametrize(
+    ("overlays", "message"),
+    [
+        ([], "no overlay"),
+        ([window(), window(method="hnet", values=[0.0] * LOOK_BACK)], "hnet and uniform cut diff"),
+        ([window(), window(dataset="bursts")], "cut different windows"),
+        ([window(starts=[3])], "starts must rise"),
+    ],
+)
+def test_a_gallery_is_of_one_window(overlays: list[dict[str, Any]], message: str) -> None:
+    """Methods are compared on the same values, each with a plan that is one."""
+    with pytest.raises(ValueError, match=message):
+        figures.gallery(overlays)
+
+
 def test_errors_order_methods_by_rank_and_show_every_seed() -> None:
     """Three dots a method in each panel, panels share the order, failed runs are left out."""
     table = runs()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,6 +40,10 @@ def row(method: str, mse: float | None, **changes: object) -> Row:
         "tokens_mean": 42.0,
         "parameters": 1000,
         "train_seconds": 2.0,
+        "valid_mse": mse,
+        "keywords": "{}",
+        "job": '{"keywords":{}}',
+        "step": math.nan,
         "device": "cpu",
         "protocol": "1",
         "data_hash": "abc",
@@ -45,6 +51,14 @@ def row(method: str, mse: float | None, **changes: object) -> Row:
         "key": f"{method}-{changes}",
         **changes,
     }
+
+
+def trial(patch: int, valid: float | None, test: float | None = 1.0, **changes: object) -> Row:
+    """A record of ``uniform_best`` at one length; without a validation error one that failed."""
+    job = json.dumps({"keywords": {"patch": patch, "same": True}})
+    test = None if valid is None else test
+    size = {"tokens_mean": 512.0 // patch, "keywords": job}
+    return row("uniform_best", test, valid_mse=valid, job=job, **size, **changes)
 
 
 def save(folder: Path, *rows: Row) -> Path:
@@ -263,6 +277,8 @@ def test_many_holes_are_counted_and_not_all_named(table: Table) -> None:
             [row("uniform", 1.0, parameters="1k")],
             r"parameters is '1k'; needed: a number or nothing",
         ),
+        ([row("uniform", 1.0, job="{}")], r"job is '\{\}'; needed: a job in JSON"),
+        ([trial(8, 1.0), trial(8, 1.0)], r"more than once: uniform_best on ETTh1"),
         (
             [row("uniform", 1.0), row("b", 1.0, protocol="2")],
             r"protocol versions 1, 2 cannot share",
@@ -368,6 +384,151 @@ def test_seconds_of_two_devices_come_with_a_warning(table: Table) -> None:
     """Times taken on different machines say nothing about methods."""
     page = leaderboard.markdown(table(row("uniform", 1.0), row("b", 1.0, device="H100")))
     assert "seconds cannot be compared, they were taken on: H100, cpu" in page
+
+
+SWEEP = [
+    row("uniform", 1.0),
+    row("uniform", 1.0, seed=2),
+    # Test errors are best where validation errors are worst, and the other way round.
+    trial(8, 2.0, test=0.1),
+    trial(8, 2.2, test=0.1, seed=2),
+    trial(16, 1.0, test=0.7),
+    trial(16, 1.4, test=0.9, seed=2),
+    trial(128, 0.1, test=0.5),
+    trial(128, 3.0, test=0.5, seed=2),
+]
+ELSEWHERE = [
+    {**line, "dataset": "weather", "valid_mse": 5.0 - (line["valid_mse"] or 0.0)} for line in SWEEP
+]
+
+
+def test_validation_errors_choose_and_test_errors_never_do(table: Table) -> None:
+    """The least mean validation error over seeds wins, though its test errors are the worst."""
+    rows = table(*SWEEP)
+    chosen = leaderboard.selected(rows)
+    assert chosen[chosen.method == "uniform_best"].setting.tolist() == ["patch = 16"] * 2
+    assert chosen[chosen.method == "uniform_best"].mse.tolist() == [0.7, 0.9]
+    assert len(chosen[chosen.method == "uniform"]) == 2
+    line = by_method(leaderboard.ranking(rows))["uniform_best"]
+    assert (line.tokens, line.runs, line.change) == (32, 2, pytest.approx(-20))
+    own = leaderboard.cells(rows).set_index("method").loc["uniform_best"]
+    assert (own.mse, own.runs) == (pytest.approx(0.8), 2)
+
+
+def test_test_errors_could_be_anything_without_a_change_of_the_choice(table: Table) -> None:
+    """Whatever the test errors of a sweep, the same settings are chosen."""
+    drawn = [{**line, **dict.fromkeys(METRICS, 9.0 / (1 + i))} for i, line in enumerate(SWEEP)]
+    first, second = (leaderboard.selected(table(*rows)).setting for rows in (SWEEP, drawn))
+    assert first.tolist() == second.tolist()
+
+
+def test_each_cell_has_its_own_choice_and_a_choice_is_final(table: Table) -> None:
+    """Another data set prefers another length; selecting the selected changes nothing."""
+    chosen = leaderboard.selected(table(*SWEEP, *ELSEWHERE))
+    best = chosen[chosen.method == "uniform_best"]
+    assert best.groupby("dataset").setting.unique().map(list).to_dict() == {
+        "ETTh1": ["patch = 16"],
+        "weather": ["patch = 8"],
+    }
+    assert leaderboard.selected(chosen).equals(chosen)
+    assert leaderboard.ranking(chosen).equals(leaderboard.ranking(table(*SWEEP, *ELSEWHERE)))
+
+
+def test_the_page_says_what_was_swept_and_chosen(tmp_path: Path) -> None:
+    """Values in order, runs that went through, the choice and its K; one column in the table."""
+    folder = save(tmp_path, *SWEEP, *ELSEWHERE)
+    page = leaderboard.markdown(leaderboard.rows(folder))
+    assert "of each cell the setting with the least validation error" in page
+    swept = "patch = 8, 16, 128 | 6 of 6"
+    assert f"| `uniform_best` | ETTh1 | 96 | {swept} | patch = 16 | 32 |" in page
+    assert f"| `uniform_best` | weather | 96 | {swept} | patch = 8 | 64 |" in page
+    assert "| data set | horizon | K | `uniform_best` | `uniform` |" in page
+    assert "Mean over 2 seeds" in page
+    leaderboard.write(folder)
+    assert len(pd.read_csv(folder / "cells.csv")) == 4
+    assert "Mean over 2 seeds" in leaderboard.excerpt(folder)
+    assert "Swept" not in leaderboard.markdown(leaderboard.rows(save(tmp_path / "b", *TWO_SETS)))
+
+
+def test_a_setting_that_failed_in_a_seed_comes_after_all_that_did_not(table: Table) -> None:
+    """The seeds it lost might have been its bad ones."""
+    crashed = [*SWEEP[:5], trial(16, None, seed=2), *SWEEP[6:]]
+    rows = leaderboard.selected(table(*crashed))
+    assert set(rows.setting) == {"", "patch = 128"}
+    assert "| 5 of 6 | patch = 128 |" in leaderboard.markdown(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (SWEEP[:-1], r"uniform_best on ETTh1 512->96 K=42, patch = 128 lacks seed 2"),
+        ([*SWEEP[:-2], *ELSEWHERE], r"on ETTh1 .*, patch = 128 lacks seed 1, 2"),
+        (
+            [*SWEEP[:-2], trial(128, None), trial(128, None, seed=2)],
+            r"ETTh1 512->96 K=42, patch = 128 has no run that went through",
+        ),
+    ],
+)
+def test_a_sweep_in_part_chooses_nothing(table: Table, rows: list[Row], message: str) -> None:
+    """Refused by name; shown, its cell is left out, and the page says so: it wins no place."""
+    with pytest.raises(ValueError, match=rf"a part of a sweep chooses nothing .*{message}"):
+        leaderboard.ranking(table(*rows))
+    shown = leaderboard.selected(table(*rows), holes="show")
+    assert "uniform_best" not in set(shown[shown.dataset == "ETTh1"].method)
+    page = leaderboard.markdown(table(*rows), holes="show")
+    assert re.search(rf"\*\*Sweeps in part\*\*.*{message}", page)
+    assert "| 1 | 1.00 | `uniform` |" in page
+
+
+def test_nothing_but_a_sweep_in_part_is_no_leaderboard(table: Table) -> None:
+    """There is nothing to show either."""
+    with pytest.raises(ValueError, match="patch = 16 lacks seed 2"):
+        leaderboard.markdown(table(*SWEEP[2:5]), holes="show")
+
+
+def test_a_method_rerun_in_part_with_other_keywords_is_no_sweep(table: Table) -> None:
+    """Old and new settings, each with some of the seeds, are not mixed in silence."""
+    old = row("learned", 0.1, job='{"keywords":{"hidden":8}}')
+    new = row("learned", 0.2, job='{"keywords":{"hidden":16}}', seed=2)
+    rows = table(row("uniform", 1.0), row("uniform", 1.0, seed=2), old, new)
+    with pytest.raises(ValueError, match=r"hidden = 16 lacks seed 1, .*hidden = 8 lacks seed 2"):
+        leaderboard.ranking(rows)
+
+
+def test_boundaries_have_a_table_of_their_own(table: Table) -> None:
+    """Means over runs by data set; what nobody measured has no line, no column and no table."""
+    measured = {"mse_swapped": 1.0, "f1_1": 0.25}
+    plain = table(row("uniform", 0.5), row("learned", 0.4))
+    assert "### Boundaries" not in leaderboard.markdown(plain)
+    rows = [row("uniform", 0.5), row("uniform", 0.5, dataset="weather")]
+    rows += [row("learned", 0.4, **measured), row("learned", 0.3, seed=2, **measured, f1_2=1.0)]
+    rows += [row("uniform", 0.5, seed=2), row("oracle", 0.02, ranked=False, mse_permuted=0.5)]
+    page = leaderboard.markdown(table(*rows), holes="show")
+    boundaries = page[page.index("### Boundaries") :]
+    head, _, *lines = [line for line in boundaries.splitlines() if line.startswith("|")]
+    assert head == "| data set | method | mse | swapped | permuted | F1 at 1 | F1 at 2 |"
+    assert lines == [
+        "| ETTh1 | `learned` | 0.3500 | 1.0000 |  | 0.250 | 1.000 |",
+        "| ETTh1 | `oracle` | 0.02000 |  | 0.50000 |  |  |",
+    ]
+
+
+def test_costs_of_a_step_are_shown_where_they_were_measured(tmp_path: Path) -> None:
+    """A column from `cost.csv` beside the suites; none without it; a broken one is named."""
+    folder = save(tmp_path / "tiny", *TWO_SETS)
+    assert "step" not in leaderboard.ranking(leaderboard.rows(folder))
+    assert "step" not in leaderboard.markdown(leaderboard.rows(folder))
+    (tmp_path / "cost.csv").write_text("method,ratio\nuniform,1.0\nlearned,2.345\nother,9\n")
+    lines = by_method(leaderboard.ranking(leaderboard.rows(folder)))
+    assert (lines["uniform"].step, lines["learned"].step) == (1, 2.345)
+    page = leaderboard.markdown(leaderboard.rows(folder))
+    assert "`step` is the cost of a training step" in page
+    assert "| train s | step | failures |" in page
+    assert "| 1,000 | 2.0 | 2.35 | 0 of 2 |" in page
+    assert "| 1,000 | 2.0 |  | 0 of 2 |" in page
+    (tmp_path / "cost.csv").write_text("method,ratio\nuniform,fast\n")
+    with pytest.raises(ValueError, match=r"cost\.csv: .*fast"):
+        leaderboard.rows(folder)
 
 
 BLOCK = "<!-- leaderboard:start tiny -->\nold\n<!-- leaderboard:end -->\n"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness import store
+from harness import catalog, store
+from harness.patcher import Patcher
 from harness.run import build, run
 from harness.store import Job, Provenance, Record
 from harness.task import Architecture, Budget, Task
@@ -42,11 +43,13 @@ def test_the_same_job_gives_the_same_digits(tmp_path: Path) -> None:
 
 
 def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
-    """Metrics, windows, tokens, operations, parameters, memory and device are all there."""
+    """Metrics, windows, tokens, boundaries, operations, memory and device are all there."""
     record = go(JOB, tmp_path)
     assert record.key == store.recomputed_key(record)
     row = dataclasses.asdict(record)
-    assert [name for name, value in row.items() if value is None] == []
+    # One channel, and a method that does in training what it does when it is tested.
+    absent = [name for name, value in row.items() if value is None]
+    assert absent == ["mse_as_trained", "mse_other_channel"]
     parts = [row[f"parameters_{part}"] for part in ("patcher", "backbone", "head")]
     assert all(parts)
     assert row["parameters"] == sum(parts)
@@ -66,6 +69,46 @@ def test_a_run_leaves_its_bundle(tmp_path: Path) -> None:
     assert bundle.weights is not None
     weights = torch.load(bundle.weights, weights_only=True)
     assert any(name.startswith("patcher.") for name in weights)
+
+
+PORTABLE = """
+from torch import nn
+from harness.patcher import Patcher, from_scores
+
+class Portable(Patcher):
+    def __init__(self, task, *, bias: bool = True):
+        super().__init__(task)
+        self.score = nn.Conv1d(1, 1, 3, padding=1, bias=bias)
+
+    def forward(self, rows):
+        score = self.score(rows.values[:, None])[:, 0, 1:]
+        return from_scores(score.detach(), self.task.patches, loss=score.square().mean())
+"""
+
+
+def test_a_patcher_that_can_stand_alone_is_left_alone_in_the_bundle(tmp_path: Path) -> None:
+    """What it learned loads for another look-back; others leave none: fixed, or on features."""
+    (tmp_path / "portable.py").write_text(PORTABLE)
+    job = dataclasses.replace(JOB, method="portable", keywords=(("bias", False),))
+    record = run(
+        job,
+        directories=(),
+        device="cpu",
+        runs=tmp_path / "runs",
+        provenance=Provenance("c", "v"),
+        methods=tmp_path,
+    )
+    bundle = store.read_bundle(tmp_path / "runs" / record.key)
+    assert bundle.patcher is not None
+    assert bundle.weights is not None
+    method = catalog.find("portable", tmp_path)
+    assert issubclass(method, Patcher)
+    carried = method.load(bundle.patcher, dataclasses.replace(TASK, look_back=96))
+    weights = torch.load(bundle.weights, weights_only=True)
+    assert torch.equal(carried.state_dict()["score.weight"], weights["patcher.score.weight"])
+    for other in ("straight_through", "uniform", "repeat_last"):
+        record = go(dataclasses.replace(JOB, method=other), tmp_path / "runs")
+        assert store.read_bundle(tmp_path / "runs" / record.key).patcher is None
 
 
 def test_shared_layers_start_alike_for_every_patcher() -> None:

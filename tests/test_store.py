@@ -227,12 +227,12 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
 
 
 def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
-    """Record, curves, overlay, weights and log; a second run of the key takes the place."""
+    """Record, curves, overlay, weights, patcher, log; a second run of the key takes the place."""
     curves = [{"epoch": 1.0, "valid_mse": 0.1}, {"epoch": 2.0, "valid_mse": 0.3}]
     overlay = {"values": [1.0, 2.0], "true_starts": None}
 
     def save(place: Path) -> None:
-        place.write_bytes(b"weights")
+        place.write_bytes(place.stem.encode())
 
     for log in ("old", "new"):
         path = store.write_bundle(
@@ -241,6 +241,7 @@ def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
             curves=curves,
             overlay=overlay,
             weights=save,
+            patcher=save,
             log=log,
         )
     bundle = store.read_bundle(path)
@@ -251,14 +252,18 @@ def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
     assert bundle.log == "new"
     assert bundle.weights is not None
     assert bundle.weights.read_bytes() == b"weights"
+    assert bundle.patcher is not None
+    assert bundle.patcher.read_bytes() == b"patcher"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_bundle_may_hold_the_record_alone(tmp_path: Path) -> None:
-    """A failed run has no curves, no overlay and no weights."""
+    """A failed run has no curves, no overlay, no weights and no patcher."""
     path = store.write_bundle(tmp_path, row(status="failed"), curves=(), overlay=None)
     bundle = store.read_bundle(path)
-    assert (bundle.curves, bundle.overlay, bundle.weights, bundle.log) == ((), None, None, "")
+    assert (bundle.curves, bundle.overlay, bundle.log) == ((), None, "")
+    assert bundle.weights is None
+    assert bundle.patcher is None
 
 
 def test_a_bundle_appears_whole_or_not_at_all(tmp_path: Path) -> None:

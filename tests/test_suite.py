@@ -110,6 +110,44 @@ def test_keywords_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
     assert plan[0].source is None
 
 
+def test_a_sweep_plans_every_combination_beside_the_fixed_keywords(tmp_path: Path) -> None:
+    """All settings of a method come together, in the order of the file; other methods stay."""
+    swept = 'sweep = { random_step = { patch = [8, 4], kind = ["a", "b"] } }\n'
+    path = written(tmp_path, swept + TEXT)
+    plan = suite.plan(suite.load(path), seeds=[2])
+    assert [(job.method, dict(job.keywords)) for job in plan[:6]] == [
+        ("uniform", {}),
+        ("random_step", {"spread": 0.5, "patch": 8, "kind": "a"}),
+        ("random_step", {"spread": 0.5, "patch": 8, "kind": "b"}),
+        ("random_step", {"spread": 0.5, "patch": 4, "kind": "a"}),
+        ("random_step", {"spread": 0.5, "patch": 4, "kind": "b"}),
+        ("uniform", {}),
+    ]
+    assert len(set(plan)) == len(plan)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("random = { patch = [4] }", "line 37: unknown method 'random'; did you mean"),
+        ("random_step = { patch = 4 }", "line 37: patch is 4; a list of values is needed"),
+        ("random_step = { patch = [] }", r"line 37: patch is \[\]; a list of values"),
+        ("random_step = { patch = [4, 4] }", "line 37: patch names 4 twice"),
+        ("random_step = 4", "line 37: random_step is 4; a table is needed"),
+        (
+            "random_step = { spread = [0.1] }",
+            r"line 37: spread is in \[keywords.random_step\] too",
+        ),
+    ],
+)
+def test_a_mistake_in_a_sweep_is_named_with_its_line(
+    tmp_path: Path, sweep: str, message: str
+) -> None:
+    """A sweep of nothing, of the same value twice, or of what is fixed elsewhere is none."""
+    with pytest.raises(ValueError, match=rf"small\.toml, {message}"):
+        suite.load(written(tmp_path, f"{TEXT}[sweep]\n{sweep}\n"))
+
+
 def test_a_whole_number_for_a_fraction_is_the_same_suite(tmp_path: Path) -> None:
     """`1` and `1.0` must not be two keys."""
     rate = jobs(tmp_path)[0].budget.learning_rate

@@ -1,0 +1,525 @@
+"""Policy gradients against exact enumeration: the laws, and the estimates made from draws.
+
+A row of 9 steps in 4 patches has 8 places for 3 boundaries, few enough to go through all of them.
+The oracles here know nothing of running sums or trees: they multiply out what a law means.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from harness.patcher import Patches, Rows
+from harness.policy import (
+    FixedSize,
+    PolicyPatcher,
+    advantage,
+    draw_in_order,
+    gumbel,
+    log_prob_in_order,
+    log_prob_of_labels,
+)
+from harness.task import Task
+from methods.reinpatch import ReinPatch
+from methods.reinpatch_bernoulli import ReinPatchBernoulli
+from methods.reinpatch_cb import ReinPatchCB
+
+TASK = Task("x", look_back=9, horizon=5, patches=4)
+STEPS, COUNT = 8, 3
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    source = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=source, dtype=torch.float64)
+
+
+def uniform(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+LOGITS = 0.7 * random(STEPS, seed=6)
+
+# --- what is enumerated --------------------------------------------------------------------------
+
+LABELS = torch.tensor(list(itertools.product([False, True], repeat=STEPS)))
+ORDERS = torch.tensor(list(itertools.permutations(range(STEPS), COUNT)))
+SETS = LABELS[LABELS.sum(1) == COUNT]
+
+
+def marks(chosen: Tensor, steps: int = STEPS) -> Tensor:
+    """Steps in any order as a mark for each step."""
+    return torch.zeros(*chosen.shape[:-1], steps, dtype=torch.bool).scatter(-1, chosen, True)
+
+
+def squared_error(mark: Tensor) -> float:
+    """Of a fixed linear forecast from a random walk of which each patch keeps its mean."""
+    past = random(len(mark) + 1, seed=10).cumsum(0)
+    edges = [0, *(mark.nonzero()[:, 0] + 1).tolist(), len(past)]
+    kept = torch.cat([past[a:b].mean().expand(b - a) for a, b in itertools.pairwise(edges)])
+    weight, future = random(5, len(past), seed=11) / 2, random(5, seed=12)
+    return float((future - weight @ kept).square().mean())
+
+
+# An offset, which no right estimate minds.
+COST = 5 + torch.tensor([squared_error(mark) for mark in LABELS], dtype=torch.float64)
+
+
+def cost(mark: Tensor) -> Tensor:
+    return COST[(mark * 2 ** torch.arange(STEPS).flip(0)).sum(-1)]
+
+
+Law = Callable[[Tensor], Tensor]
+
+
+def orders(logits: Tensor) -> Tensor:
+    """Probability of each of ORDERS: softmax over what is left, again and again."""
+    probability = torch.ones(len(ORDERS), dtype=logits.dtype)
+    left = torch.ones(len(ORDERS), STEPS, dtype=torch.bool)
+    for drawn in ORDERS.T:
+        share = torch.where(left, logits.exp(), 0.0)
+        probability = probability * share.gather(1, drawn[:, None])[:, 0] / share.sum(1)
+        left = left.scatter(1, drawn[:, None], False)
+    return probability
+
+
+def labels(logits: Tensor) -> Tensor:
+    """Probability of each of LABELS: coins, one a step."""
+    return torch.where(LABELS, logits.sigmoid(), 1 - logits.sigmoid()).prod(1)
+
+
+def sets(logits: Tensor) -> Tensor:
+    """Probability of each of SETS: labels, given that there are so many."""
+    weight = torch.where(SETS, logits.exp(), 1.0).prod(1)
+    return weight / weight.sum()
+
+
+def capped(label: Tensor) -> Tensor:
+    """The mean cost of labels of which, where they are too many, COUNT are kept at random."""
+    ones = label.nonzero()[:, 0]
+    kept = torch.combinations(ones, min(len(ones), COUNT))
+    return cost(marks(kept)).mean()
+
+
+def rated(logits: Tensor) -> Tensor:
+    """Labels start at the rate of the budget."""
+    return logits + math.log(COUNT / (STEPS - COUNT))
+
+
+EXPECTED: dict[type[PolicyPatcher], Law] = {
+    ReinPatch: lambda logits: orders(logits) @ cost(marks(ORDERS)),
+    ReinPatchBernoulli: lambda logits: labels(rated(logits)) @ CAPPED,
+    ReinPatchCB: lambda logits: sets(logits) @ cost(SETS),
+}
+CAPPED = torch.stack([capped(label) for label in LABELS])
+EACH = pytest.mark.parametrize("method", EXPECTED, ids=lambda method: method.__name__)
+
+
+def slope(value: Tensor | None, at: Tensor) -> Tensor:
+    assert value is not None
+    return torch.autograd.grad(value, at, retain_graph=True)[0]
+
+
+def differences(law: Law, at: Tensor) -> Tensor:
+    """The slope of an expected cost by central differences."""
+    nudges = 1e-5 * torch.eye(len(at), dtype=torch.float64)
+    return torch.stack([law(at + nudge) - law(at - nudge) for nudge in nudges]) / 2e-5
+
+
+# --- log-probabilities ---------------------------------------------------------------------------
+
+
+def fixed_size(logits: Tensor, mark: Tensor) -> Tensor:
+    """Log-probability of one mark a set, of rows that all have the same logits."""
+    law = FixedSize.of(logits[None], int(mark[0].sum()))
+    return law.log_prob(logits[None], mark[:, None])[:, 0]
+
+
+def in_order(logits: Tensor, order: Tensor) -> Tensor:
+    return log_prob_in_order(logits[None], order[:, None])[:, 0]
+
+
+def of_labels(logits: Tensor, label: Tensor) -> Tensor:
+    return log_prob_of_labels(logits[None], label[:, None].double())[:, 0]
+
+
+@pytest.mark.parametrize(
+    ("law", "outcomes", "slow"),
+    [(in_order, ORDERS, orders), (of_labels, LABELS, labels), (fixed_size, SETS, sets)],
+)
+@pytest.mark.parametrize("spread", [0.0, 1.0, 12.0])
+def test_log_probabilities_are_those_of_the_law(
+    law: Callable[[Tensor, Tensor], Tensor], outcomes: Tensor, slow: Law, spread: float
+) -> None:
+    """Of every outcome, flat or peaked, with its slope; and all outcomes together have 1."""
+    at = (spread * LOGITS).requires_grad_()
+    got, expected = law(at, outcomes), slow(at).log()
+    torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
+    assert float(got.detach().exp().sum()) == pytest.approx(1, abs=1e-6)
+    for index in range(0, len(outcomes), 41):
+        right = slope(expected[index], at)
+        torch.testing.assert_close(slope(got[index], at), right, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_all_steps_can_be_drawn_in_order(steps: int) -> None:
+    """With none left over there are as many orders as permutations, and they have 1 together."""
+    logits = random(steps, seed=5)
+    order = torch.tensor(list(itertools.permutations(range(steps))))
+    assert float(in_order(logits, order).exp().sum()) == pytest.approx(1, abs=1e-6)
+    everything = draw_in_order(logits[None], steps, uniform(3, 1, steps))
+    assert (everything.sort(-1).values == torch.arange(steps)).all()
+
+
+def test_log_probability_in_order_equals_a_slow_loop() -> None:
+    """On a long row in float32: the value, and autograd's slope through the loop."""
+    source = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(2, 96, generator=source)).requires_grad_()
+    order = draw_in_order(logits, 11, uniform(4, 2, 96))
+    got = log_prob_in_order(logits, order)
+    at = logits.detach().double().requires_grad_()
+    slow = []
+    for one, row in itertools.product(range(4), range(2)):
+        left, total = list(range(96)), torch.zeros((), dtype=torch.float64)
+        for step in order[one, row].tolist():
+            total = total + at[row, step] - at[row, left].logsumexp(0)
+            left.remove(step)
+        slow.append(total)
+    expected = torch.stack(slow).view(4, 2)
+    torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-5)
+    weight = random(4, 2, seed=1)
+    right = slope((weight * expected).sum(), at)
+    wrong = (slope((weight.float() * got).sum(), logits) - right).abs().max()
+    assert wrong < 1e-5
+
+
+def test_the_slope_of_a_set_is_the_set_minus_its_inclusion_probabilities() -> None:
+    """Enumerated probabilities of each step, and differences of the enumerated logarithm."""
+    law = FixedSize.of(LOGITS[None], COUNT)
+    pi = law.inclusion()[0]
+    torch.testing.assert_close(pi, sets(LOGITS) @ SETS.double(), rtol=0, atol=1e-12)
+    at = LOGITS.clone().requires_grad_()
+    for index in (0, 17, 55):
+        got = slope(fixed_size(at, SETS[index, None])[0], at)
+        torch.testing.assert_close(got, SETS[index] - pi, rtol=0, atol=1e-12)
+        by_differences = differences(lambda logits: sets(logits)[index].log(), LOGITS)  # noqa: B023 - called at once
+        torch.testing.assert_close(got, by_differences, rtol=0, atol=1e-7)
+
+
+# --- the law of fixed size on rows of any length -------------------------------------------------
+
+
+def elementary(odds: list[float], count: int) -> float:
+    """Sum over all sets of ``count`` of the product of their odds, one step after another."""
+    total = [1.0] + [0.0] * count
+    for one in odds:
+        for number in range(count, 0, -1):
+            total[number] += one * total[number - 1]
+    return total[count]
+
+
+def without(odds: list[float], *steps: int) -> list[float]:
+    return [one for step, one in enumerate(odds) if step not in steps]
+
+
+LONG = {
+    "plain": 1.5 * random(37, seed=2),
+    "equal": torch.zeros(37, dtype=torch.float64),
+    "peaked": 20 * random(37, seed=2).sign(),
+    "a power of two": random(32, seed=2),
+    "short": random(2, seed=2),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("count", [1, 2, 12, -1])
+def test_halves_of_halves_equal_a_loop_over_steps(kind: str, count: int) -> None:
+    """Inclusion probabilities and the normaliser, from one step in the set to all but one."""
+    logits = LONG[kind]
+    steps = len(logits)
+    count = count if 0 < count < steps else steps - 1
+    odds = logits.exp().tolist()
+    total = elementary(odds, count)
+    expected = [
+        one * elementary(without(odds, step), count - 1) / total for step, one in enumerate(odds)
+    ]
+    law = FixedSize.of(logits[None], count)
+    assert law.inclusion()[0].tolist() == pytest.approx(expected, abs=1e-10)
+    for chosen in (torch.arange(count), torch.arange(steps - count, steps)):
+        got = float(fixed_size(logits, marks(chosen[None], steps))[0])
+        assert got == pytest.approx(float(logits[chosen].sum()) - math.log(total), abs=1e-9)
+
+
+def test_rows_of_a_law_are_their_own() -> None:
+    """Different rows side by side have what each of them has alone, draws too."""
+    logits, draws = 2 * random(3, 37, seed=6), uniform(50, 3, 37)
+    together = FixedSize.of(logits, 9)
+    for row in range(3):
+        alone = FixedSize.of(logits[row, None], 9)
+        assert torch.equal(alone.inclusion()[0], together.inclusion()[row])
+        assert torch.equal(alone.draw(draws[:, row, None])[:, 0], together.draw(draws)[:, row])
+
+
+@pytest.mark.parametrize(("kind", "count"), [("plain", 2), ("plain", 12), ("a power of two", 5)])
+def test_sets_of_a_long_row_follow_the_law(kind: str, count: int) -> None:
+    """So do pairs of steps, which would show two choices made from one random number."""
+    logits, draws = LONG[kind], 30_000
+    steps, odds = len(logits), LONG[kind].exp().tolist()
+    drawn = FixedSize.of(logits[None], count).draw(uniform(draws, 1, steps))[:, 0].double()
+    assert (drawn.sum(1) == count).all()
+    total = elementary(odds, count)
+    for first, second in itertools.combinations(range(steps), 2):
+        rest = elementary(without(odds, first, second), count - 2)
+        both = odds[first] * odds[second] * rest / total
+        found = float(drawn[:, first] @ drawn[:, second]) / draws
+        # 4.5: the largest of 666, not one alone.
+        assert abs(found - both) < 4.5 * math.sqrt(both * (1 - both) / draws) + 1 / draws
+
+
+@pytest.mark.parametrize("edge", [0.0, 1.0])
+def test_the_ends_of_the_random_numbers_do_no_harm(edge: float) -> None:
+    """A draw of exactly 0 or 1 gives finite noise and a set of the right size that can be."""
+    draws = torch.full((1, 1, 37), edge)
+    assert gumbel(draws).isfinite().all()
+    for kind in ("plain", "peaked"):
+        drawn = FixedSize.of(LONG[kind][None], 12).draw(draws)[:, 0]
+        assert drawn.sum() == 12
+        assert fixed_size(LONG[kind], drawn).isfinite().all()
+
+
+# --- draws ---------------------------------------------------------------------------------------
+
+DRAWS = 200_000
+
+
+def assert_follows(drawn: Tensor, outcomes: Tensor, probability: Tensor) -> None:
+    """Pearson's test of what was drawn, and each step as often as it should be."""
+    code = 10 ** torch.arange(outcomes.shape[1])
+    place = {key: index for index, key in enumerate((outcomes * code).sum(1).tolist())}
+    keys, counts = (drawn * code).sum(1).unique(return_counts=True)
+    found = torch.zeros(len(outcomes), dtype=torch.float64)
+    found[[place[key] for key in keys.tolist()]] = counts.double()
+    assert (expected := DRAWS * probability).min() > 5
+    assert stats.chisquare(found.numpy(), expected.numpy()).pvalue > 1e-3
+
+
+def assert_includes(mark: Tensor, pi: Tensor) -> None:
+    error = (pi * (1 - pi) / DRAWS).sqrt()
+    assert ((mark.double().mean(0) - pi).abs() < 4 * error).all()
+
+
+def test_gumbel_noise_draws_in_the_order_of_plackett_and_luce() -> None:
+    """All 336 orders of three of eight as often as enumerated."""
+    order = draw_in_order(LOGITS[None], COUNT, uniform(DRAWS, 1, STEPS))[:, 0]
+    assert_follows(order, ORDERS, orders(LOGITS))
+    assert_includes(marks(order), orders(LOGITS) @ marks(ORDERS).double())
+
+
+def test_conditional_bernoulli_draws_are_exact() -> None:
+    """All 56 sets of three of eight as often as enumerated."""
+    law = FixedSize.of(LOGITS[None], COUNT)
+    drawn = law.draw(uniform(DRAWS, 1, STEPS))[:, 0]
+    assert_follows(drawn, SETS.long(), sets(LOGITS))
+    assert_includes(drawn, law.inclusion()[0])
+
+
+# --- estimates -----------------------------------------------------------------------------------
+
+
+class Given(nn.Module):
+    """A policy of given logits, a row its own: their slopes are each row's estimate."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(logits)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.logits
+
+
+Wrong = Callable[[Tensor, Tensor, Patches], Tensor]
+"""From logits, costs [set, row] and patches to a policy loss in which something is wrong."""
+
+
+def estimates(
+    method: type[PolicyPatcher],
+    groups: int = 4,
+    kind: str = "loo",
+    wrong: Wrong | None = None,
+) -> Tensor:
+    """Slopes [row, step] of the policy loss, through the real sampler and the real loss."""
+    count = DRAWS // groups
+    patcher = method(TASK, groups=groups, advantage=kind, scaled=False).train()
+    policy = Given(LOGITS.expand(count, 1, STEPS).clone())
+    patcher.register_module("policy", policy)
+    values = torch.zeros(count, TASK.look_back, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    patches = patcher(Rows(values, torch.arange(count), generator=generator))
+    row_loss = cost(chosen(patches)).view(groups, count)
+    if wrong is None:
+        loss = patcher.learn(patches, row_loss)
+    else:
+        loss = wrong(policy.logits[:, 0], row_loss, patches)
+    return slope(loss, policy.logits)[:, 0] * count
+
+
+def chosen(patches: Patches) -> Tensor:
+    """Which inner steps start a patch."""
+    return (patches.start[:, None] == torch.arange(1, STEPS + 1)[:, None]).any(-1)
+
+
+def judged(estimate: Tensor, true: Tensor) -> tuple[float, float, float]:
+    """The largest z-score of a coordinate, the relative error, and the length beside the truth."""
+    mean, error = estimate.mean(0), estimate.std(0) / len(estimate) ** 0.5
+    return (
+        float(((mean - true) / error).abs().max()),
+        float((mean - true).norm() / true.norm()),
+        float(mean @ true / (true @ true)),
+    )
+
+
+def truth(method: type[PolicyPatcher]) -> Tensor:
+    at = LOGITS.clone().requires_grad_()
+    return slope(EXPECTED[method](at), at)
+
+
+@EACH
+def test_the_score_function_is_the_slope_of_the_expected_cost(method: type[PolicyPatcher]) -> None:
+    """Summed over all outcomes: cost times probability times slope of the log-probability."""
+    at = LOGITS.clone().requires_grad_()
+    log_prob, costs = {
+        ReinPatch: lambda: (in_order(at, ORDERS), cost(marks(ORDERS))),
+        ReinPatchBernoulli: lambda: (of_labels(rated(at), LABELS), CAPPED),
+        ReinPatchCB: lambda: (fixed_size(at, SETS), cost(SETS)),
+    }[method]()
+    score = slope((log_prob.detach().exp() * costs * log_prob).sum(), at)
+    assert (score - differences(EXPECTED[method], LOGITS)).abs().max() < 1e-7
+
+
+@EACH
+def test_the_estimate_is_unbiased(method: type[PolicyPatcher]) -> None:
+    """Every coordinate within 4 standard errors, and the right direction and length."""
+    true, estimate = truth(method), estimates(method)
+    z, error, length = judged(estimate, true)
+    assert z < 4
+    assert error < 0.03
+    assert torch.cosine_similarity(estimate.mean(0), true, dim=0) > 0.999
+    assert length == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("groups", [2, 4, 8])
+def test_centring_on_all_sets_shortens_the_estimate(groups: int) -> None:
+    """By (G - 1) / G, which leaving each set out of its own mean makes good."""
+    true = truth(ReinPatch)
+    z, error, length = judged(estimates(ReinPatch, groups, "mean"), true)
+    assert length == pytest.approx((groups - 1) / groups, abs=0.01)
+    assert z > 8
+    assert error > 0.06
+    _, _, length = judged(estimates(ReinPatch, groups, "loo"), true)
+    assert length == pytest.approx(1, abs=0.01)
+
+
+def loss_of(log_prob: Tensor, row_loss: Tensor) -> Tensor:
+    """The loss of sets that are compared with the others of their row."""
+    return -(advantage(-row_loss, "loo") * log_prob.view(row_loss.shape)).mean()
+
+
+def drawn_order(row_loss: Tensor) -> Tensor:
+    """The order of what the generator of ``estimates`` gives."""
+    groups, count = row_loss.shape
+    draws = uniform(count, groups * STEPS).view(count, groups, STEPS).transpose(0, 1)
+    return draw_in_order(LOGITS.expand(count, -1), COUNT, draws)
+
+
+def nothing_wrong(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    return loss_of(log_prob_in_order(logits, drawn_order(row_loss)), row_loss)
+
+
+def order_of_time(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    return loss_of(log_prob_in_order(logits, drawn_order(row_loss).sort(-1).values), row_loss)
+
+
+def replaced_after_each_draw(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    every = logits.log_softmax(-1).expand(len(row_loss), -1, -1)
+    return loss_of(every.gather(-1, drawn_order(row_loss)).sum(-1), row_loss)
+
+
+def labels_without_a_baseline(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    return (row_loss * log_prob_of_labels(logits, marks(drawn_order(row_loss)).double())).mean()
+
+
+def labels_that_survived(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    kept = chosen(patches).view(*row_loss.shape, STEPS).double()
+    return loss_of(log_prob_of_labels(rated(logits), kept), row_loss)
+
+
+def reward_with_a_slope(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    """As if the forecaster read how sure the policy was, by a straight-through factor of 1."""
+    assert patches.log_prob is not None
+    sure = (chosen(patches).view(*row_loss.shape, STEPS) * logits.sigmoid()).sum(-1)
+    return loss_of(patches.log_prob, row_loss * (1 + sure - sure.detach()))
+
+
+def test_wrong_losses_are_wrong_in_one_thing() -> None:
+    """The one among them with nothing wrong is the real one, digit for digit."""
+    got = estimates(ReinPatch, wrong=nothing_wrong)
+    torch.testing.assert_close(got, estimates(ReinPatch), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [
+        (ReinPatch, order_of_time),
+        (ReinPatch, replaced_after_each_draw),
+        (ReinPatch, labels_without_a_baseline),
+        (ReinPatchBernoulli, labels_that_survived),
+        (ReinPatchCB, reward_with_a_slope),
+    ],
+)
+def test_wrong_losses_are_told(method: type[PolicyPatcher], wrong: Wrong) -> None:
+    """What a baseline hides from the direction of the estimate, z-scores show."""
+    z, error, _ = judged(estimates(method, wrong=wrong), truth(method))
+    assert z > 8
+    assert error > 0.06
+
+
+# --- advantages ----------------------------------------------------------------------------------
+
+
+def test_leaving_one_out_compares_with_the_mean_of_the_others() -> None:
+    """Set by set, in a slow loop; the other kinds are multiples of it, row by row."""
+    reward = random(5, 3, seed=8)
+    loo = advantage(reward, "loo")
+    for one in range(5):
+        others = torch.cat([reward[:one], reward[one + 1 :]])
+        torch.testing.assert_close(loo[one], reward[one] - others.mean(0))
+    torch.testing.assert_close(advantage(reward, "mean"), loo * 4 / 5)
+    own = advantage(reward, "grpo")
+    torch.testing.assert_close(own, loo * 4 / 5 / reward.std(0, correction=0))
+    assert (advantage(torch.ones(4, 2), "grpo") == 0).all()
+
+
+def test_dividing_by_each_rows_deviation_turns_the_direction() -> None:
+    """Two contexts share their logits; the one that matters 30 times as much has no more say."""
+    sets_of, count = 4, 100_000
+    order = draw_in_order(LOGITS.expand(2 * count, -1), COUNT, uniform(sets_of, 2 * count, STEPS))
+    context = torch.arange(2 * count) % 2
+    loss = torch.where(context == 0, 30 * cost(marks(order)), cost(marks(order).flip(-1)))
+    at = LOGITS.clone().requires_grad_()
+    flipped = orders(at) @ cost(marks(ORDERS).flip(-1))
+    true = slope(30 * EXPECTED[ReinPatch](at) + flipped, at)
+    score = log_prob_in_order(at[None].expand(2 * count, -1), order)
+    cosine = {
+        kind: torch.cosine_similarity(
+            slope(-(advantage(-loss, kind) * score).mean(), at), true, dim=0
+        )
+        for kind in ("loo", "mean", "grpo")
+    }
+    assert cosine["loo"] > 0.999
+    assert cosine["mean"] > 0.999
+    assert cosine["grpo"] < 0.8
