@@ -201,16 +201,17 @@ def advantage(reward: Float[Tensor, "set row"], kind: str) -> Float[Tensor, "set
 class Policy(nn.Module):
     """Logits for each inner step of a row: windows over values and absolute differences, mixed.
 
-    Half of the width sees nine neighbouring steps, half nine steps of every fourth. What a window
-    sees of the values is free of their level: its kernels sum to 0, without which the policy
-    learns several times as slowly. No absolute position, so that it can be carried to other
-    look-backs; it starts at 0 everywhere, so the first boundaries are those of ``random_step``.
+    Half of the width sees nine neighbouring steps, half nine of every second step: wider windows
+    blur where a boundary is. What a window sees of the values is free of their level: its kernels
+    sum to 0, without which the policy learns several times as slowly. No absolute position, so
+    that it can be carried to other look-backs; it starts at 0 everywhere, so the first boundaries
+    are those of ``random_step``.
     """
 
     def __init__(self, width: int, outputs: int = 1) -> None:
         super().__init__()
         self.near = nn.Conv1d(2, width // 2, 9)
-        self.far = nn.Conv1d(2, width - width // 2, 9, dilation=4)
+        self.far = nn.Conv1d(2, width - width // 2, 9, dilation=2)
         self.out = nn.Linear(width, outputs)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
