@@ -309,7 +309,7 @@ def _refuse_mixtures(table: pd.DataFrame) -> None:
 
 
 def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values([*_CELL, "method", "seed"], ignore_index=True)
+    return table.sort_values([*_CELL, "method", "seed", "keywords"], ignore_index=True)
 
 
 def _holes(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
@@ -381,7 +381,7 @@ def _gaps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
                 lacking = sorted(set(here.seed) - set(runs.seed))
                 if lacking:
                     why = f"lacks seed {', '.join(map(str, lacking))}"
-                elif (runs.status != "done").all():
+                elif runs.valid_mse.where(runs.status == "done").isna().all():
                     why = "has no run that went through"
                 else:
                     continue

@@ -267,7 +267,7 @@ class PolicyPatcher(Patcher):
         groups: int = 8,
         advantage: str = "loo",
         reward: str = "loss",
-        entropy: float = 0.0,
+        entropy: float = 0.01,
         warm_up: float = 0.0,
         final: float = 0.1,
         scaled: bool = True,
@@ -331,19 +331,19 @@ class PolicyPatcher(Patcher):
         settled = self.progress >= 1 - self.final
         best = best.rows(torch.arange(sets * len(logits), device=logits.device) % len(logits))
         plan = {
-            name: torch.where(settled, getattr(best, name), value)
+            name: value if name == "log_prob" else torch.where(settled, getattr(best, name), value)
             for name, value in vars(drawn).items()
-            if value is not None and name != "log_prob"
+            if value is not None
         }
         if self.relative:
-            equal = vars(self.equal(logits))
+            equal = vars(self.equal(logits)) | {"log_prob": logits.new_zeros(len(logits))}
             plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
-        return Patches(**plan, log_prob=drawn.log_prob)
+        return Patches(**plan)
 
     def learn(self, patches: Patches, row_loss: Float[Tensor, "set row"]) -> Float[Tensor, ""]:
         """The policy loss, whose gradient is minus that of the expected reward."""
         assert patches.log_prob is not None
-        log_prob = patches.log_prob.view(self.sets, -1)
+        log_prob = patches.log_prob.view(self.groups, -1)[: self.sets]
         reward = -row_loss[: self.sets]
         if self.relative:
             reward = reward / row_loss[-1].clamp_min(1e-8)

@@ -26,8 +26,8 @@ class CosineRouter(nn.Module):
     middle than that has no direction, where the cosine alone would follow its noise.
     """
 
-    # Of the powers of ten and their threes, the one at which untrained routers cut planted series
-    # and ETTh1 into the number of patches nearest to K: from 0.3 to 2.8 times as many.
+    # Of 0.01, 0.03, 0.1 and so on, the one at which untrained routers cut planted series and ETTh1
+    # nearest to K: into a quarter to three times as many patches, on pure noise up to six.
     flat = 0.03
 
     def __init__(self, width: int) -> None:

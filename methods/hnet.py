@@ -23,11 +23,11 @@ class HNet(Patcher):
 
     Fidelity: re-implementation. The shared embedder reads all steps of a patch, where H-Net keeps
     the vector at its boundary, and there is no residual past the backbone (``hnet_full`` has
-    both). Features are centred over the row and get a constant component before the router (see
-    there). Step 0 is left out of the ratio
-    loss, whose target is (K - 1) / (L - 1). Of more boundaries than slots the least probable are
-    dropped. A patch's confidence is the mean of its steps'. ``weight`` is 0.03 in H-Net: in our
-    short trainings the number of patches then goes where it likes, which 1 prevents.
+    both). Features are centred over the row, and the cosine is damped where they are small (see
+    the router). Step 0 is left out of the ratio loss, whose target is (K - 1) / (L - 1). Of more
+    boundaries than slots the least probable are dropped. A patch's confidence is the mean of its
+    steps'. ``weight`` is 0.03 in H-Net: our trainings are short, and the number of patches then
+    takes most of one to come near K; at 1 it takes some hundred steps.
     """
 
     strict = False

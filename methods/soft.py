@@ -22,8 +22,8 @@ class Soft(Patcher):
     they add up to K - 1; the gradient goes through that threshold too. A clock adds them up, and
     slot k is what lies between its marks k and k + 1. In training the marks are real-valued times
     and a token is read from half a temperature beyond them on either side, so that neighbours
-    overlap by half at first; the temperature falls from 1 to ``coldest``. Scored hard, each time
-    is rounded to a step: no share exceeds 1, so no patch is empty.
+    overlap; the temperature falls from ``hottest`` to ``coldest``. Scored hard, a patch starts
+    with the first step whose clock has reached its mark: no share exceeds 1, so none is empty.
 
     Source: none that defines it; soft discretisation is the class of methods that ReinPatch (arXiv
     2603.26097) sets itself apart from.
@@ -36,15 +36,22 @@ class Soft(Patcher):
     relaxed = True
     uses_features = True
     space: ClassVar[dict[str, tuple[object, ...]]] = {
-        "coldest": (0.03, 0.1, 0.3),
+        "hottest": (0.5, 1.0),
+        "coldest": (0.03, 0.1),
         "learning_rate_factor": (3.0, 10.0, 30.0),
     }
 
     def __init__(
-        self, task: Task, *, coldest: float = 0.1, learning_rate_factor: float = 10.0
+        self,
+        task: Task,
+        *,
+        hottest: float = 0.5,
+        coldest: float = 0.1,
+        learning_rate_factor: float = 10.0,
     ) -> None:
         super().__init__(task)
-        self.coldest, self.learning_rate_factor = coldest, learning_rate_factor
+        self.hottest, self.coldest = hottest, coldest
+        self.learning_rate_factor = learning_rate_factor
         size = (2 * _REACH + 1, Stem.width)
         bound = math.prod(size) ** -0.5  # as torch starts the convolution that this is
         self.votes = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
@@ -55,7 +62,7 @@ class Soft(Patcher):
 
     def forward(self, rows: Rows) -> Patches:
         look_back, patches = self.task.look_back, self.task.patches
-        temperature = self.coldest**self.progress
+        temperature = self.hottest * (self.coldest / self.hottest) ** self.progress
         share = _shares(self._score(rows), patches - 1, temperature)
         # Step t reads half a unit more than the shares up to its own, at its centre t + 1/2: the
         # ends of a row are boundaries of share 1, and half of each lies inside.
@@ -66,8 +73,9 @@ class Soft(Patcher):
         mark = torch.arange(patches + 1.0, device=clock.device)
         edges = _times(clock, mark)
         order = torch.arange(patches, device=clock.device)
-        start = (edges.detach()[:, :-1] + 0.5).floor().long()
-        # Rounding can make two shares of nearly 1 a little more: push such patches apart.
+        # The first step whose clock is at the mark or past it.
+        start = (edges.detach()[:, :-1] - 0.5).ceil().long()
+        # Between shares of 1, marks are one step apart but for rounding, which can make them meet.
         start = order + (start - order).clamp(0, look_back - patches).cummax(dim=1).values
         if not rows.as_trained:
             return from_starts(start, look_back)

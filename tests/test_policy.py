@@ -75,6 +75,7 @@ def cost(mark: Tensor) -> Tensor:
 
 
 Law = Callable[[Tensor], Tensor]
+LogProb = Callable[[Tensor, Tensor], Tensor]
 
 
 def orders(logits: Tensor) -> Tensor:
@@ -111,12 +112,12 @@ def rated(logits: Tensor) -> Tensor:
     return logits + math.log(COUNT / (STEPS - COUNT))
 
 
+CAPPED = torch.stack([capped(label) for label in LABELS])
 EXPECTED: dict[type[PolicyPatcher], Law] = {
     ReinPatch: lambda logits: orders(logits) @ cost(marks(ORDERS)),
     ReinPatchBernoulli: lambda logits: labels(rated(logits)) @ CAPPED,
     ReinPatchCB: lambda logits: sets(logits) @ cost(SETS),
 }
-CAPPED = torch.stack([capped(label) for label in LABELS])
 EACH = pytest.mark.parametrize("method", EXPECTED, ids=lambda method: method.__name__)
 
 
@@ -148,13 +149,17 @@ def of_labels(logits: Tensor, label: Tensor) -> Tensor:
     return log_prob_of_labels(logits[None], label[:, None].double())[:, 0]
 
 
+def of_rated_labels(logits: Tensor, label: Tensor) -> Tensor:
+    return of_labels(rated(logits), label)
+
+
 @pytest.mark.parametrize(
     ("law", "outcomes", "slow"),
     [(in_order, ORDERS, orders), (of_labels, LABELS, labels), (fixed_size, SETS, sets)],
 )
 @pytest.mark.parametrize("spread", [0.0, 1.0, 12.0])
 def test_log_probabilities_are_those_of_the_law(
-    law: Callable[[Tensor, Tensor], Tensor], outcomes: Tensor, slow: Law, spread: float
+    law: LogProb, outcomes: Tensor, slow: Law, spread: float
 ) -> None:
     """Of every outcome, flat or peaked, with its slope; and all outcomes together have 1."""
     at = (spread * LOGITS).requires_grad_()
@@ -206,7 +211,7 @@ def test_the_slope_of_a_set_is_the_set_minus_its_inclusion_probabilities() -> No
     at = LOGITS.clone().requires_grad_()
     for index in (0, 17, 55):
         got = slope(fixed_size(at, SETS[index, None])[0], at)
-        torch.testing.assert_close(got, SETS[index] - pi, rtol=0, atol=1e-12)
+        torch.testing.assert_close(got, SETS[index].double() - pi, rtol=0, atol=1e-12)
         by_differences = differences(lambda logits: sets(logits)[index].log(), LOGITS)  # noqa: B023 - called at once
         torch.testing.assert_close(got, by_differences, rtol=0, atol=1e-7)
 
@@ -388,16 +393,21 @@ def truth(method: type[PolicyPatcher]) -> Tensor:
     return slope(EXPECTED[method](at), at)
 
 
-@EACH
-def test_the_score_function_is_the_slope_of_the_expected_cost(method: type[PolicyPatcher]) -> None:
+@pytest.mark.parametrize(
+    ("method", "log_prob", "outcomes", "costs"),
+    [
+        (ReinPatch, in_order, ORDERS, cost(marks(ORDERS))),
+        (ReinPatchBernoulli, of_rated_labels, LABELS, CAPPED),
+        (ReinPatchCB, fixed_size, SETS, cost(SETS)),
+    ],
+)
+def test_the_score_function_is_the_slope_of_the_expected_cost(
+    method: type[PolicyPatcher], log_prob: LogProb, outcomes: Tensor, costs: Tensor
+) -> None:
     """Summed over all outcomes: cost times probability times slope of the log-probability."""
     at = LOGITS.clone().requires_grad_()
-    log_prob, costs = {
-        ReinPatch: lambda: (in_order(at, ORDERS), cost(marks(ORDERS))),
-        ReinPatchBernoulli: lambda: (of_labels(rated(at), LABELS), CAPPED),
-        ReinPatchCB: lambda: (fixed_size(at, SETS), cost(SETS)),
-    }[method]()
-    score = slope((log_prob.detach().exp() * costs * log_prob).sum(), at)
+    logarithm = log_prob(at, outcomes)
+    score = slope((logarithm.detach().exp() * costs * logarithm).sum(), at)
     assert (score - differences(EXPECTED[method], LOGITS)).abs().max() < 1e-7
 
 
@@ -505,21 +515,23 @@ def test_leaving_one_out_compares_with_the_mean_of_the_others() -> None:
 
 
 def test_dividing_by_each_rows_deviation_turns_the_direction() -> None:
-    """Two contexts share their logits; the one that matters 30 times as much has no more say."""
-    sets_of, count = 4, 100_000
-    order = draw_in_order(LOGITS.expand(2 * count, -1), COUNT, uniform(sets_of, 2 * count, STEPS))
-    context = torch.arange(2 * count) % 2
-    loss = torch.where(context == 0, 30 * cost(marks(order)), cost(marks(order).flip(-1)))
+    """Two contexts share their logits; that of 30 times the cost ought to have its way."""
+    count = 25_000
+    order = draw_in_order(LOGITS.expand(2 * count, -1), COUNT, uniform(4, 2 * count, STEPS))
+    mark = marks(order)
+    # In the small context the halves of the row have changed places.
+    small = (torch.arange(2 * count) % 2).bool()
+    loss = torch.where(small, cost(mark.roll(STEPS // 2, -1)), 30 * cost(mark))
     at = LOGITS.clone().requires_grad_()
-    flipped = orders(at) @ cost(marks(ORDERS).flip(-1))
-    true = slope(30 * EXPECTED[ReinPatch](at) + flipped, at)
-    score = log_prob_in_order(at[None].expand(2 * count, -1), order)
+    costs = 30 * cost(marks(ORDERS)) + cost(marks(ORDERS).roll(STEPS // 2, -1))
+    true = slope(orders(at) @ costs, at)
+    log_prob = log_prob_in_order(at.expand(2 * count, -1), order)
     cosine = {
         kind: torch.cosine_similarity(
-            slope(-(advantage(-loss, kind) * score).mean(), at), true, dim=0
+            slope(-(advantage(-loss, kind) * log_prob).mean(), at), true, dim=0
         )
         for kind in ("loo", "mean", "grpo")
     }
     assert cosine["loo"] > 0.999
     assert cosine["mean"] > 0.999
-    assert cosine["grpo"] < 0.8
+    assert cosine["grpo"] < 0.6

@@ -17,7 +17,6 @@ from methods.soft import Soft
 from methods.straight_through_gumbel import StraightThroughGumbel
 
 TASK = Task("x", 48, 12, 6)
-COLD = torch.tensor(0.1)
 
 
 def rows(
@@ -55,6 +54,24 @@ def test_soft_patches_are_exactly_k_and_never_empty(
     assert ((patches.edges[:, :-1] - patches.start).abs() <= 1).all()
     assert patches.spans is not None
     assert (patches.spans[:, 1] > patches.spans[:, 0]).all()
+
+
+def test_soft_patches_hold_a_step_where_rounding_makes_marks_meet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A run of whole shares between two halves puts each mark on a step, give or take a digit."""
+    task = Task("x", 48, 12, 32)
+    score = torch.full((256, 47), -1e3)
+    score[:, 1:31] = 1e3
+    score[:, 0] = -torch.linspace(0, 1e-6, 256)
+    score[:, 31] = -score[:, 0]
+    patcher = Soft(task)
+    monkeypatch.setattr(patcher, "_score", lambda rows: score)
+    patches = patcher(rows(task, 256))
+    assert (patches.length >= 1).all()
+    assert (patches.length.sum(1) == 48).all()
+    assert patches.edges is not None
+    assert ((patches.edges[:, :-1] - patches.start).abs() <= 1).all()
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.1, 0.02])
@@ -101,7 +118,7 @@ def test_times_have_the_gradient_of_the_clock() -> None:
 def test_soft_hardened_is_the_plan_of_its_clock() -> None:
     """Slot k holds the steps whose clock lies from k up to k + 1; nothing real-valued is left."""
     torch.manual_seed(0)
-    patcher, shown = Soft(TASK), rows()
+    patcher, shown = Soft(TASK, hottest=1.0), rows()
     share = soft._shares(patcher._score(shown), 5, torch.ones(()))
     clock = 0.5 + torch.nn.functional.pad(share.cumsum(1), (1, 0))
     hard = patcher(rows(sampled=False))
@@ -115,7 +132,7 @@ def test_soft_hardened_is_the_plan_of_its_clock() -> None:
 def test_soft_overlap_fades_until_it_is_the_patch() -> None:
     """Neighbours share half of their stretch at first; in the limit, spans are whole patches."""
     torch.manual_seed(0)
-    patcher = Soft(TASK, coldest=1e-6)
+    patcher = Soft(TASK, hottest=1.0, coldest=1e-6)
     patcher.votes.data *= 10
 
     def plan(progress: float) -> tuple[Tensor, Tensor, Tensor]:
