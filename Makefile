@@ -14,11 +14,11 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PATCHBENCH := $(VENV)/bin/python -m harness
 
-VARIABLES := SUITE DATASETS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE TRIALS FORCE=1 PLAN=1 PATCHERS=1
+VARIABLES := SUITE DATASETS LOOK_BACKS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE TRIALS FORCE=1 PLAN=1 PATCHERS=1
 
 # $(call options,suite methods): --suite and --methods with the values of SUITE and METHODS,
 # quoted for the shell whatever they contain; a variable that is not set leaves nothing.
-upper = $(shell printf %s '$(1)' | tr a-z A-Z)
+upper = $(shell printf %s '$(1)' | tr a-z- A-Z_)
 quote = '$(subst ','\'',$(1))'
 option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
@@ -61,7 +61,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show the leaderboard
-	@$(PATCHBENCH) bench $(call options,suite datasets horizons methods seeds data results jobs device) \
+	@$(PATCHBENCH) bench $(call options,suite datasets look-backs horizons methods seeds data results jobs device) \
 		$(call flag,force,FORCE) $(call flag,plan,PLAN)
 
 test: $(STAMP) ## run the tests
@@ -92,10 +92,10 @@ perf: $(STAMP) ## measure speed against a conventional loop, and patchers' costs
 	@$(PATCHBENCH) perf $(call options,results data) $(call flag,patchers,PATCHERS)
 
 hindsight: $(STAMP) ## show what the best of many random plans of SUITE would gain; never ranked
-	@$(PATCHBENCH) hindsight $(call options,suite datasets horizons data results device)
+	@$(PATCHBENCH) hindsight $(call options,suite datasets look-backs horizons data results device)
 
 status: $(STAMP) ## say what of SUITE is done, failed or missing
-	@$(PATCHBENCH) status $(call options,suite datasets horizons methods seeds data results)
+	@$(PATCHBENCH) status $(call options,suite datasets look-backs horizons methods seeds data results)
 
 clean: ## remove build products and caches; keeps results/ and .venv
 	rm -rf build *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -108,17 +108,21 @@ def stretches(
 def weighted(
     values: Float[Tensor, "row time"], patches: Patches
 ) -> tuple[Float[Tensor, "row time"], Float[Tensor, "row patch 1"] | float]:
-    """Values by the weight of their step, and what a token's content is to be multiplied by.
+    """Values by the weight of their step, and what sums over a patch are to be multiplied by.
 
-    Steps of weight 1 and no gain leave both as they are; weights are relative to the patch.
+    Weights are relative to the patch; weights of 1 leave both as they are.
     """
-    factor: Tensor | float = 1.0 if patches.gain is None else patches.gain[..., None]
     if patches.weight is None:
-        return values, factor
+        return values, 1.0
     start, end = stretches(patches)
     total = running_sum(patches.weight)
     mean = (read(total, end) - read(total, start)) / (end - start).clamp_min(1e-6)
-    return values * patches.weight, factor / mean.clamp_min(1e-6).to(values.dtype)[..., None]
+    return values * patches.weight, 1 / mean.clamp_min(1e-6).to(values.dtype)[..., None]
+
+
+def gain(patches: Patches) -> Float[Tensor, "row patch 1"] | float:
+    """What the content of each token is multiplied by."""
+    return 1.0 if patches.gain is None else patches.gain[..., None]
 
 
 def running_sum(values: Float[Tensor, "row time"]) -> Float[Tensor, "row edge"]:
@@ -166,7 +170,7 @@ class AreaEmbedder(nn.Module):
     ) -> Float[Tensor, "row patch width"]:
         start, end = stretches(patches)
         values, factor = weighted(values, patches)
-        token: Tensor = self.content(self._resample(values, start, end) * factor)
+        token: Tensor = self.content(self._resample(values, start, end) * factor * gain(patches))
         token = token + self.place(start, end)
         if self.phase is not None:
             if patches.spans is None:
@@ -256,7 +260,7 @@ class MeanEmbedder(nn.Module):
         total = running_sum(values)
         area = read(total, end) - read(total, start)
         mean = (area / (end - start).clamp_min(1e-6)).to(values.dtype)
-        token: Tensor = self.content(mean[..., None] * factor) + self.place(start, end)
+        token: Tensor = self.content(mean[..., None] * factor * gain(patches)) + self.place(start, end)
         return token
 
 
@@ -276,9 +280,14 @@ def attention(
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return mixed.transpose(1, 2).flatten(2)
     query, key, value = packed.permute(2, 0, 3, 4, 1).flatten(1, 2)  # [row * head, feature, patch]
-    scores = (query.transpose(1, 2) * feature**-0.5) @ key
-    if mask is not None:
-        scores = scores.view(row, heads, patch, patch).masked_fill(~mask, -math.inf).flatten(0, 1)
+    query = query.transpose(1, 2) * feature**-0.5
+    if mask is None:
+        scores = query @ key
+    else:
+        # Added within the product: a pass over all scores for the mask alone costs a third more.
+        shut = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
+        shut = shut.masked_fill(~mask, -math.inf).expand(-1, heads, -1, -1)
+        scores = torch.baddbmm(shut.reshape(row * heads, 1, patch), query, key)
     mixed = value @ scores.softmax(dim=-1).transpose(1, 2)
     return mixed.view(row, heads * feature, patch).transpose(1, 2)
 

@@ -51,6 +51,7 @@ Data = Annotated[
     ),
 ]
 DataSets = Annotated[str, typer.Option("--datasets", help="Only these: A,B.")]
+LookBacks = Annotated[str, typer.Option("--look-backs", help="Only these: 512,96.")]
 Horizons = Annotated[str, typer.Option("--horizons", help="Only these: 96,192.")]
 Methods = Annotated[
     str, typer.Option("--methods", help="Only these: a,b; also ones the suite does not name.")
@@ -85,6 +86,7 @@ def main() -> None:
 def bench(
     suite: SuiteName = "quickstart",
     datasets: DataSets = "",
+    look_backs: LookBacks = "",
     horizons: Horizons = "",
     methods: Methods = "",
     seeds: Seeds = "",
@@ -103,7 +105,7 @@ def bench(
     from harness import bench as bench_
 
     folders = _folders(results, data)
-    selected = _plan(suite, datasets, horizons, methods, seeds)
+    selected = _plan(suite, datasets, look_backs, horizons, methods, seeds)
     if plan:
         _show_plan(bench_.survey(selected, folders))
         return
@@ -131,6 +133,7 @@ def bench(
 def status(
     suite: SuiteName = "quickstart",
     datasets: DataSets = "",
+    look_backs: LookBacks = "",
     horizons: Horizons = "",
     methods: Methods = "",
     seeds: Seeds = "",
@@ -141,7 +144,7 @@ def status(
     from harness import bench as bench_
 
     folders = _folders(results, data)
-    cells = bench_.survey(_plan(suite, datasets, horizons, methods, seeds), folders)
+    cells = bench_.survey(_plan(suite, datasets, look_backs, horizons, methods, seeds), folders)
     states: dict[tuple[str, str], Counter[str]] = {}
     for cell in cells:
         where = (cell.job.method, cell.job.task.dataset)
@@ -237,7 +240,7 @@ def tune(
 
     slots, kind = _slots(device, jobs)
     folders = _folders(results, data)
-    selected = _plan(suite, datasets, "", methods, "")
+    selected = _plan(suite, datasets, "", "", methods, "")
     with bench_.alone(results):
         try:
             written = tune_.tune(
@@ -260,6 +263,7 @@ def tune(
 def hindsight(
     suite: SuiteName = "quickstart",
     datasets: DataSets = "",
+    look_backs: LookBacks = "",
     horizons: Horizons = "",
     plans: Annotated[int, typer.Option(min=1, help="Random plans to choose from.")] = 64,
     windows: Annotated[int, typer.Option(min=1, help="Test windows of a cell, at most.")] = 1000,
@@ -273,7 +277,7 @@ def hindsight(
 
     folders = _folders(results, data)
     methods = f"{hindsight_.RANDOM},{hindsight_.UNIFORM}"
-    planned = bench_.survey(_plan(suite, datasets, horizons, methods, ""), folders)
+    planned = bench_.survey(_plan(suite, datasets, look_backs, horizons, methods, ""), folders)
     cells, left_out = hindsight_.cells(
         [(cell.job, cell.record) for cell in planned if cell.record and cell.state == "done"],
         suite,
@@ -327,12 +331,15 @@ def ui(
 # --- what the options mean -----------------------------------------------------------------------
 
 
-def _plan(suite: str, datasets: str, horizons: str, methods: str, seeds: str) -> list[Job]:
+def _plan(
+    suite: str, datasets: str, look_backs: str, horizons: str, methods: str, seeds: str
+) -> list[Job]:
     from harness import suite as suite_
 
     return suite_.plan(
         _suite(suite),
         datasets=_words(datasets) or None,
+        look_backs=_numbers("--look-backs", look_backs) or None,
         horizons=_numbers("--horizons", horizons) or None,
         methods=_words(methods) or None,
         seeds=_numbers("--seeds", seeds) or None,

@@ -96,10 +96,12 @@ class PatchForecaster(Forecaster):
         self.known: Int[Tensor, "row patch two"] | None = None
 
     def prepare(self, pasts: Iterable[Float[Tensor, "batch channel time"]]) -> None:
-        self.patcher.prepare(self._normalise(past)[0].flatten(0, 1) for past in pasts)
+        if not self.patcher.frozen:
+            self.patcher.prepare(self._normalise(past)[0].flatten(0, 1) for past in pasts)
 
     def advance(self, progress: float) -> None:
-        self.patcher.progress.fill_(progress)
+        if not self.patcher.frozen:
+            self.patcher.progress.fill_(progress)
 
     def forward(
         self,
@@ -186,6 +188,8 @@ class PatchForecaster(Forecaster):
     ) -> Float[Tensor, ""] | None:
         patches = forecast.patches
         assert patches is not None
+        if self.patcher.frozen:
+            return None
         losses = [
             loss
             for loss in (patches.loss, self.patcher.learn(patches, row_loss))

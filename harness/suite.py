@@ -122,6 +122,7 @@ def plan(
     suite: Suite,
     *,
     datasets: Sequence[str] | None = None,
+    look_backs: Sequence[int] | None = None,
     horizons: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
@@ -135,12 +136,14 @@ def plan(
         ValueError: a data set, horizon or seed that the suite does not have, or nothing selected.
     """
     _within(suite, "data set", datasets, suite.datasets)
+    _within(suite, "look-back", look_backs, [n for block in suite.blocks for n in block.look_back])
     _within(suite, "horizon", horizons, [h for block in suite.blocks for h in block.horizons])
     _within(suite, "seed", seeds, [seed for block in suite.blocks for seed in block.seeds])
     jobs = [
         job
         for job in _jobs(suite, methods)
         if (datasets is None or job.task.dataset in datasets)
+        and (look_backs is None or job.task.look_back in look_backs)
         and (horizons is None or job.task.horizon in horizons)
         and (seeds is None or job.seed in seeds)
     ]

@@ -27,8 +27,7 @@ class ConceptMoE(Patcher):
     (Hwang et al., arXiv 2507.07955) that it takes over.
 
     Fidelity: re-implementation. No mixture of experts and no joint decoding, which belong to the
-    backbone; the phase term of the shared embedder, a sum already, is multiplied by the length
-    again. Centred features, target, cap, confidence by patch and ``weight`` (0.03 in the paper)
+    backbone. Centred features, target, cap, confidence by patch and ``weight`` (0.03 in the paper)
     are as in ``hnet``.
     """
 

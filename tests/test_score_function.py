@@ -319,7 +319,9 @@ def test_no_loss_reaches_what_is_not_its_own(method: type[Either]) -> None:
     every = dict(model.named_parameters())
     for value, owned in ((beside, True), (loss, False)):
         assert value is not None
-        found = torch.autograd.grad(value, list(every.values()), allow_unused=True)
+        found = torch.autograd.grad(
+            value, list(every.values()), allow_unused=True, retain_graph=True
+        )
         for (name, parameter), gradient in zip(every.items(), found, strict=True):
             mine = (id(parameter) in deciding) == owned
             assert (gradient is not None and bool(gradient.any())) == mine, name

@@ -163,6 +163,7 @@ def test_a_selection_keeps_the_order(tmp_path: Path) -> None:
         if job.method == "uniform" and job.task.dataset != "ETTh1" and job.seed in (1, 5)
     ]
     assert len(jobs(tmp_path, horizons=[24])) == len(jobs(tmp_path))
+    assert {job.task.look_back for job in jobs(tmp_path, look_backs=[96])} == {96}
 
 
 def test_a_new_method_runs_without_an_edit_of_the_suite(tmp_path: Path) -> None:
@@ -177,6 +178,7 @@ def test_a_new_method_runs_without_an_edit_of_the_suite(tmp_path: Path) -> None:
     [
         ({"datasets": ["ETTh"]}, "unknown data set 'ETTh'; did you mean 'ETTh[12]'"),
         ({"horizons": [96]}, "unknown horizon '96'. Known: 24"),
+        ({"look_backs": [512]}, "unknown look-back '512'"),
         ({"seeds": [9]}, "unknown seed '9'. Known: 1, 2, 5"),
         ({"datasets": ["ETTh2"], "seeds": [1]}, "no job with all of what was selected"),
     ],
