@@ -199,42 +199,34 @@ def advantage(reward: Float[Tensor, "set row"], kind: str) -> Float[Tensor, "set
 
 
 class Policy(nn.Module):
-    """Logits for each inner step of a row: windows over values and absolute differences, mixed.
+    """Logits for each inner step of a row, from windows over values and absolute differences.
 
-    Half of the width sees nine neighbouring steps, half nine of every second step: wider windows
-    blur where a boundary is. What a window sees of the values is free of their level: its kernels
-    sum to 0, without which the policy learns several times as slowly. No absolute position, so
-    that it can be carried to other look-backs; it starts at 0 everywhere, so the first boundaries
-    are those of ``random_step``.
+    What a window sees of the values is free of their level: its kernels sum to 0, without which
+    the policy learns several times as slowly. A second, dilated layer beside it was tried: steps
+    near a boundary then look like it, and boundaries end up a few steps off. No absolute position,
+    so that it can be carried to other look-backs; it starts at 0 everywhere, so the first
+    boundaries are those of ``random_step``.
     """
+
+    reach = 4  # steps on either side
 
     def __init__(self, width: int, outputs: int = 1) -> None:
         super().__init__()
-        self.near = nn.Conv1d(2, width // 2, 9)
-        self.far = nn.Conv1d(2, width - width // 2, 9, dilation=2)
+        self.window = nn.Conv1d(2, width, 2 * self.reach + 1)
         self.out = nn.Linear(width, outputs)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row output step"]:
-        step = functional.pad(values.diff(dim=1).abs(), (1, 0))
-        hidden = []
-        for window in (self.near, self.far):
-            reach = 4 * window.dilation[0]
-            level, change = window.weight.unbind(1)
-            kernel = torch.stack([level - level.mean(-1, keepdim=True), change], dim=1)
-            seen = torch.stack(
-                [
-                    functional.pad(values[:, None], (reach, reach), "replicate")[:, 0],
-                    functional.pad(step, (reach, reach)),
-                ],
-                dim=1,
-            )
-            hidden.append(
-                functional.conv1d(seen, kernel, window.bias, dilation=window.dilation[0])
-            )
-        mixed: Tensor = self.out(torch.cat(hidden, dim=1).relu().transpose(1, 2))
-        return mixed.transpose(1, 2)[..., 1:]
+        around = (self.reach, self.reach)
+        level = functional.pad(values[:, None], around, "replicate")
+        change = functional.pad(values.diff(dim=1).abs()[:, None], (1 + self.reach, self.reach))
+        of_level, of_change = self.window.weight.chunk(2, dim=1)
+        kernel = torch.cat([of_level - of_level.mean(-1, keepdim=True), of_change], dim=1)
+        seen = torch.cat([level, change], dim=1)
+        hidden = functional.conv1d(seen, kernel, self.window.bias).relu()
+        logits: Tensor = self.out(hidden.transpose(1, 2))
+        return logits.transpose(1, 2)[..., 1:]
 
 
 class PolicyPatcher(Patcher):
