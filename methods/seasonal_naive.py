@@ -15,9 +15,9 @@ class SeasonalNaive(Forecaster):
     Source: the seasonal naive method, as in Hyndman and Athanasopoulos, Forecasting: Principles
     and Practice.
 
-    Fidelity: paper. The same numbers as sktime's ``NaiveForecaster(strategy="last", sp=season)``, which a test
-    proves; written as one gather because every table needs it for every window, and a fit for each
-    row takes minutes where this takes milliseconds.
+    Fidelity: paper. The same numbers as sktime's ``NaiveForecaster(strategy="last", sp=season)``,
+    which a test proves; written as one gather because every table needs it for every window, and
+    a fit for each row takes minutes where this takes milliseconds.
     """
 
     def forward(

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
-from harness.blocks import Stem
+from harness.blocks import Votes
 from harness.patcher import Patcher, Patches, Rows, from_starts
 from harness.task import Task
 
@@ -52,18 +51,20 @@ class Soft(Patcher):
         super().__init__(task)
         self.hottest, self.coldest = hottest, coldest
         self.learning_rate_factor = learning_rate_factor
-        size = (2 * _REACH + 1, Stem.width)
-        bound = math.prod(size) ** -0.5  # as torch starts the convolution that this is
-        self.votes = nn.Parameter(torch.empty(size).uniform_(-bound, bound))
+        self.score = Votes()
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
         """Faster than the forecaster, which settles on whatever boundaries it is shown."""
-        return [{"params": [self.votes], "lr": learning_rate * self.learning_rate_factor}]
+        return [
+            {"params": list(self.parameters()), "lr": learning_rate * self.learning_rate_factor}
+        ]
 
     def forward(self, rows: Rows) -> Patches:
+        assert rows.features is not None
         look_back, patches = self.task.look_back, self.task.patches
+        score = self.score(rows.features).to(rows.values.dtype)
         temperature = self.hottest * (self.coldest / self.hottest) ** self.progress
-        share = _shares(self._score(rows), patches - 1, temperature)
+        share = _shares(score, patches - 1, temperature)
         # Step t reads half a unit more than the shares up to its own, at its centre t + 1/2: the
         # ends of a row are boundaries of share 1, and half of each lies inside.
         half = torch.full_like(rows.values[:, :1], 0.5)
@@ -83,20 +84,6 @@ class Soft(Patcher):
         ends = torch.cat([(mark[:-1] - reach).clamp_min(0), (mark[1:] + reach).clamp_max(patches)])
         spans = _times(clock, ends).unflatten(1, (2, patches))
         return from_starts(start, look_back, edges=edges, spans=spans)
-
-    def _score(self, rows: Rows) -> Float[Tensor, "row step"]:
-        """Scores of boundaries at steps 1 to L - 1: the sum of what each step nearby votes."""
-        assert rows.features is not None
-        look_back = rows.values.shape[1]
-        features = rows.features.transpose(1, 2)
-        # The same as a convolution, which takes three times as long at one output channel (CPU).
-        votes = torch.bmm(self.votes.expand(len(features), -1, -1), features)
-        votes = functional.pad(votes, (_REACH, _REACH)).to(rows.values.dtype)
-        near = [vote[:, i + 1 : i + look_back] for i, vote in enumerate(votes.unbind(1))]
-        return torch.stack(near).sum(dim=0)
-
-
-_REACH = 2  # steps either side that vote on a boundary
 
 
 def _shares(

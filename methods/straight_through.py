@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from harness.blocks import Stem
+from harness.blocks import Votes
 from harness.patcher import Patcher, Patches, Rows, from_scores
 from harness.task import Task
 
@@ -34,12 +34,12 @@ class StraightThrough(Patcher):
     def __init__(self, task: Task, *, reach: int = 2, temperature: float = 1.0) -> None:
         super().__init__(task)
         self.reach, self.temperature = reach, temperature
-        self.score = nn.Conv1d(Stem.width, 1, 5, padding=2)
+        self.score = Votes()
 
     def forward(self, rows: Rows) -> Patches:
         assert rows.features is not None
         look_back = rows.values.shape[1]
-        score = self.score(rows.features.transpose(1, 2))[:, 0, 1:]
+        score = self.score(rows.features)
         patches = from_scores(score.detach(), self.task.patches)
         inner = patches.start[:, 1:]
         # `score` starts at step 1, so step s has index s - 1.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.patcher import Rows
 from harness.task import Architecture, Task
@@ -90,21 +90,23 @@ def test_straight_through_edges_move_with_their_scores() -> None:
     """Raising the score just after a boundary pulls its edge right, by the soft-argmax's slope."""
     torch.manual_seed(0)
     patcher = StraightThrough(TASK, reach=1)
-    features = torch.randn(1, 48, 8, requires_grad=True)
+    features = torch.randn(1, 48, 8)
+    scores = patcher.score(features)
+    scores.retain_grad()
+
+    class Known(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return scores
+
+    patcher.register_module("score", Known())
     patches = patcher(rows(torch.zeros(1, 48), features=features))
-    with torch.no_grad():
-        score = patcher.score(features.transpose(1, 2))[0, 0]
-        edge = int(patches.start[0, 3])
-        weight = score[edge - 1 : edge + 2].softmax(0)
+    edge = int(patches.start[0, 3])
+    weight = scores.detach()[0, edge - 2 : edge + 1].softmax(0)
     # d soft / d score_j = weight_j (offset_j - soft), with offsets -1, 0, 1.
     offsets = torch.tensor([-1.0, 0.0, 1.0])
     expected = weight * (offsets - (weight * offsets).sum())
-    scores = patcher.score(features.transpose(1, 2))
-    scores.retain_grad()
-    patcher.register_module("score", nn.Identity())
-    patches = patcher(rows(torch.zeros(1, 48), features=scores.transpose(1, 2)))
     patches.edges[0, 3].backward()
-    assert torch.allclose(scores.grad[0, 0, edge - 1 : edge + 2], expected, atol=1e-6)
+    assert torch.allclose(scores.grad[0, edge - 2 : edge + 1], expected, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # sktime's own, of its defaults and pandas

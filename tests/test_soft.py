@@ -66,7 +66,7 @@ def test_soft_patches_hold_a_step_where_rounding_makes_marks_meet(
     score[:, 0] = -torch.linspace(0, 1e-6, 256)
     score[:, 31] = -score[:, 0]
     patcher = Soft(task)
-    monkeypatch.setattr(patcher, "_score", lambda rows: score)
+    monkeypatch.setattr(patcher.score, "forward", lambda features: score)
     patches = patcher(rows(task, 256))
     assert (patches.length >= 1).all()
     assert (patches.length.sum(1) == 48).all()
@@ -119,7 +119,7 @@ def test_soft_hardened_is_the_plan_of_its_clock() -> None:
     """Slot k holds the steps whose clock lies from k up to k + 1; nothing real-valued is left."""
     torch.manual_seed(0)
     patcher, shown = Soft(TASK, hottest=1.0), rows()
-    share = soft._shares(patcher._score(shown), 5, torch.ones(()))
+    share = soft._shares(patcher.score(shown.features), 5, torch.ones(()))
     clock = 0.5 + torch.nn.functional.pad(share.cumsum(1), (1, 0))
     hard = patcher(rows(sampled=False))
     slot = (torch.arange(48) >= hard.start[..., None]).sum(1) - 1
@@ -133,7 +133,7 @@ def test_soft_overlap_fades_until_it_is_the_patch() -> None:
     """Neighbours share half of their stretch at first; in the limit, spans are whole patches."""
     torch.manual_seed(0)
     patcher = Soft(TASK, hottest=1.0, coldest=1e-6)
-    patcher.votes.data *= 10
+    patcher.score.weight.data *= 10
 
     def plan(progress: float) -> tuple[Tensor, Tensor, Tensor]:
         patcher.progress.fill_(progress)
@@ -157,9 +157,9 @@ def test_soft_scores_are_a_convolution() -> None:
     torch.manual_seed(0)
     patcher, shown = Soft(TASK), rows()
     assert shown.features is not None
-    kernel = patcher.votes.T[None]
+    kernel = patcher.score.weight.T[None]
     expected = torch.nn.functional.conv1d(shown.features.transpose(1, 2), kernel, padding=2)
-    assert torch.allclose(patcher._score(shown), expected[:, 0, 1:], atol=1e-5)
+    assert torch.allclose(patcher.score(shown.features), expected[:, 0, 1:], atol=1e-5)
 
 
 # --- the Gumbel straight-through -----------------------------------------------------------------
