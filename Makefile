@@ -24,7 +24,7 @@ option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
 options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 
-.PHONY: help setup bench test lint leaderboard ui tune check data perf hindsight clean status
+.PHONY: help setup bench test lint leaderboard ui tune check methods data perf hindsight clean status
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -84,6 +84,9 @@ tune: $(STAMP) ## search the keywords of METHODS on validation data, with equal 
 
 check: $(STAMP) ## hold METHOD to the promises that every method keeps
 	@$(PATCHBENCH) check $(call options,method)
+
+methods: $(STAMP) ## list every method with its track and what it does
+	@$(PATCHBENCH) methods
 
 data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user cache; or list them
 	@$(PATCHBENCH) data $(call options,suite datasets data)

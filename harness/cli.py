@@ -51,6 +51,9 @@ Data = Annotated[
     ),
 ]
 DataSets = Annotated[str, typer.Option("--datasets", help="Only these: A,B.")]
+Patchers = Annotated[
+    bool, typer.Option("--patchers", help="Only what patchers cost beside one another.")
+]
 LookBacks = Annotated[str, typer.Option("--look-backs", help="Only these: 512,96.")]
 Horizons = Annotated[str, typer.Option("--horizons", help="Only these: 96,192.")]
 Methods = Annotated[
@@ -216,9 +219,24 @@ def check(
     """Put a method through the promises that every method keeps."""
     from harness import catalog, checks
 
-    promises = checks.check(catalog.find(method))
+    found = catalog.find(method)
+    for name, text in vars(catalog.card(found)).items():
+        _print(f"{name:<9} {text}")
+    promises = checks.check(found)
     _print(checks.report(promises))
     raise typer.Exit(0 if all(promise.kept for promise in promises) else 1)
+
+
+@app.command()
+def methods() -> None:
+    """List every method with its track and what it does."""
+    from harness import catalog
+
+    cards = {name: catalog.card(catalog.find(name)) for name in catalog.names()}
+    _table(
+        ("method", "track", "what it does"),
+        [(name, card.track, card.summary) for name, card in cards.items()],
+    )
 
 
 @app.command()
@@ -306,9 +324,7 @@ def perf(
     results: Results = RESULTS,
     data: Data = None,
     pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
-    patchers: Annotated[
-        bool, typer.Option("--patchers", help="Only what patchers cost beside one another.")
-    ] = False,
+    patchers: Patchers = False,
 ) -> None:
     """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
     from harness import perf as perf_
@@ -603,16 +619,35 @@ def _summary(
 
 
 def _show_leaderboard(folder: Path) -> None:
-    """Write the tables and the picture of a suite, and print the page."""
+    """Write the tables and the pictures of a suite, and print the page."""
     from harness import figures
     from harness import leaderboard as leaderboard_
 
     # A selection leaves holes; they are named on the page.
     leaderboard_.write(folder, holes="show")
-    rows = leaderboard_.rows(folder)
+    rows = leaderboard_.selected(leaderboard_.rows(folder), "show")
     if (rows.status == "done").any():
         figures.save(figures.errors(rows), folder / "errors")
+    for name, overlays in _overlays(rows, folder.parent / "runs"):
+        figures.save(figures.gallery(overlays), folder / f"patches-{name}")
     _print((folder / "leaderboard.md").read_text(encoding="utf-8"))
+
+
+def _overlays(rows: pd.DataFrame, runs: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """For each task its name and, best first, where every patcher cut the window that is shown.
+
+    Of the first seed, from bundles, which are not committed: a task without all of its bundles is
+    left out, so that a picture drawn where they are is not replaced by a poorer one.
+    """
+    from harness import store
+
+    patchers = rows[(rows.kind == "patcher") & (rows.status == "done")].sort_values("mse")
+    for (look_back, name, horizon), task in patchers.groupby(["look_back", "dataset", "horizon"]):
+        first = task[task.seed == task.groupby("method").seed.transform("min")]
+        bundles = [runs / key for key in first.key]
+        if all((bundle / "overlay.json").exists() for bundle in bundles):
+            read = [store.read_bundle(bundle).overlay for bundle in bundles]
+            yield f"{name}-{look_back}-{horizon}", [shown for shown in read if shown is not None]
 
 
 def _show_hindsight(table: pd.DataFrame, path: Path) -> None:

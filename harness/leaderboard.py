@@ -259,6 +259,8 @@ def _read(path: Path) -> pd.DataFrame:
         # A run that failed before its data were read leaves the second one open.
         _refuse(path, raw[column], ~raw[column].isin(("True", "False", "")), "True or False")
         table[column] = raw[column] == "True"
+    if "key" in raw:
+        table["key"] = raw.key
     table["keywords"] = raw.job.map(_keywords)
     _refuse(path, raw.job, table.keywords.isna(), "a job in JSON, with its keywords")
     return table

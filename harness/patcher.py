@@ -100,6 +100,10 @@ class Rows:
 
     def uniform(self, columns: int) -> Float[Tensor, "row column"]:
         """Uniform draws in (0, 1): fresh in training, a function of the row's id in evaluation."""
+        # The ends, which 24 bits reach once in a while, have no logarithm.
+        return self._draws(columns).clamp(2**-25, 1 - 2**-24)
+
+    def _draws(self, columns: int) -> Float[Tensor, "row column"]:
         shape, device = (len(self.ids), columns), self.values.device
         if self.generator is not None:
             return torch.rand(shape, generator=self.generator, device=device)
@@ -179,7 +183,7 @@ class Patcher(nn.Module):
         """Sets of boundaries drawn for each row in training; several for policy gradients only."""
         return 1
 
-    def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
+    def prepare(self, rows: Iterable[Float[Tensor, "_ time"]]) -> None:
         """Fit thresholds or a frozen scorer on normalised training look-backs, before training."""
 
     def forward(self, rows: Rows) -> Patches:
@@ -279,6 +283,18 @@ def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) 
             raise ValueError(
                 f"{name!r} holds steps of a look-back of {look_back}, not of {task.look_back}"
             )
+
+
+def sample(rows: Iterable[Float[Tensor, "_ time"]], most: int) -> Float[Tensor, "sample time"]:
+    """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
+    kept: list[Tensor] = []
+    share = 1.0
+    for chunk in rows:
+        kept.append(chunk[torch.rand(len(chunk), device=chunk.device) < share])
+        if sum(map(len, kept)) > most:
+            pool = torch.cat(kept)
+            kept, share = [pool[torch.rand(len(pool), device=pool.device) < 0.5]], share / 2
+    return torch.cat(kept)
 
 
 def from_starts(

@@ -31,8 +31,7 @@ Uniform = Float[Tensor, "set row step"]
 
 def gumbel(uniform: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """Standard Gumbel noise from uniform draws."""
-    # The draws have 24 bits; half of the last one keeps both logarithms finite.
-    return -(-uniform.clamp(2**-25, 1 - 2**-24).log()).log()
+    return -(-uniform.log()).log()
 
 
 def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "set row count"]:
@@ -113,8 +112,6 @@ class FixedSize:
         ``uniform`` has as many columns as the row has steps.
         """
         sets, rows, steps = uniform.shape
-        # Of 24 bits, and below 1: a draw of 1 would be past the last number that can be.
-        uniform = uniform.double().clamp_max(1 - 2**-24)
         number = torch.full((sets, rows, 1), self.count, device=uniform.device)
         used = 0
         for level in reversed(self.tree[:-1]):
@@ -127,7 +124,7 @@ class FixedSize:
             # A draw of its own for each node that has steps in both halves, steps - 1 in all; the
             # others, which come last, leave everything to the left, whatever is drawn.
             place = torch.arange(used, used + left.shape[1], device=uniform.device)
-            bar = uniform[..., place.clamp_max(steps - 1), None] * running[..., -1:]
+            bar = uniform[..., place.clamp_max(steps - 1), None].double() * running[..., -1:]
             taken = (running <= bar).sum(-1)
             number = torch.stack([taken, number - taken], dim=-1).flatten(2)
             half = len(self.tree[0][0]) // (2 * left.shape[1])

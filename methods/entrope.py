@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.patcher import Patcher, Patches, Rows, from_marks, from_scores
+from harness.patcher import Patcher, Patches, Rows, from_marks, from_scores, sample
 from harness.task import Task
 
 
@@ -57,12 +57,12 @@ class Entrope(Patcher):
 
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
         look_back = self.task.look_back
-        sample = _sample(rows, most=2**18 // look_back)
-        scaled, _ = _scaled(sample).flatten().sort()
+        some = sample(rows, most=2**18 // look_back)
+        scaled, _ = _scaled(some).flatten().sort()
         for index, share in enumerate((0.025, 0.975)):
             self.limits[index] = scaled[round(share * (len(scaled) - 1))]
 
-        tokens = self._tokens(sample[torch.randperm(len(sample), device=sample.device)])
+        tokens = self._tokens(some[torch.randperm(len(some), device=some.device)])
         batches = tokens.split(max(1, 2048 // look_back))
         self.model.requires_grad_(requires_grad=True)
         optimiser = torch.optim.AdamW(self.model.parameters(), lr=5e-3, weight_decay=0.05)
@@ -177,15 +177,3 @@ def _entropy(logits: Float[Tensor, "*any bin"]) -> Float[Tensor, "*any"]:
     total = odds.sum(dim=-1)
     # Of a sure model it may come out a rounding error below 0.
     return (total.log() - (odds * logits).sum(dim=-1) / total).clamp_min(0)
-
-
-def _sample(rows: Iterable[Float[Tensor, "_ time"]], most: int) -> Float[Tensor, "sample time"]:
-    """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
-    kept: list[Tensor] = []
-    share = 1.0
-    for chunk in rows:
-        kept.append(chunk[torch.rand(len(chunk), device=chunk.device) < share])
-        if sum(map(len, kept)) > most:
-            pool = torch.cat(kept)
-            kept, share = [pool[torch.rand(len(pool), device=pool.device) < 0.5]], share / 2
-    return torch.cat(kept)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.patcher import Patcher, Patches, Rows, from_scores
+from harness.patcher import Patcher, Patches, Rows, from_scores, sample
 from harness.task import Task
 
 
@@ -37,11 +37,11 @@ class EntropyGaussian(Patcher):
         self.model = _Gaussian().requires_grad_(requires_grad=False)
 
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
-        sample = _sample(rows, most=2000)
+        some = sample(rows, most=2000)
         self.model.requires_grad_(requires_grad=True)
         optimiser = torch.optim.Adam(self.model.parameters(), lr=3e-3)
         for _ in range(3):
-            for batch in sample[torch.randperm(len(sample), device=sample.device)].split(32):
+            for batch in some[torch.randperm(len(some), device=some.device)].split(32):
                 self.model.surprise(batch).backward()
                 nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
                 optimiser.step()
@@ -86,15 +86,3 @@ class _Gaussian(nn.Module):
         mean, log_sigma = self(values)
         error = (values[:, 1:] - mean) * (-log_sigma).exp()
         return (log_sigma + error.square() / 2).mean()
-
-
-def _sample(rows: Iterable[Float[Tensor, "_ time"]], most: int) -> Float[Tensor, "sample time"]:
-    """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
-    kept: list[Tensor] = []
-    share = 1.0
-    for chunk in rows:
-        kept.append(chunk[torch.rand(len(chunk), device=chunk.device) < share])
-        if sum(map(len, kept)) > most:
-            pool = torch.cat(kept)
-            kept, share = [pool[torch.rand(len(pool), device=pool.device) < 0.5]], share / 2
-    return torch.cat(kept)

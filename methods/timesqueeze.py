@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from harness.patcher import Patcher, Patches, Rows, from_marks, from_scores
+from harness.patcher import Patcher, Patches, Rows, from_marks, from_scores, sample
 from harness.task import Task
 
 
@@ -52,7 +52,7 @@ class TimeSqueeze(Patcher):
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
         if self.rule == "topk":
             return
-        score = self.score(_sample(rows, most=4000))
+        score = self.score(sample(rows, most=4000))
         # A row's count is 1 and those of its best `slots - 1` scores that exceed the threshold. So
         # that it is K on average, K - 1 a row of these best are above, of all rows together.
         best = score.topk(min(self.slots - 1, score.shape[1]), dim=1).values
@@ -73,15 +73,3 @@ class TimeSqueeze(Patcher):
             functional.pad(there, (self.window - 1, 0)), self.window, stride=1
         ).unbind(1)
         return values.diff(dim=1).abs() / (power / steps + 1e-5).sqrt()[:, 1:]
-
-
-def _sample(rows: Iterable[Float[Tensor, "_ time"]], most: int) -> Float[Tensor, "sample time"]:
-    """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
-    kept: list[Tensor] = []
-    share = 1.0
-    for chunk in rows:
-        kept.append(chunk[torch.rand(len(chunk), device=chunk.device) < share])
-        if sum(map(len, kept)) > most:
-            pool = torch.cat(kept)
-            kept, share = [pool[torch.rand(len(pool), device=pool.device) < 0.5]], share / 2
-    return torch.cat(kept)

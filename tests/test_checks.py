@@ -552,7 +552,9 @@ def test_the_verb_shows_the_report(
     if code:
         assert "did you mean 'uniform'?" in shown.err
     else:
-        assert shown.out.splitlines()[0].startswith("kept    constructor: ")
+        assert "source    PatchTST" in shown.out
+        assert "track     strict budget, no bypass" in shown.out
+        assert "kept    constructor: " in shown.out
         assert shown.out.splitlines()[-1] == "18 of 18 promises are kept."
 
 

@@ -55,7 +55,10 @@ def stand_in(
     record = store.row(
         cell.job, provenance, status="done", device=device, **cell.identity, **scores, **spent
     )
-    store.write_bundle(runs, record, curves=(), overlay=None)
+    window = {"values": [0.0, 1.0] * 24, "starts": [0, 8, 16, 24, 32, 40], "true_starts": None}
+    shown = {"future": [0.0] * 12, "forecast": [0.5] * 12, "method": cell.job.method}
+    overlay = {**window, **shown, "dataset": cell.job.task.dataset, "seed": cell.job.seed}
+    store.write_bundle(runs, record, curves=(), overlay=overlay)
     return record
 
 
@@ -149,6 +152,13 @@ def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Ve
     assert "no luck" in (place / failed.rsplit("see ")[1]).read_text()
     assert "# Leaderboard: small" in out
     assert (place / "results" / "small" / "leaderboard.md").exists()
+    drawn = place / "results" / "small" / "patches-mitdb-48-12.svg"
+    assert "random_step" in drawn.read_text()
+    drawn.unlink()
+    for bundle in (place / "results" / "runs").glob("*/overlay.json"):
+        bundle.unlink()
+    assert verb("leaderboard", "--suite", "small", *RESULTS)[0] == 0
+    assert not drawn.exists()  # without all bundles, none is drawn and none replaced
 
     code, out, _ = verb("bench", "--suite", "small", "--plan", *RESULTS)
     assert code == 0

@@ -12,10 +12,10 @@ from torch.nn import functional
 
 from harness.fit import fit
 from harness.forecaster import PatchForecaster
-from harness.patcher import Patcher, Rows
+from harness.patcher import Patcher, Rows, sample
 from harness.task import Architecture, Budget, Task
 from harness.windows import Windows
-from methods import entrope, entropy_gaussian, timesqueeze
+from methods import entrope
 from methods.entrope import Entrope
 from methods.entropy_gaussian import EntropyGaussian
 from methods.mosaic import Mosaic
@@ -128,12 +128,11 @@ def test_bins_span_the_middle_of_the_training_part() -> None:
     assert patcher._tokens(filled[None])[0, :4].tolist() == [0, 0, 128, 255]
 
 
-@pytest.mark.parametrize("module", [entropy_gaussian, entrope, timesqueeze])
-def test_the_sample_is_bounded_and_even(module: object) -> None:
+def test_the_sample_is_bounded_and_even() -> None:
     """Of 20,000 rows about 500 are kept, from all parts alike."""
     torch.manual_seed(0)
     everything = torch.arange(20_000.0)[:, None]
-    kept = module._sample(everything.split(100), 500)[:, 0]  # type: ignore[attr-defined]  # all three have it
+    kept = sample(everything.split(100), 500)[:, 0]
     assert 200 < len(kept) <= 500
     assert len(kept.unique()) == len(kept)
     halves = (kept < 10_000).float().mean()
@@ -358,6 +357,19 @@ def test_mosaic_gain_is_one_and_moves_the_choice() -> None:
             assert parameter.grad is not None
             parameter.add_(parameter.grad, alpha=0.1)
     assert chance() > before
+
+
+def test_mosaic_gain_is_that_of_its_own_region() -> None:
+    """The gain of a token moves with the values of the region it lies in, and no others."""
+    torch.manual_seed(0)
+    patcher = Mosaic(TASK)
+    values = bursty(1, seed=8)[0].requires_grad_()
+    patches = patcher(rows(values, generator=torch.Generator().manual_seed(0)))
+    assert patches.gain is not None
+    for slot in range(int(patches.valid.sum())):
+        [moved] = torch.autograd.grad(patches.gain[0, slot], values, retain_graph=True)
+        regions = moved[0].view(patcher.regions, -1).any(dim=1)
+        assert regions.nonzero().flatten().tolist() == [patches.start[0, slot] // 16]
 
 
 def test_mosaic_losses_hold_the_count_and_spread_the_classes() -> None:
