@@ -324,7 +324,7 @@ def perf(
     results: Results = RESULTS,
     data: Data = None,
     pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
-    patchers: Patchers = False,
+    patchers: Patchers = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
     from harness import perf as perf_

@@ -263,7 +263,7 @@ def test_make_passes_only_options_that_exist() -> None:
     for verb, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]  # a group has commands
         known = {option for parameter in command.params for option in parameter.opts}
         recipe = run("make", "-n", "--old-file=.venv/.installed", verb, *values).stdout
-        passed = set(re.findall(r"(--\w+)", recipe))
+        passed = set(re.findall(r"(--[\w-]+)", recipe))
         assert f"-m harness {verb}" in recipe
         assert passed <= known, verb
 
