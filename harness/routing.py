@@ -7,12 +7,14 @@ a row: step i decides whether a chunk starts at time i + 1, since one always sta
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.patcher import Patches
+from harness.patcher import Patches, from_marks
 from harness.task import Task
 
 
@@ -77,19 +79,12 @@ def chunks(
     loss: Float[Tensor, ""] | None = None,
 ) -> Patches:
     """Patches that start at the chosen steps; of more than fit, those of highest probability."""
-    look_back = probability.shape[1] + 1
-    best = probability.detach().masked_fill(~chosen, -1).topk(slots - 1, dim=1)
-    # A slot that is not used starts, and ends, at the end of the row.
-    inner = torch.where(best.values < 0, look_back, best.indices + 1).sort(dim=1).values
-    start = functional.pad(inner, (1, 0))
-    length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
+    plan = from_marks(chosen, slots, probability.detach())
     certain = functional.pad(functional.pad(probability, (1, 0), value=1.0), (0, 1))
-    begins = torch.zeros_like(certain, dtype=torch.bool).scatter(1, start, value=True)
-    return Patches(
-        start,
-        length,
-        valid=start < look_back,
-        gate=certain.gather(1, start).clamp(1e-4, 1 - 1e-4),
+    begins = torch.zeros_like(certain, dtype=torch.bool).scatter(1, plan.start, value=True)
+    return replace(
+        plan,
+        gate=certain.gather(1, plan.start).clamp(1e-4, 1 - 1e-4),
         confidence=torch.where(begins, certain, 1 - certain)[:, :-1],
         loss=loss,
     )

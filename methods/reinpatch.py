@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
+import torch
+import time
+
 import torch
 from torch import Tensor
 
