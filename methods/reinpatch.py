@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
-import torch
-import time
-
-import torch
 from torch import Tensor
 
 from harness.patcher import Patches, Rows, from_chosen

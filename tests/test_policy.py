@@ -78,11 +78,11 @@ Law = Callable[[Tensor], Tensor]
 LogProb = Callable[[Tensor, Tensor], Tensor]
 
 
-def orders(logits: Tensor) -> Tensor:
-    """Probability of each of ORDERS: softmax over what is left, again and again."""
-    probability = torch.ones(len(ORDERS), dtype=logits.dtype)
-    left = torch.ones(len(ORDERS), STEPS, dtype=torch.bool)
-    for drawn in ORDERS.T:
+def orders(logits: Tensor, order: Tensor = ORDERS) -> Tensor:
+    """Probability of each order: softmax over what is left, again and again."""
+    probability = torch.ones(len(order), dtype=logits.dtype)
+    left = torch.ones(len(order), len(logits), dtype=torch.bool)
+    for drawn in order.T:
         share = torch.where(left, logits.exp(), 0.0)
         probability = probability * share.gather(1, drawn[:, None])[:, 0] / share.sum(1)
         left = left.scatter(1, drawn[:, None], False)
@@ -173,10 +173,10 @@ def test_log_probabilities_are_those_of_the_law(
 
 @pytest.mark.parametrize("steps", [1, 5])
 def test_all_steps_can_be_drawn_in_order(steps: int) -> None:
-    """With none left over there are as many orders as permutations, and they have 1 together."""
+    """With none left over all permutations are orders, each of the probability of its draws."""
     logits = random(steps, seed=5)
     order = torch.tensor(list(itertools.permutations(range(steps))))
-    assert float(in_order(logits, order).exp().sum()) == pytest.approx(1, abs=1e-6)
+    torch.testing.assert_close(in_order(logits, order).exp(), orders(logits, order))
     everything = draw_in_order(logits[None], steps, uniform(3, 1, steps))
     assert (everything.sort(-1).values == torch.arange(steps)).all()
 
