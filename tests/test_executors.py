@@ -205,6 +205,6 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals
         os.killpg(parent.pid, how)
     else:
         parent.send_signal(how)
-    _, printed = parent.communicate(timeout=20)
+    _, printed = parent.communicate(timeout=60)
     wait_for(partial(lambda: not alive(worker)))
     assert printed.count("Traceback") == (1 if how is signal.SIGINT else 0)  # the parent's own

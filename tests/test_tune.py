@@ -36,10 +36,9 @@ class Moody(Patcher):
         self.mood = mood
 
     def forward(self, rows):
-        if self.mood == "ill" and self.training:
-            rows.values.mul_(float("nan"))
-        start = uniform_starts(self.task.look_back, self.task.patches)
-        return from_starts(start.expand(len(rows.ids), -1), self.task.look_back)
+        start = uniform_starts(self.task.look_back, self.task.patches).expand(len(rows.ids), -1)
+        gain = start * float("nan") if self.mood == "ill" and self.training else None
+        return from_starts(start, self.task.look_back, gain=gain)
 """
 
 
