@@ -201,12 +201,20 @@ def write(folder: Path, holes: Holes = "refuse") -> list[Path]:
 
 
 def excerpt(folder: Path, lines: int = 10) -> str:
-    """The first ``lines`` places of the suite's longest look-back, in Markdown."""
-    table = selected(rows(folder))
-    order = ranking(table)
+    """The first ``lines`` places of the suite's longest look-back, in Markdown.
+
+    Methods with holes have no place and are named below; their cells are on the suite's page.
+    """
+    table = selected(rows(folder), "show")
+    order = ranking(table, "show")
     longest = order[order.look_back == order.look_back.max()]
     title = f"**{table.suite.iloc[0]}**, look-back {longest.look_back.iloc[0]}. {_measured(table)}"
-    return f"{title}\n\n{_ranked(longest.head(lines))}\n"
+    parts = [title, _ranked(longest.head(lines))]
+    waiting = longest[longest.ranked & (longest.kind == "patcher") & longest.place.isna()]
+    if len(waiting):
+        names = ", ".join(f"`{name}`" for name in sorted(waiting.method))
+        parts.append(f"Runs are missing, so no place yet: {names}.")
+    return "\n\n".join(parts) + "\n"
 
 
 def update_readme(readme: Path, results: Path) -> None:

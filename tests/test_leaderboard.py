@@ -589,6 +589,14 @@ def test_an_excerpt_keeps_the_first_places(tmp_path: Path) -> None:
     assert [name for name in "abc" if f"`{name}`" in text] == ["a", "b"]
 
 
+def test_an_excerpt_names_who_has_no_place_yet(tmp_path: Path) -> None:
+    """A method that lacks a seed is neither ranked nor forgotten."""
+    rows = [row("a", 1.0, seed=1), row("a", 1.0, seed=2), row("b", 0.5, seed=1)]
+    text = leaderboard.excerpt(save(tmp_path, *rows))
+    assert "| 1 | 1.00 | `a` |" in text
+    assert text.endswith("Runs are missing, so no place yet: `b`.\n")
+
+
 @pytest.mark.parametrize(
     "text", ["none", README.replace(":end", ":stop"), README.replace("start", "begin")]
 )
