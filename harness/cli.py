@@ -620,12 +620,12 @@ def _summary(
 
 def _show_leaderboard(folder: Path) -> None:
     """Write the tables and the pictures of a suite, and print the page."""
-    from harness import figures
+    from harness import figures, ledger
     from harness import leaderboard as leaderboard_
 
     # A selection leaves holes; they are named on the page.
     leaderboard_.write(folder, holes="show")
-    rows = leaderboard_.selected(leaderboard_.rows(folder), "show")
+    rows = ledger.selected(ledger.rows(folder), "show")
     if (rows.status == "done").any():
         figures.save(figures.errors(rows), folder / "errors")
     for name, overlays in _overlays(rows, folder.parent / "runs"):

@@ -116,7 +116,7 @@ def gallery(overlays: Sequence[Mapping[str, Any]]) -> Figure:
 def errors(rows: pd.DataFrame) -> Figure:
     """MSE of every finished run: a panel a task, a line a method, a dot a seed, a bar their mean.
 
-    ``rows`` as :func:`harness.leaderboard.rows` gives them. Methods stand in the order of their
+    ``rows`` as :func:`harness.ledger.rows` gives them. Methods stand in the order of their
     median rank, the same in every panel. A panel's scale spans what the patchers reached, so that
     their near-ties can be seen; a reference beyond it is given as a number at the rim.
 

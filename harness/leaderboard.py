@@ -1,44 +1,43 @@
 """Rows in, ranking out: what ``results/<suite>/*.csv`` say, as tables, Markdown and CSV.
 
-Everything here is a function of the rows. Neither their order nor that of their files matters, and
-the same rows give the same bytes. Two look-backs are two tracks and never share a table.
-
-A run that failed or diverged is never dropped: it is charged the error of the seasonal-naive
-forecast, or of the method's own worst finished seed in that cell where that is larger; and a cell
-ranks behind all that have fewer failures. So a crash can cost places, but not win one.
-
-Of a method that is there with several settings of its keywords, a sweep, one setting a cell is
-shown and ranked: the one with the least validation error. Test errors choose nothing.
+Everything here is a function of the rows (:mod:`harness.ledger`): the same rows give the same
+bytes. Two look-backs are two tracks and never share a table. A cell with failures ranks behind all
+that have fewer; so a crash can cost places, but not win one.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import gmean, rankdata
 
-from harness.store import canonical, write_text
+from harness.ledger import (
+    CELL,
+    METRICS,
+    NAIVE,
+    OWN,
+    TASK,
+    UNIFORM,
+    WRITTEN,
+    Holes,
+    charged,
+    gaps_in_sweeps,
+    in_order,
+    listed,
+    missing_runs,
+    of_method,
+    rows,
+    selected,
+)
+from harness.store import write_text
 
-NAIVE = "seasonal_naive"
-"""The forecast that skill is measured against and that failures are charged."""
-UNIFORM = "uniform"
-"""The method that changes are measured against."""
-METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
-
-_TASK = ["look_back", "dataset", "horizon"]
-_CELL = [*_TASK, "patches"]
-_OWN = ["method", *_CELL]
-_TEXT = ["suite", "method", "kind", "dataset", "status", "device", "protocol", "data_hash"]
-_WHOLE = ["look_back", "horizon", "patches", "seed"]
-_NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds", "valid_mse"]
 _BOUNDARIES = {
     "mse_as_trained": "as trained",
     "mse_swapped": "swapped",
@@ -49,72 +48,13 @@ _BOUNDARIES = {
     "f1_2": "F1 at 2",
     "f1_3": "F1 at 3",
 }
-_CLAIM = ["ranked", "data_verified"]
-_ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
-_WRITTEN = ("leaderboard.md", "leaderboard.csv", "cells.csv")
 _BOUNDARIES_CAPTION = (
     "MSE with the boundaries that evaluation uses, and with others: as in training, where that is "
     "not the same; of another window; of another channel; with the patch lengths shuffled. F1 is "
     "the agreement with the true boundaries within so many steps. Means over runs."
 )
-_COST = "cost.csv"
 _START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
 _BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
-
-Holes = Literal["refuse", "show"]
-
-
-def rows(folder: Path) -> pd.DataFrame:
-    """All records of a suite, one a row, checked and in a fixed order.
-
-    ``keywords`` are those of the method, as JSON. ``step`` is the cost of a training step in units
-    of that of uniform patches, where ``cost.csv`` beside the suite's folder has it.
-
-    Raises:
-        FileNotFoundError: the folder holds no records.
-        ValueError: a column is missing, a value is not what its column says, a run is there twice,
-            or runs cannot be compared (other protocol, other data). The message names the case.
-    """
-    paths = sorted(path for path in folder.glob("*.csv") if path.name not in _WRITTEN)
-    tables = [table for table in map(_read, paths) if len(table)]
-    if not tables:
-        raise FileNotFoundError(f"{folder} holds no records: run the suite first")
-    table = pd.concat(tables, ignore_index=True)
-    _refuse_repeats(table)
-    _refuse_mixtures(table)
-    return _in_order(
-        table.assign(step=table.method.map(_steps(folder.parent / _COST)).astype(float))
-    )
-
-
-def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
-    """The rows that count: of each sweep and cell those of one setting, chosen on validation data.
-
-    That is the setting with the fewest failures and, of these, the least mean validation error
-    over seeds. Selecting again changes nothing.
-
-    Raises:
-        ValueError: a setting lacks a run that another one has, or has failed in every seed, and
-            ``holes`` is "refuse" or nothing else is there. Otherwise that cell is left out.
-    """
-    if "trained" in rows:
-        return rows
-    gaps = _gaps(rows)
-    usable = ~pd.MultiIndex.from_frame(rows[_OWN]).isin([cell for cell, _ in gaps])
-    if gaps and (holes == "refuse" or not usable.any()):
-        raise ValueError(
-            "a part of a sweep chooses nothing (run the rest, or ask for holes='show'): "
-            f"{_listed([why for _, why in gaps])}"
-        )
-    rows = _with_settings(rows)[usable]
-    done = rows.status == "done"
-    rows = rows.assign(trained=done.groupby([rows[name] for name in _OWN]).transform(_count))
-    settings = rows.assign(failed=~done, error=rows.valid_mse.where(done)).groupby(
-        [*_OWN, "setting"], as_index=False
-    )
-    trials = settings.agg(failed=("failed", "sum"), error=("error", "mean"))
-    best = trials.sort_values(["failed", "error", "setting"]).drop_duplicates(_OWN)
-    return _in_order(rows.merge(best[[*_OWN, "setting"]]))
 
 
 def cells(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
@@ -123,8 +63,8 @@ def cells(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
     Columns: the cell, ``method``, ``kind``, ``ranked``, ``runs`` (seeds), ``failures`` (of
     them), and for each metric its mean and ``<metric>_sd``, empty for a single seed.
     """
-    runs = _charged(_in_order(selected(rows, holes)))
-    groups = runs.groupby([*_CELL, "method", "kind", "ranked"], sort=True)
+    runs = charged(in_order(selected(rows, holes)))
+    groups = runs.groupby([*CELL, "method", "kind", "ranked"], sort=True)
     mean = groups[METRICS].mean()
     spread = groups[METRICS].std().add_suffix("_sd")
     columns = [column for metric in METRICS for column in (metric, f"{metric}_sd")]
@@ -147,9 +87,9 @@ def ranking(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
             (:func:`selected`), and ``holes`` is "refuse".
     """
     rows = selected(rows, holes)
-    missing = _holes(rows)
+    missing = missing_runs(rows)
     if missing and holes == "refuse":
-        names = _listed([name for *_, name in missing])
+        names = listed([name for *_, name in missing])
         raise ValueError(f"runs are missing (run them, or ask for holes='show'): {names}")
     incomplete = {(look_back, method) for look_back, method, _ in missing}
     table = cells(rows)
@@ -163,16 +103,16 @@ def ranking(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
 
 def markdown(rows: pd.DataFrame, holes: Holes = "refuse") -> str:
     """The leaderboard page: by look-back the ranking, what stands beside it, and every cell."""
-    gaps = _gaps(rows)
+    gaps = gaps_in_sweeps(rows)
     rows = selected(rows, holes)
     order = ranking(rows, holes)
     suite = ", ".join(sorted(rows.suite.unique()))
     parts = [f"# Leaderboard: {suite}", _caption(rows, order)]
-    if missing := [name for *_, name in _holes(rows)]:
-        parts.append(f"**Holes**, so these methods have no place. Missing: {_listed(missing)}.")
+    if missing := [name for *_, name in missing_runs(rows)]:
+        parts.append(f"**Holes**, so these methods have no place. Missing: {listed(missing)}.")
     if gaps:
         what = "**Sweeps in part**, which choose nothing, so these cells are left out"
-        parts.append(f"{what}: {_listed([why for _, why in gaps])}.")
+        parts.append(f"{what}: {listed([why for _, why in gaps])}.")
     table = cells(rows)
     for look_back, track in order.groupby("look_back"):
         here, runs = table[table.look_back == look_back], rows[rows.look_back == look_back]
@@ -241,194 +181,13 @@ def stale(readme: Path, results: Path) -> list[Path]:
     return [path for path, text in pages.items() if _text(path) != text]
 
 
-# Reading and checking
-
-
-def _read(path: Path) -> pd.DataFrame:
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False)
-    wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM, "job"]
-    if absent := [column for column in wanted if column not in raw]:
-        raise ValueError(f"{path} has no column {', '.join(absent)}")
-    table = raw[_TEXT].copy()
-    for column, allowed in _ALLOWED.items():
-        _refuse(path, raw[column], ~raw[column].isin(allowed), f"one of {', '.join(allowed)}")
-    _refuse(path, raw.method, raw.method != path.stem, f"{path.stem}, the name of the file")
-    for column in _WHOLE:
-        _refuse(path, raw[column], ~raw[column].str.fullmatch(r"\d+"), "a whole number")
-        table[column] = raw[column].astype("int64")
-    for column in [*_NUMBER, *(name for name in _BOUNDARIES if name in raw)]:
-        table[column] = pd.to_numeric(raw[column], errors="coerce").astype("float64")
-        unreadable = table[column].isna() & ~raw[column].str.lower().isin(("", "nan"))
-        _refuse(path, raw[column], unreadable, "a number or nothing")
-    for column in METRICS:
-        unfinished = (raw.status == "done") & ~np.isfinite(table[column])
-        _refuse(path, raw[column], unfinished, "a finite number in a run that is done")
-    for column in _CLAIM:
-        # A run that failed before its data were read leaves the second one open.
-        _refuse(path, raw[column], ~raw[column].isin(("True", "False", "")), "True or False")
-        table[column] = raw[column] == "True"
-    if "key" in raw:
-        table["key"] = raw.key
-    table["keywords"] = raw.job.map(_keywords)
-    _refuse(path, raw.job, table.keywords.isna(), "a job in JSON, with its keywords")
-    return table
-
-
-def _keywords(job: str) -> str | None:
-    try:
-        return canonical(json.loads(job)["keywords"])
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _steps(path: Path) -> dict[str, float]:
-    """The cost of a training step by method, in units of that of uniform patches."""
-    if not path.exists():
-        return {}
-    try:
-        table = pd.read_csv(path, usecols=["method", "ratio"], dtype={"ratio": float})
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    return dict(zip(table.method, table.ratio, strict=True))
-
-
-def _refuse(path: Path, column: pd.Series[str], wrong: pd.Series[bool], allowed: str) -> None:
-    if wrong.any():
-        first = int(np.argmax(wrong.to_numpy()))
-        # The header is line 1.
-        where = f"{path}, line {first + 2}"
-        raise ValueError(f"{where}: {column.name} is {column.iloc[first]!r}; needed: {allowed}")
-
-
-def _refuse_repeats(table: pd.DataFrame) -> None:
-    repeated = table[table.duplicated([*_OWN, "seed", "keywords"])]
-    if len(repeated):
-        names = [_run(row.method, tuple(row[_CELL]), row.seed) for _, row in repeated.iterrows()]
-        raise ValueError(f"recorded more than once: {'; '.join(names)}")
-
-
-def _refuse_mixtures(table: pd.DataFrame) -> None:
-    protocols = sorted(table.protocol.unique())
-    if len(protocols) > 1:
-        raise ValueError(f"protocol versions {', '.join(protocols)} cannot share a leaderboard")
-    hashes = table[table.data_hash != ""].groupby("dataset").data_hash.unique()
-    for dataset, found in hashes.items():
-        if len(found) > 1:
-            values = ", ".join(sorted(value[:12] for value in found))
-            raise ValueError(f"{dataset}: runs on different data cannot be compared ({values})")
-
-
-def _in_order(table: pd.DataFrame) -> pd.DataFrame:
-    return table.sort_values([*_CELL, "method", "seed", "keywords"], ignore_index=True)
-
-
-def _holes(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
-    """Look-back, method and name of each run that some ranked method has and this one has not."""
-    ranked = rows[rows.ranked & (rows.kind == "patcher")]
-    runs = ranked.set_index([*_CELL, "seed"]).method
-    wanted = set(runs.index)
-    return [
-        (run[0], str(method), _run(str(method), run[:-1], run[-1]))
-        for method, own in runs.groupby(runs)
-        for run in sorted(wanted - set(own.index))
-    ]
-
-
-# Choosing
-
-
-def _with_settings(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with what was ``swept`` of their method, and the ``setting`` that each has of it.
-
-    Both in words, and empty where a method has the same keywords in all rows of a track.
-    """
-    table = rows.assign(swept="", setting="")
-    for _, texts in rows.groupby(["method", "look_back"]).keywords:
-        settings = {text: json.loads(text) for text in texts.unique()}
-        several = _several(settings.values())
-        if several:
-            names = {
-                text: ", ".join(f"{name} = {_value(own, name)}" for name in several)
-                for text, own in settings.items()
-            }
-            swept = "; ".join(f"{name} = {', '.join(tried)}" for name, tried in several.items())
-            table.loc[texts.index, "setting"] = texts.map(names)
-            table.loc[texts.index, "swept"] = swept
-    return table
-
-
-def _several(settings: Collection[dict[str, Any]]) -> dict[str, list[str]]:
-    """The keywords that are not the same in all settings, with their values in order."""
-    names = sorted({name for setting in settings for name in setting})
-    values = {name: {_value(setting, name) for setting in settings} for name in names}
-    return {
-        name: sorted(found, key=_numbers_first) for name, found in values.items() if len(found) > 1
-    }
-
-
-def _numbers_first(text: str) -> tuple[float, str]:
-    """For sorting: numbers by size, then everything else by letter."""
-    try:
-        return float(text), text
-    except ValueError:
-        return math.inf, text
-
-
-def _value(setting: dict[str, Any], name: str) -> str:
-    return json.dumps(setting[name]) if name in setting else "not given"
-
-
-def _gaps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
-    """Cells of sweeps from which nothing can be chosen, by method and cell, and why."""
-    gaps: list[tuple[tuple[Any, ...], str]] = []
-    if "trained" in rows:  # chosen before
-        return gaps
-    swept = _with_settings(rows).query("swept != ''")
-    for (method, _), own in swept.groupby(["method", "look_back"]):
-        for cell, here in own.groupby(_CELL):
-            for setting in sorted(own.setting.unique()):
-                runs = here[here.setting == setting]
-                lacking = sorted(set(here.seed) - set(runs.seed))
-                if lacking:
-                    why = f"lacks seed {', '.join(map(str, lacking))}"
-                elif runs.valid_mse.where(runs.status == "done").isna().all():
-                    why = "has no run that went through"
-                else:
-                    continue
-                gaps.append(((method, *cell), f"{method} on {_task(cell)}, {setting} {why}"))
-    return gaps
-
-
-def _count(done: pd.Series[bool]) -> str:
-    return f"{done.sum()} of {len(done)}"
-
-
-# Counting
-
-
-def _charged(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with failures charged as the module says, and marked in a column ``failed``."""
-    done = rows.status == "done"
-    finished = rows[METRICS].where(done, axis=0)
-    naive = _reference(rows.assign(**finished), NAIVE)
-    worst = finished.groupby([rows[column] for column in ("method", *_CELL)]).transform("max")
-    charge = naive.mask(worst > naive, worst).fillna(worst)
-    return rows.assign(failed=~done, **finished.where(done, charge, axis=0))
-
-
-def _reference(rows: pd.DataFrame, method: str) -> pd.DataFrame:
-    """What ``method`` scores on the task of each row, whatever the K; NaN where it has none."""
-    score = rows[rows.method == method].groupby(_TASK)[METRICS].mean()
-    return score.reindex(pd.MultiIndex.from_frame(rows[_TASK])).set_axis(rows.index)
-
-
 def _track(
     table: pd.DataFrame, rows: pd.DataFrame, incomplete: set[tuple[int, str]]
 ) -> pd.DataFrame:
     look_back = int(table.look_back.iloc[0])
-    naive = _reference(table, NAIVE).mse
+    naive = of_method(table, NAIVE).mse
     uniform = (
-        table[_CELL].merge(table[table.method == UNIFORM], "left", _CELL).set_index(table.index)
+        table[CELL].merge(table[table.method == UNIFORM], "left", CELL).set_index(table.index)
     )
     table = table.assign(
         # Nothing is a multiple of a naive forecast without error.
@@ -439,7 +198,7 @@ def _track(
             for ranked, kind, method in zip(table.ranked, table.kind, table.method, strict=True)
         ],
     )
-    ranks = [_ranks(cell) for _, cell in table[table.placed].groupby(_CELL)]
+    ranks = [_ranks(cell) for _, cell in table[table.placed].groupby(CELL)]
     table["rank"] = pd.concat(ranks) if ranks else math.nan
     lines = [
         {
@@ -453,7 +212,7 @@ def _track(
             "change": _by_dataset(own) if own.change.notna().all() else math.nan,
             **_costs(rows[rows.method == method]),
             "cells": len(own),
-            "cells_of": len(table[_CELL].drop_duplicates()),
+            "cells_of": len(table[CELL].drop_duplicates()),
         }
         for method, own in table.groupby("method")
     ]
@@ -501,11 +260,11 @@ def _pages(rows: pd.DataFrame, holes: Holes) -> dict[str, str]:
         return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
     pages = markdown(rows, holes), csv(ranking(rows, holes)), csv(cells(rows, holes))
-    return dict(zip(_WRITTEN, pages, strict=True))
+    return dict(zip(WRITTEN, pages, strict=True))
 
 
 def _measured(rows: pd.DataFrame) -> str:
-    seeds = rows[rows.kind == "patcher"].groupby(["method", *_CELL]).size()
+    seeds = rows[rows.kind == "patcher"].groupby(["method", *CELL]).size()
     low, high = (seeds.min(), seeds.max()) if len(seeds) else (1, 1)
     count = f"{low} to {high} seeds" if low != high else f"{low} seed{'s' if low > 1 else ''}"
     return f"Mean over {count}; no statistical test yet, so a difference is not a finding."
@@ -540,7 +299,7 @@ def _notes(rows: pd.DataFrame) -> list[str]:
 
 def _tasks(rows: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
     chosen = rows if method is None else rows[rows.method == method]
-    return chosen[_TASK].drop_duplicates()
+    return chosen[TASK].drop_duplicates()
 
 
 def _ranked(track: pd.DataFrame) -> str:
@@ -591,7 +350,7 @@ def _by_cell(table: pd.DataFrame, track: pd.DataFrame, rows: pd.DataFrame) -> st
     unverified = set(rows[~rows.data_verified & (rows.status == "done")].dataset)
     placed = set(track[track.place.notna()].method)
     lines = []
-    for (_, dataset, horizon, patches), cell in table.groupby(_CELL):
+    for (_, dataset, horizon, patches), cell in table.groupby(CELL):
         own = {line.method: line for line in _lines(cell)}
         best = min((own[name].mse for name in placed if not own[name].failures), default=None)
         marked = f"{dataset}†" if dataset in unverified else str(dataset)
@@ -623,7 +382,7 @@ def _sweeps(rows: pd.DataFrame) -> str:
     """One line a cell of each sweep: what was tried, what was chosen, and its patches."""
     head = ["method", "data set", "horizon", "swept", "runs done", "chosen", "its K"]
     lines = []
-    for (method, _, dataset, horizon, _), own in rows[rows.swept != ""].groupby(_OWN):
+    for (method, _, dataset, horizon, _), own in rows[rows.swept != ""].groupby(OWN):
         first, tokens = own.iloc[0], _number(own.tokens_mean.mean(), "{:.0f}")
         tried = [first.swept, first.trained, first.setting]
         lines.append([f"`{method}`", dataset, str(horizon), *tried, tokens])
@@ -665,24 +424,6 @@ def _table(head: list[str], lines: list[list[str]]) -> str:
 _WORDS = ("method", "why", "data set", "swept", "chosen")
 
 
-def _run(method: str, cell: tuple[Any, ...], seed: int) -> str:
-    return f"{method} on {_task(cell)} seed {seed}"
-
-
-def _task(cell: tuple[Any, ...]) -> str:
-    look_back, dataset, horizon, patches = cell
-    return f"{dataset} {look_back}->{horizon} K={patches}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
-
-
-# Enough to see the pattern; a wall of names hides it.
-_NAMED = 12
-
-
 # Files
 
 
@@ -696,7 +437,7 @@ def _updated(readme: Path, results: Path) -> str:
 
     def block(match: re.Match[str]) -> str:
         folder = results / match["suite"]
-        page = Path(os.path.relpath(folder / _WRITTEN[0], readme.parent)).as_posix()
+        page = Path(os.path.relpath(folder / WRITTEN[0], readme.parent)).as_posix()
         link = f"All cells, references and notes: [{page}]({page})."
         return f"{match['start']}\n{excerpt(folder)}\n{link}\n{_END}"
 

@@ -65,7 +65,10 @@ class Record:
     Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
     forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
     is one line. The MSE with a suffix is under boundaries other than the method's own best ones,
-    ``f1_n`` that of its boundaries within n steps (:mod:`harness.evaluate`).
+    ``f1_n`` that of its boundaries within n steps (:mod:`harness.evaluate`). ``failure`` is the
+    class of a failure, ``attempts`` how often the job was started, ``micro_batch`` the windows in
+    one pass of a training step, ``trials`` those that its tuning used. A column that is younger
+    than its row is empty.
 
     Raises:
         ValueError: an unknown status, a number that is not finite, or done without mse and mae.
@@ -100,6 +103,15 @@ class Record:
     f1_1: float | None
     f1_2: float | None
     f1_3: float | None
+    covering: float | None
+    distance: float | None
+    rand: float | None
+    tokens_train: float | None
+    position_bias: float | None
+    distinct: float | None
+    mse_event: float | None
+    mse_calm: float | None
+    windows_event: int | None
     parameters: int | None
     parameters_patcher: int | None
     parameters_backbone: int | None
@@ -112,6 +124,10 @@ class Record:
     steps: int | None
     valid_mse: float | None
     peak_memory_mb: float | None
+    attempts: int | None
+    micro_batch: int | None
+    trials: int | None
+    failure: str | None
     device: str
     protocol: int
     data_hash: str
@@ -201,7 +217,6 @@ def row(
     **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
 ) -> Record:
     """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
-    empty = {name: None for name, (_, optional) in _columns().items() if optional}
     task = asdict(job.task)
     return Record(
         suite=job.suite,
@@ -221,7 +236,7 @@ def row(
         error=error,
         key=key(job, method_source, data_hash),
         **task,
-        **empty | measured,  # type: ignore[arg-type]  # an unknown column fails at the constructor
+        **_empty() | measured,
     )
 
 
@@ -315,12 +330,14 @@ def _parse(file: Iterable[str], path: Path) -> list[Record]:
 
 
 def _check_header(header: Sequence[str]) -> None:
-    columns = list(_columns())
+    known = _columns()
+    # What may be empty may be absent: a row of an earlier version has no later columns.
+    columns = [name for name, (_, optional) in known.items() if name in header or not optional]
     for name in columns:
         if name not in header:
             raise ValueError(f"not a results file: column {name!r} is missing")
     for name in header:
-        if name not in columns:
+        if name not in known:
             raise ValueError(f"not a results file: column {name!r} is unknown")
     if header != columns:
         raise ValueError("not a results file: the columns are in another order")
@@ -329,7 +346,8 @@ def _check_header(header: Sequence[str]) -> None:
 def _record(header: Sequence[str], values: Sequence[str]) -> Record:
     if len(values) != len(header):
         raise ValueError(f"{len(values)} cells where {len(header)} are expected")
-    return Record(**{name: _value(name, text) for name, text in zip(header, values, strict=True)})
+    there = {name: _value(name, text) for name, text in zip(header, values, strict=True)}
+    return Record(**_empty() | there)
 
 
 def _value(name: str, text: str) -> Any:  # noqa: ANN401 - the type is the column's
@@ -350,6 +368,10 @@ def _number(text: str, kind: type) -> int | float:
     if kind is float:
         return float(text)
     raise ValueError(text)
+
+
+def _empty() -> dict[str, Any]:
+    return {name: None for name, (_, optional) in _columns().items() if optional}
 
 
 _WANTED = {bool: "True or False", int: "a whole number", float: "a number"}
@@ -408,7 +430,8 @@ def read_bundle(path: Path) -> Bundle:
         ValueError: no bundle there, or a damaged one.
     """
     try:
-        record = Record(**json.loads((path / "record.json").read_text(encoding="utf-8")))
+        there = json.loads((path / "record.json").read_text(encoding="utf-8"))
+        record = Record(**_empty() | there)
         curves = csv.DictReader(io.StringIO((path / "curves.csv").read_text(encoding="utf-8")))
         epochs = tuple({name: float(value) for name, value in epoch.items()} for epoch in curves)
         overlay = path / "overlay.json"

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from harness import bench, cli, figures, hindsight, leaderboard, store, suite, windows
+from harness import bench, cli, figures, hindsight, ledger, store, suite, windows
 from harness.bench import Folders
 from harness.data import Source
 from harness.run import load, run
@@ -334,4 +334,4 @@ def test_the_verb_writes_shows_and_leaves_the_rows_alone(
     assert table.plans.tolist() == [1, 2, 4] * 3
     assert f"{table[table.plans == 4].mse_chosen.mean():.4f}" in out
     assert (results / "small" / "hindsight" / "curve.svg").exists()
-    assert set(leaderboard.rows(results / "small").method) == {"uniform", "random_step"}
+    assert set(ledger.rows(results / "small").method) == {"uniform", "random_step"}

@@ -90,6 +90,7 @@ def broken(checkout: Path) -> set[str]:
         ("methods/mine.py", "import harness.data", "methods-see-the-contract"),
         ("harness/run.py", "import mlflow.entities", "mlflow"),
         ("methods/uniform.py", "import optuna", "optuna"),
+        ("harness/executors.py", "import ray", "ray"),
         ("harness/leaderboard.py", "import seaborn", "pictures"),
         ("harness/track.py", "import matplotlib.pyplot", "pictures"),
         ("harness/leaderboard.py", "import torch", "leaderboard"),

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import leaderboard, metrics
-from harness.leaderboard import METRICS
+from harness import leaderboard, ledger, metrics
+from harness.ledger import METRICS
 
 Row = dict[str, Any]
 
@@ -70,7 +70,7 @@ def save(folder: Path, *rows: Row) -> Path:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Callable[..., pd.DataFrame]:
-    return lambda *rows: leaderboard.rows(save(tmp_path / "tiny", *rows))
+    return lambda *rows: ledger.rows(save(tmp_path / "tiny", *rows))
 
 
 def by_method(ranking: pd.DataFrame) -> dict[str, Any]:
@@ -304,20 +304,20 @@ def test_a_file_of_another_method_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="method is 'uniform'; needed: copy, the name of the file"
     ):
-        leaderboard.rows(folder)
+        ledger.rows(folder)
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     """An old or foreign file says which columns it lacks."""
     lacking = {name: value for name, value in row("uniform", 1.0).items() if name != "mase"}
     with pytest.raises(ValueError, match="has no column mase"):
-        leaderboard.rows(save(tmp_path, lacking))
+        ledger.rows(save(tmp_path, lacking))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     """Nothing to rank, and what to do about it."""
     with pytest.raises(FileNotFoundError, match="run the suite first"):
-        leaderboard.rows(tmp_path)
+        ledger.rows(tmp_path)
 
 
 def test_a_run_that_failed_before_its_data_were_read_is_accepted(table: Table) -> None:
@@ -337,7 +337,7 @@ def test_order_of_rows_and_files_does_not_matter(tmp_path: Path) -> None:
         for s in (1, 2, 3)
     ]
     first, second = save(tmp_path / "a", *rows), save(tmp_path / "b", *rows[::-1])
-    assert leaderboard.rows(first).equals(leaderboard.rows(second))
+    assert ledger.rows(first).equals(ledger.rows(second))
     for one, other in zip(leaderboard.write(first), leaderboard.write(second), strict=True):
         assert one.name == other.name
         assert one.read_bytes() == other.read_bytes()
@@ -405,7 +405,7 @@ ELSEWHERE = [
 def test_validation_errors_choose_and_test_errors_never_do(table: Table) -> None:
     """The least mean validation error over seeds wins, though its test errors are the worst."""
     rows = table(*SWEEP)
-    chosen = leaderboard.selected(rows)
+    chosen = ledger.selected(rows)
     assert chosen[chosen.method == "uniform_best"].setting.tolist() == ["patch = 16"] * 2
     assert chosen[chosen.method == "uniform_best"].mse.tolist() == [0.7, 0.9]
     assert len(chosen[chosen.method == "uniform"]) == 2
@@ -418,26 +418,26 @@ def test_validation_errors_choose_and_test_errors_never_do(table: Table) -> None
 def test_test_errors_could_be_anything_without_a_change_of_the_choice(table: Table) -> None:
     """Whatever the test errors of a sweep, the same settings are chosen."""
     drawn = [{**line, **dict.fromkeys(METRICS, 9.0 / (1 + i))} for i, line in enumerate(SWEEP)]
-    first, second = (leaderboard.selected(table(*rows)).setting for rows in (SWEEP, drawn))
+    first, second = (ledger.selected(table(*rows)).setting for rows in (SWEEP, drawn))
     assert first.tolist() == second.tolist()
 
 
 def test_each_cell_has_its_own_choice_and_a_choice_is_final(table: Table) -> None:
     """Another data set prefers another length; selecting the selected changes nothing."""
-    chosen = leaderboard.selected(table(*SWEEP, *ELSEWHERE))
+    chosen = ledger.selected(table(*SWEEP, *ELSEWHERE))
     best = chosen[chosen.method == "uniform_best"]
     assert best.groupby("dataset").setting.unique().map(list).to_dict() == {
         "ETTh1": ["patch = 16"],
         "weather": ["patch = 8"],
     }
-    assert leaderboard.selected(chosen).equals(chosen)
+    assert ledger.selected(chosen).equals(chosen)
     assert leaderboard.ranking(chosen).equals(leaderboard.ranking(table(*SWEEP, *ELSEWHERE)))
 
 
 def test_the_page_says_what_was_swept_and_chosen(tmp_path: Path) -> None:
     """Values in order, runs that went through, the choice and its K; one column in the table."""
     folder = save(tmp_path, *SWEEP, *ELSEWHERE)
-    page = leaderboard.markdown(leaderboard.rows(folder))
+    page = leaderboard.markdown(ledger.rows(folder))
     assert "of each cell the setting with the least validation error" in page
     swept = "patch = 8, 16, 128 | 6 of 6"
     assert f"| `uniform_best` | ETTh1 | 96 | {swept} | patch = 16 | 32 |" in page
@@ -447,13 +447,13 @@ def test_the_page_says_what_was_swept_and_chosen(tmp_path: Path) -> None:
     leaderboard.write(folder)
     assert len(pd.read_csv(folder / "cells.csv")) == 4
     assert "Mean over 2 seeds" in leaderboard.excerpt(folder)
-    assert "Swept" not in leaderboard.markdown(leaderboard.rows(save(tmp_path / "b", *TWO_SETS)))
+    assert "Swept" not in leaderboard.markdown(ledger.rows(save(tmp_path / "b", *TWO_SETS)))
 
 
 def test_a_setting_that_failed_in_a_seed_comes_after_all_that_did_not(table: Table) -> None:
     """The seeds it lost might have been its bad ones."""
     crashed = [*SWEEP[:5], trial(16, None, seed=2), *SWEEP[6:]]
-    rows = leaderboard.selected(table(*crashed))
+    rows = ledger.selected(table(*crashed))
     assert set(rows.setting) == {"", "patch = 128"}
     assert "| 5 of 6 | patch = 128 |" in leaderboard.markdown(rows)
 
@@ -473,7 +473,7 @@ def test_a_sweep_in_part_chooses_nothing(table: Table, rows: list[Row], message:
     """Refused by name; shown, its cell is left out, and the page says so: it wins no place."""
     with pytest.raises(ValueError, match=rf"a part of a sweep chooses nothing .*{message}"):
         leaderboard.ranking(table(*rows))
-    shown = leaderboard.selected(table(*rows), holes="show")
+    shown = ledger.selected(table(*rows), holes="show")
     assert "uniform_best" not in set(shown[shown.dataset == "ETTh1"].method)
     page = leaderboard.markdown(table(*rows), holes="show")
     assert re.search(rf"\*\*Sweeps in part\*\*.*{message}", page)
@@ -516,19 +516,19 @@ def test_boundaries_have_a_table_of_their_own(table: Table) -> None:
 def test_costs_of_a_step_are_shown_where_they_were_measured(tmp_path: Path) -> None:
     """A column from `cost.csv` beside the suites; none without it; a broken one is named."""
     folder = save(tmp_path / "tiny", *TWO_SETS)
-    assert "step" not in leaderboard.ranking(leaderboard.rows(folder))
-    assert "step" not in leaderboard.markdown(leaderboard.rows(folder))
+    assert "step" not in leaderboard.ranking(ledger.rows(folder))
+    assert "step" not in leaderboard.markdown(ledger.rows(folder))
     (tmp_path / "cost.csv").write_text("method,ratio\nuniform,1.0\nlearned,2.345\nother,9\n")
-    lines = by_method(leaderboard.ranking(leaderboard.rows(folder)))
+    lines = by_method(leaderboard.ranking(ledger.rows(folder)))
     assert (lines["uniform"].step, lines["learned"].step) == (1, 2.345)
-    page = leaderboard.markdown(leaderboard.rows(folder))
+    page = leaderboard.markdown(ledger.rows(folder))
     assert "`step` is the cost of a training step" in page
     assert "| train s | step | failures |" in page
     assert "| 1,000 | 2.0 | 2.35 | 0 of 2 |" in page
     assert "| 1,000 | 2.0 |  | 0 of 2 |" in page
     (tmp_path / "cost.csv").write_text("method,ratio\nuniform,fast\n")
     with pytest.raises(ValueError, match=r"cost\.csv: .*fast"):
-        leaderboard.rows(folder)
+        ledger.rows(folder)
 
 
 BLOCK = "<!-- leaderboard:start tiny -->\nold\n<!-- leaderboard:end -->\n"

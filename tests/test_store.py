@@ -128,6 +128,16 @@ def test_a_newer_row_replaces_that_of_its_key_and_its_cell(tmp_path: Path) -> No
     assert [record.mse for record in store.read(path)] == [3.0, 4.0]
 
 
+def test_a_row_of_an_earlier_version_lacks_later_columns(tmp_path: Path) -> None:
+    """Columns that may be empty may be absent, and then they are empty."""
+    path = tmp_path / "uniform.csv"
+    store.write(path, [row()])
+    table = [line.split(",") for line in path.read_text().splitlines()]
+    place = table[0].index("covering")
+    path.write_text("\n".join(",".join([*line[:place], *line[place + 1 :]]) for line in table))
+    assert store.read(path) == [row()]
+
+
 def test_no_file_is_no_rows(tmp_path: Path) -> None:
     """A suite that was never run has no results, which is no error."""
     assert store.read(tmp_path / "none.csv") == []
@@ -154,7 +164,8 @@ def test_no_file_is_no_rows(tmp_path: Path) -> None:
         ),
         (lambda text: text.replace(",0.1,", ",inf,"), r"line 2: mse is inf"),
         (lambda text: text.replace(",0.1,", ",,"), r"line 2: .* needs mse and mae"),
-        (lambda text: text.replace(",mse,", ",MSE,"), r"line 1: .* column 'mse' is missing"),
+        (lambda text: text.replace(",mse,", ",MSE,"), r"line 1: .* column 'MSE' is unknown"),
+        (lambda text: text.replace(",season,", ","), r"line 1: .* column 'season' is missing"),
         (lambda text: text.replace(",key", ",key,extra"), r"line 1: .* column 'extra' is unknown"),
         (lambda text: text.replace("mse,mae", "mae,mse"), r"line 1: .* in another order"),
         (lambda text: text[:-40], r"line 2: "),

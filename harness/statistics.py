@@ -1,0 +1,1 @@
+"""Differences between methods: intervals, tests and verdicts, functions of a table."""
