@@ -29,7 +29,8 @@ class Soft(Patcher):
 
     Fidelity: our design. A token is the plain average over a stretch with real-valued ends, not a
     kernel-weighted one, so that it is read by the shared embedder. Soft tokens overlap: scored
-    soft, K of them say more than K patches can.
+    soft, K of them say more than K patches can. Temperatures and rate are the best of twelve
+    settings by the validation error of `ordinal`, mean of three seeds.
     """
 
     relaxed = True
@@ -45,7 +46,7 @@ class Soft(Patcher):
         task: Task,
         *,
         hottest: float = 0.5,
-        coldest: float = 0.1,
+        coldest: float = 0.03,
         learning_rate_factor: float = 10.0,
     ) -> None:
         super().__init__(task)
