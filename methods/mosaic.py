@@ -69,7 +69,7 @@ class Mosaic(Patcher):
         logits = self.logits(whole.view(row, self.regions, -1))
         noisy = logits
         if rows.as_trained:
-            draws = rows.uniform(logits[0].numel()).clamp(1e-7, 1 - 1e-7).view_as(logits)
+            draws = rows.uniform(logits[0].numel()).view_as(logits)
             noisy = logits - (-draws.log()).log()
         chosen = noisy.argmax(dim=-1)
         share = (noisy / self.temperature).softmax(dim=-1)
