@@ -14,7 +14,7 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PATCHBENCH := $(VENV)/bin/python -m harness
 
-VARIABLES := SUITE DATASETS LOOK_BACKS HORIZONS METHODS METHOD SEEDS DATA RESULTS JOBS DEVICE TRIALS FORCE=1 PLAN=1 PATCHERS=1
+VARIABLES := SUITE DATASETS LOOK_BACKS HORIZONS METHODS METHOD KEY SEEDS DATA RESULTS JOBS DEVICE PER_GPU EXECUTOR CPUS TIMEOUT TRIALS STORAGE FORCE=1 PLAN=1 WAIT=1 PATCHERS=1
 
 # $(call options,suite methods): --suite and --methods with the values of SUITE and METHODS,
 # quoted for the shell whatever they contain; a variable that is not set leaves nothing.
@@ -24,12 +24,12 @@ option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
 options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 
-.PHONY: help setup bench test lint leaderboard ui tune check methods data perf hindsight clean status
+.PHONY: help setup bench test test-browser lint leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
 		while IFS='|' read -r verb text; do printf '  %-12s %s\n' "$$verb" "$$text"; done
 	@echo
 	@echo 'Variables, each the option of that name of "python -m harness VERB":'
@@ -61,11 +61,20 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show the leaderboard
-	@$(PATCHBENCH) bench $(call options,suite datasets look-backs horizons methods seeds data results jobs device) \
-		$(call flag,force,FORCE) $(call flag,plan,PLAN)
+	@$(PATCHBENCH) bench $(call options,suite datasets look-backs horizons methods seeds data results jobs device per-gpu executor cpus timeout) \
+		$(call flag,force,FORCE) $(call flag,plan,PLAN) $(call flag,wait,WAIT)
+
+chaos: $(STAMP) ## kill a bench at twenty moments and see that nothing is lost; what a run costs
+	@$(VENV)/bin/python tests/test_chaos.py
 
 test: $(STAMP) ## run the tests
 	@$(VENV)/bin/python -m pytest
+
+test-browser: $(STAMP) ## try the page in Chromium, from PATH or PATCHBENCH_CHROMIUM
+	@$(VENV)/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || \
+		$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
+			--constraint constraints.txt --editable '.[browser]'
+	@$(VENV)/bin/python -m pytest tests/browser_page.py
 
 lint: $(STAMP) ## check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check
@@ -76,11 +85,20 @@ lint: $(STAMP) ## check format, style, types and who imports whom
 leaderboard: $(STAMP) ## write the tables of SUITE again from its rows
 	@$(PATCHBENCH) leaderboard $(call options,suite results)
 
+validate: $(STAMP) ## hold every row in results/ to its suite, budget and code; name all that is wrong
+	@$(PATCHBENCH) validate $(call options,results)
+
+rerun: $(STAMP) ## do the run of the row with KEY again and compare; the row stays as it is
+	@$(PATCHBENCH) rerun $(call options,key results data device)
+
+track: $(STAMP) ## log in MLflow what it lacks of the runs and searches of SUITE
+	@$(PATCHBENCH) track $(call options,suite results)
+
 ui: $(STAMP) ## open MLflow on the local runs, on 127.0.0.1
 	@$(PATCHBENCH) ui $(call options,results)
 
 tune: $(STAMP) ## search the keywords of METHODS on validation data, with equal trials for each
-	@$(PATCHBENCH) tune $(call options,suite datasets methods trials data results jobs device)
+	@$(PATCHBENCH) tune $(call options,suite datasets look-backs horizons methods trials storage data results jobs device)
 
 check: $(STAMP) ## hold METHOD to the promises that every method keeps
 	@$(PATCHBENCH) check $(call options,method)

@@ -1,28 +1,35 @@
 """A suite, from plan to rows: see what is missing, run it, store each record as it finishes.
 
-One process, the parent, writes results and tracking; workers write only their own bundle.
+One process, the parent, writes rows and tracking; workers write only their own bundle, whole and
+before the parent hears of it. So a run whose bundle is there is never lost: where its row is not
+there yet, because a parent was killed, :func:`survey` takes the record from the bundle.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
+import csv
+import errno
 import platform
 import subprocess
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from statistics import fmean
+from tempfile import TemporaryFile
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 
 from harness import catalog, data, executors, store
 from harness.blocks import HEADS
-from harness.executors import Finished, Said, Slot, Started
+from harness.executors import Finished, Retried, Said, Started
 from harness.patcher import Patcher
 from harness.store import Job, Provenance, Record
+from harness.watch import Board
 
 State = Literal["done", "failed", "stale", "missing", "absent", "broken"]
 """Of a planned run.
@@ -57,8 +64,10 @@ class Folders:
 class Cell:
     """A planned run and how it stands; ``identity`` is what its row says about method and data.
 
-    ``outdated`` are the keys of rows that go when its own is stored: those of the same method,
-    task and seed with keywords that are no longer planned.
+    ``why`` says what makes it stale or broken. ``outdated`` are the keys of rows that go when its
+    own is stored: those of the same method, task and seed with keywords that are no longer
+    planned. ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts
+    how often it is started in this bench, ``micro_batch`` is as for :func:`harness.fit.fit`.
     """
 
     job: Job
@@ -67,8 +76,11 @@ class Cell:
     record: Record | None = None
     why: str = ""
     outdated: frozenset[str] = frozenset()
+    found: Record | None = None
+    attempts: int = 1
+    micro_batch: int | None = None
 
-    @property
+    @cached_property
     def row(self) -> tuple[Any, ...]:
         """The :attr:`Record.cell` of its row."""
         job, task = self.job, self.job.task
@@ -76,7 +88,7 @@ class Cell:
         keywords = store.canonical(dict(job.keywords))
         return (job.method, task.dataset, *size, job.seed, keywords)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The key its row would have."""
         return store.key(self.job, self.identity["method_source"], self.identity["data_hash"])
@@ -84,7 +96,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Stored:
-    """A record has reached its file."""
+    """A record is safe: in its bundle, where there is one, and in a moment also in its file."""
 
     cell: Cell
     record: Record
@@ -98,12 +110,38 @@ class Warned:
     message: str
 
 
-Event = Started[Cell] | Said[Cell] | Stored | Warned
-CellWork = Callable[[Cell, executors.Say], Record]
+Event = Started[Cell] | Said[Cell] | Retried[Cell] | Stored | Warned
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Does a piece of work for every cell, somewhere, and tells what happens."""
+
+    def __call__(
+        self, jobs: Sequence[Cell], /, *, again: executors.Again[Cell, Record]
+    ) -> Generator[executors.Event[Cell, Record]]: ...
+
+
+def second_try(finished: Finished[Cell, Record]) -> Cell | None:
+    """The run once more, where that may help: with half the memory, or if it was killed.
+
+    An exception, a loss that is not finite and a time that was too short would come again.
+    """
+    cell = finished.job
+    size = cell.micro_batch or cell.job.budget.batch
+    if cell.attempts > 1:
+        return None
+    if finished.failure == "killed":
+        return replace(cell, attempts=2)
+    if finished.failure == "out-of-memory" and size > 1:
+        return replace(cell, attempts=2, micro_batch=size // 2)
+    return None
 
 
 def survey(jobs: Sequence[Job], folders: Folders) -> list[Cell]:
-    """How each job stands. A method or data set that cannot be used costs its own jobs only.
+    """How each job stands, by its row, or by its bundle where that has not become a row yet.
+
+    A method or data set that cannot be used costs its own jobs only.
 
     Raises:
         ValueError: a results file that cannot be read, or a method of two origins.
@@ -113,7 +151,24 @@ def survey(jobs: Sequence[Job], folders: Folders) -> list[Cell]:
     data_sets = {name: _data_set(name, source, folders) for name, source in sources.items()}
     planned = [_planned(job, methods[job.method], data_sets[job.task.dataset]) for job in jobs]
     paths = {folders.rows(job): None for job in jobs}
-    return _judged(planned, [record for path in paths for record in store.read(path)])
+    cells = _judged(planned, [record for path in paths for record in store.read(path)])
+    records = store.recorded(folders.runs, (cell.key for cell in cells if cell.state != "done"))
+    return [_with_bundle(cell, records.get(cell.key)) for cell in cells]
+
+
+def adopt(cells: Sequence[Cell], folders: Folders) -> list[Record]:
+    """Give the runs that have only a bundle their rows, and return these.
+
+    Raises:
+        OSError: results cannot be written; nothing is half-written.
+    """
+    files = store.Files()
+    with store.writing(folders.results):
+        for cell in cells:
+            if cell.found is not None:
+                files.put(folders.rows(cell.job), cell.found, cell.outdated)
+        files.save()
+    return [cell.found for cell in cells if cell.found is not None]
 
 
 def to_run(cells: Sequence[Cell], *, force: bool = False) -> list[Cell]:
@@ -124,39 +179,58 @@ def to_run(cells: Sequence[Cell], *, force: bool = False) -> list[Cell]:
 
 def execute(
     cells: Sequence[Cell],
-    work: CellWork,
-    slots: Sequence[Slot],
+    executor: Executor,
     folders: Folders,
     provenance: Provenance,
     *,
     device: str = "cpu",
-    timeout: float | None = None,
     track: Callable[[Path], object] | None = None,
 ) -> Generator[Event]:
     """Run the cells and yield what happens; each record is stored before it is told.
 
-    ``track`` is given each bundle; it is left alone after its first error. ``timeout`` is in
-    seconds a run.
+    ``executor`` does the work on all of them, wherever it does, as :func:`executors.local` does.
+    ``track`` is given each bundle; it is left alone after its first error.
 
     Raises:
         OSError: results cannot be written; nothing is half-written.
     """
-    with closing(executors.local(cells, work, slots, timeout=timeout)) as events:
-        for event in events:
-            if not isinstance(event, Finished):
-                yield event
-                continue
-            cell = event.job
-            record = _record(event, provenance, device, folders.runs)
-            _store(folders.rows(cell.job), record, cell.outdated)
-            yield Stored(cell, record, event.seconds)
-            bundle = folders.runs / record.key
-            if track is not None and bundle.exists():
-                try:
-                    track(bundle)
-                except Exception as error:  # noqa: BLE001 - the result stands
-                    yield Warned(f"tracking stopped: {type(error).__name__}: {error}")
+    files, traces = store.Files(), dict[str, str]()
+
+    def again(finished: Finished[Cell, Record]) -> Cell | None:
+        cell = second_try(finished)
+        if cell is not None:
+            traces[cell.key] = finished.trace
+        return cell
+
+    with store.writing(folders.results):
+        for path in {folders.rows(cell.job).parent: None for cell in cells}:
+            path.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=path).close()  # before anything is computed
+        board = Board(folders.results, cells[0].job.suite if cells else "", len(cells))
+    try:
+        with closing(executor(cells, again=again)) as events:
+            for event in events:
+                cell = event.job
+                with store.writing(folders.results):
+                    _tell(board, event)
+                    if isinstance(event, Finished):
+                        _refuse_unwritable(event)
+                        earlier = traces.pop(cell.key, "")
+                        record = _record(event, provenance, device, folders.runs, earlier)
+                        files.put(folders.rows(cell.job), record, cell.outdated)
+                    files.save_at_times()
+                if not isinstance(event, Finished):
+                    yield event
+                    continue
+                yield Stored(cell, record, event.seconds)
+                if track is not None and (trouble := _untracked(track, folders.runs / record.key)):
+                    later = f"`make track SUITE={cell.job.suite}` logs the rest"
+                    yield Warned(f"tracking stopped: {trouble}; {later}")
                     track = None
+    finally:
+        board.close()
+        with store.writing(folders.results):
+            files.save()
 
 
 def run_cell(
@@ -178,32 +252,59 @@ def run_cell(
         runs=runs,
         provenance=provenance,
         say=say,
+        attempts=cell.attempts,
+        micro_batch=cell.micro_batch,
     )
 
 
-@contextmanager
-def alone(results: Path) -> Iterator[None]:
-    """Hold the results folder, so that two benches cannot overwrite each other's rows.
+# --- how long it will take -----------------------------------------------------------------------
 
-    Raises:
-        ValueError: another process holds it.
-        OSError: the folder cannot be written.
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds of work, one run after another, and how many runs nothing is known of."""
+
+    seconds: float
+    unknown: int
+
+
+def estimate(cells: Sequence[Cell], folders: Folders) -> Estimate:
+    """How long the runs will take, from rows there are, of whatever age.
+
+    What is known of a run is, the nearest first: the mean of its method on its task; that of
+    uniform patches there, times what ``cost.csv`` says of a step; that of its method elsewhere.
     """
-    path = results / "runs" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise ValueError(
-                f"{results} is in use by process {file.read().strip()}: wait until it has"
-                " finished, or choose another folder with RESULTS=dir (--results dir)"
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield  # the system lets go of the lock when the file is closed, even by a kill
+    paths = {folders.rows(cell.job): None for cell in cells}
+    paths |= {path.with_name("uniform.csv"): None for path in paths}
+    spent: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for record in (record for path in paths for record in store.read(path)):
+        if record.train_seconds is not None:
+            seconds = record.train_seconds + (record.evaluate_seconds or 0.0)
+            place = (record.dataset, record.look_back, record.horizon)
+            spent[record.method, *place].append(seconds)
+            spent[record.method,].append(seconds)
+    ratio = _step_ratios(folders.results / "cost.csv")
+    known = []
+    for method, task in ((cell.job.method, cell.job.task) for cell in cells):
+        place = (task.dataset, task.look_back, task.horizon)
+        if own := spent.get((method, *place)):
+            known.append(fmean(own))
+        elif (others := spent.get(("uniform", *place))) and method in ratio:
+            known.append(fmean(others) * ratio[method])
+        elif elsewhere := spent.get((method,)):
+            known.append(fmean(elsewhere))
+    return Estimate(sum(known), len(cells) - len(known))
+
+
+def _step_ratios(path: Path) -> dict[str, float]:
+    """What a training step of each method costs, in steps with uniform patches."""
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["method"]: float(row["ratio"]) for row in csv.DictReader(file)}
+
+
+# --- where a number comes from -------------------------------------------------------------------
 
 
 def provenance(checkout: Path) -> Provenance:
@@ -228,6 +329,9 @@ def _git(checkout: Path, *words: str) -> str:
     command = ["git", "-C", str(checkout), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own words, no shell
     return done.stdout
+
+
+# --- how a run stands ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -298,62 +402,130 @@ def _judged(planned: Sequence[Cell], rows: Sequence[Record]) -> list[Cell]:
     """How the runs stand, by the rows there are."""
     own = {record.cell: record for record in rows}
     wanted = {cell.row for cell in planned}
-    outdated: dict[tuple[Any, ...], set[str]] = {}
+    outdated: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
     for record in rows:
         if record.cell not in wanted:
-            outdated.setdefault(record.cell[:-1], set()).add(record.key)
-    found = [
-        replace(
-            cell,
-            record=own.get(cell.row),
-            outdated=frozenset(outdated.get(cell.row[:-1], ())),
-        )
-        for cell in planned
+            outdated[record.cell[:-1]].append(record)
+    places = [cell.row[:-1] for cell in planned]
+    cells = [
+        _stands(cell, own.get(cell.row), outdated.get(place, ()))
+        for cell, place in zip(planned, places, strict=True)
     ]
-    cells = [replace(cell, state=_state(cell)) for cell in found]
-    due = {cell.row[:-1] for cell in cells if cell.state in ("stale", "failed")}
-    for index, cell in enumerate(cells):
-        if cell.state == "done" and cell.outdated and cell.row[:-1] not in due:
+    due = {
+        place
+        for cell, place in zip(cells, places, strict=True)
+        if cell.state in ("stale", "failed")
+    }
+    for index, (cell, place) in enumerate(zip(cells, places, strict=True)):
+        if cell.state == "done" and cell.outdated and place not in due:
             # A sweep that has become smaller: one run is repeated, and the outdated rows go.
-            cells[index] = replace(cell, state="stale")
-            due.add(cell.row[:-1])
+            cells[index] = replace(cell, state="stale", why=_NO_LONGER_PLANNED)
+            due.add(place)
     return cells
 
 
-def _state(cell: Cell) -> State:
-    """Of a planned run whose row, if any, has been found."""
-    if cell.state == "broken":
-        return "broken"
-    record = cell.record
-    if record is not None and record.key == cell.key and record.status != "failed":
+_NO_LONGER_PLANNED = "a row of settings that are no longer planned"
+
+
+def _stands(cell: Cell, record: Record | None, outdated: Iterable[Record]) -> Cell:
+    """A planned run beside its row, if there is one, and those rows that go when it is stored."""
+    state, why = cell.state, cell.why
+    has_key = record is not None and record.key == cell.key
+    if state == "broken":
+        pass
+    elif record is not None and has_key and record.status != "failed":
         # Also without the data at hand: rows that others committed count as done.
-        return "done"
-    if cell.state == "absent":
-        return "absent"
-    if record is None:
-        return "stale" if cell.outdated else "missing"
-    return "failed" if record.key == cell.key else "stale"
+        state = "done"
+    elif state == "absent":
+        pass
+    elif record is not None:
+        state = "failed" if has_key else "stale"
+        why = "" if has_key else _other(record, cell)
+    elif earlier := list(outdated):
+        state = "stale"
+        why = _other(earlier[0], cell) if len(earlier) == 1 else _NO_LONGER_PLANNED
+    keys = frozenset(row.key for row in outdated)
+    return replace(cell, state=state, why=why, record=record, outdated=keys)
 
 
-def _store(path: Path, record: Record, outdated: Collection[str]) -> None:
-    store.put(path, record)
-    if outdated:
-        store.write(path, [row for row in store.read(path) if row.key not in outdated])
+def _other(record: Record, cell: Cell) -> str:
+    identity = cell.identity
+    differences = store.differences(
+        record, cell.job, identity["method_source"], identity["data_hash"]
+    )
+    return "; ".join(differences) or "its key was edited"
+
+
+def _with_bundle(cell: Cell, record: Record | None) -> Cell:
+    """The run as its bundle says it stands, where that says more than its row."""
+    if record is None or record.suite != cell.job.suite or cell.state == "broken":
+        return cell
+    failed = record.status == "failed"
+    if failed and cell.state == "failed":
+        return cell
+    return replace(cell, state="failed" if failed else "done", record=record, found=record, why="")
+
+
+# --- storing -------------------------------------------------------------------------------------
+
+
+def _untracked(track: Callable[[Path], object], bundle: Path) -> str:
+    """Hand the bundle over, if there is one; what went wrong, which costs no result."""
+    try:
+        if bundle.exists():
+            track(bundle)
+    except Exception as error:  # noqa: BLE001 - whatever it was, the result stands
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _tell(board: Board, event: executors.Event[Cell, Record]) -> None:
+    cell = event.job
+    match event:
+        case Started():
+            board.begin(cell.key, str(cell.job), cell.attempts)
+        case Said(_, message):
+            board.say(cell.key, message)
+        case Retried() | Finished():
+            board.end(cell.key, stored=isinstance(event, Finished))
 
 
 def _record(
-    event: Finished[Cell, Record], provenance: Provenance, device: str, runs: Path
+    event: Finished[Cell, Record], provenance: Provenance, device: str, runs: Path, earlier: str
 ) -> Record:
-    """What the run measured, or the record of its failure, with a bundle that keeps the trace."""
-    cell, record, error = event.job, event.result, event.error
+    """What the run measured, or the record of its failure; its bundle keeps every trace."""
+    cell, record, error, failure = event.job, event.result, event.error, event.failure
     if record is not None and record.key == cell.key:
+        if earlier and (runs / record.key).exists():
+            store.write_text(runs / record.key / "log.txt", earlier)
         return record
     if record is not None:
+        failure = "exception"
         error = (
             f"the run's key is {record.key}, planned was {cell.key}: method or data have changed"
         )
     failed = store.row(
-        cell.job, provenance, status="failed", device=device, error=error, **cell.identity
+        cell.job,
+        provenance,
+        status="failed",
+        device=device,
+        error=error,
+        failure=failure,
+        attempts=cell.attempts,
+        micro_batch=cell.micro_batch or cell.job.budget.batch,
+        **cell.identity,
     )
-    store.write_bundle(runs, failed, curves=(), overlay=None, log=event.trace or error)
+    log = "\n\nthe second time:\n".join(text for text in (earlier, event.trace or error) if text)
+    store.write_bundle(runs, failed, curves=(), overlay=None, log=log)
     return failed
+
+
+_UNWRITABLE = tuple(
+    f"OSError: [Errno {code}]" for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+)
+
+
+def _refuse_unwritable(event: Finished[Cell, Record]) -> None:
+    """A worker that could not write its bundle: no run after it could, so it is no run's fault."""
+    if event.error.startswith(_UNWRITABLE):
+        raise OSError(event.error.removeprefix("OSError: "))

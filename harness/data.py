@@ -8,6 +8,7 @@ which public sets there are, ``copies`` finds and verifies their files, ``embedd
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
@@ -76,7 +77,8 @@ def load(
 ) -> Series:
     """The data set ``name``, verified, from the first of ``directories``, ``cache`` that has it.
 
-    A directory may be flat or hold one level of sub-folders. ``cache`` also remembers the value
+    A directory may be flat or hold one level of sub-folders. An own file is looked for at its path
+    first, then by its name in the directories. ``cache`` also remembers the value
     hash of a set whose true one is not known, so that it cannot change unnoticed from then on.
 
     Raises:
@@ -86,7 +88,7 @@ def load(
     if source is not None:
         if name in known():
             raise ValueError(f"an own data set cannot be called {name!r}: a known one is")
-        return own.load(name, source)
+        return own.load(name, _at_hand(source, directories))
     if name in embedded.names():
         return embedded.load(name)
     found = entry(name)
@@ -116,6 +118,14 @@ def explain_missing(entries: Sequence[Entry], folders: Sequence[Path]) -> str:
         f"type `make data DATASETS={','.join(found.name for found in entries)}` to download, "
         f"or set PATCHBENCH_DATA to a folder that holds them"
     )
+
+
+def _at_hand(source: Source, directories: Sequence[Path]) -> Source:
+    """Where an own file is not at its path, as on another machine, a file of its name will do."""
+    if source.path.is_file():
+        return source
+    there = (folder / source.path.name for folder in directories)
+    return replace(source, path=next(filter(Path.is_file, there), source.path))
 
 
 def _folders(directories: Sequence[Path], cache: Path | None) -> list[Path]:

@@ -11,15 +11,19 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.boundaries import Agreement, of_next_channel, permuted
+from harness.boundaries import Agreement, Habits, of_next_channel, permuted
 from harness.data import Series
 from harness.forecaster import Forecaster, PatchForecaster, autocast, training_loss
-from harness.metrics import Errors, Totals, naive_scale
+from harness.metrics import Errors, Regions, Totals, last_event, naive_scale
+from harness.patcher import Patches
 from harness.task import Budget, Task
 from harness.windows import Batch, Windows
 
@@ -28,6 +32,8 @@ from harness.windows import Batch, Windows
 class Evaluation:
     """Errors by metric name, over ``windows`` windows; tokens a row where the model has any.
 
+    ``regions`` are errors apart for rows (a channel of a window) whose look-back holds an event
+    and all others (:class:`harness.metrics.Regions`, :func:`harness.metrics.last_event`).
     ``boundaries`` is what :func:`under_other_boundaries` measured, and stays out of ``seconds``.
     """
 
@@ -37,6 +43,7 @@ class Evaluation:
     tokens_mean: float | None = None
     tokens_p95: float | None = None
     tokens_padded: float | None = None
+    regions: dict[str, float | int | None] = field(default_factory=dict)
     boundaries: dict[str, float | None] = field(default_factory=dict)
 
 
@@ -55,6 +62,7 @@ def evaluate(
     Raises:
         ValueError: a model that changes while it forecasts, or whose forecast is not finite.
     """
+    events = _events(series, windows)  # before the clock: the same for every model
     started = time.perf_counter()
     device = windows.values.device
     model.eval()
@@ -62,7 +70,7 @@ def evaluate(
     unit = naive_scale(torch.from_numpy(series.values[: series.borders[0]]), series.season)
     unit = unit.to(device, torch.float32)
     mean, scale = windows.mean[:, None], windows.scale[:, None]
-    totals = Totals(device)
+    totals, regions = Totals(device), Regions(device)
     tokens: list[torch.Tensor] = []
     padded = 0
     with torch.inference_mode(), autocast(device, budget.precision):
@@ -71,7 +79,10 @@ def evaluate(
             forecast = model(batch.past.clone(), batch.ids, batch.truth)
             future = forecast.future[0].float()
             raw, raw_target = future * scale + mean, batch.future * scale + mean
-            totals.add(Errors(future, batch.future, raw, raw_target, unit))
+            errors = Errors(future, batch.future, raw, raw_target, unit)
+            totals.add(errors)
+            first = batch.ids // windows.channels - windows.offset
+            regions.add(errors, events.gather(0, first + windows.look_back - 1) >= first)
             if forecast.patches is not None:
                 tokens.append(forecast.patches.valid.sum(dim=1, dtype=torch.int16))
                 padded = forecast.patches.valid.shape[1]
@@ -86,7 +97,9 @@ def evaluate(
         )
     if not tokens:
         fixed = model.tokens
-        return Evaluation(metrics, len(windows), seconds, fixed, fixed, fixed)
+        return Evaluation(
+            metrics, len(windows), seconds, fixed, fixed, fixed, regions=regions.scores()
+        )
     used = torch.cat(tokens).double()
     p95 = used.kthvalue(max(1, round(0.95 * len(used)))).values
     return Evaluation(
@@ -96,8 +109,17 @@ def evaluate(
         tokens_mean=float(used.mean()),
         tokens_p95=float(p95),
         tokens_padded=float(padded),
+        regions=regions.scores(),
         boundaries=boundaries,
     )
+
+
+def _events(series: Series, windows: Windows) -> Int[Tensor, "time channel"]:
+    """The step at which the latest event before each step began; 0 is the windows' first value."""
+    part = slice(windows.offset, windows.offset + windows.values.shape[1])
+    train, season, episode = series.borders[0], series.season, series.episode
+    began = [last_event(channel, train, season, episode)[part] for channel in series.values.T]
+    return torch.from_numpy(np.stack(began, axis=1) - windows.offset).to(windows.values.device)
 
 
 SAMPLE = 4096
@@ -114,17 +136,20 @@ def under_other_boundaries(
       of it is a whole number of seasons (as on the ETT sets of hours), both share the clock.
     - ``mse_other_channel``: those of the next channel of the same window.
     - ``mse_permuted``: the own patch lengths in a random order.
-    - ``f1_0`` to ``f1_3``: F1 against true boundaries, within as many steps.
+    - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near they come to the true
+      ones (:class:`harness.boundaries.Agreement`).
+    - ``position_bias``, ``distinct``: whether they differ from row to row
+      (:class:`harness.boundaries.Habits`).
 
     None for what does not exist: another channel or window, a true boundary. Each error costs no
     more than the test itself, on at most ``SAMPLE`` windows; none depends on the batch size.
     """
     count, device = len(windows), windows.values.device
-    spread = torch.arange(min(count, SAMPLE), device=device) * count // min(count, SAMPLE)
     squares: dict[str, torch.Tensor] = defaultdict(
         lambda: torch.zeros((), dtype=torch.float64, device=device)
     )
-    agreement = Agreement(device)
+    agreement, habits = Agreement(device), Habits(windows.look_back, device)
+    spread = _spread(count, SAMPLE, device)
     model.eval()
     with torch.inference_mode(), autocast(device, budget.precision):
         for index in spread.split(at_once or windows.at_once):
@@ -142,10 +167,86 @@ def under_other_boundaries(
             for name, patches in cuts.items():
                 error = model.predict(past, patches).float() - batch.future
                 squares[name] += error.square().sum(dtype=torch.float64)
+            habits.add(own)
             if batch.truth is not None:
                 agreement.add(own, batch.truth.repeat_interleave(windows.channels, dim=0))
     values = len(spread) * windows.channels * windows.horizon
-    return {name: float(total) / values for name, total in squares.items()} | agreement.f1()
+    errors = {name: float(total) / values for name, total in squares.items()}
+    return errors | agreement.scores() | habits.scores()
+
+
+def tokens_of(
+    model: Forecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
+) -> float | None:
+    """Mean tokens a row over at most 512 windows, evenly spaced, cut as in a test.
+
+    A method that learned its rate on training windows may not keep it elsewhere.
+    """
+    device = windows.values.device
+    used, rows = torch.zeros((), dtype=torch.long, device=device), 0
+    model.eval()
+    with torch.inference_mode(), autocast(device, budget.precision):
+        for index in _spread(len(windows), 512, device).split(at_once or windows.at_once):
+            batch = windows.batch(index)
+            # Cheaper than a forecast, where a model can be asked for its patches alone.
+            asked = model.cut if isinstance(model, PatchForecaster) else model.forward
+            said = asked(batch.past.clone(), batch.ids, batch.truth)
+            patches = said if isinstance(said, Patches) else said.patches
+            if patches is None:
+                return model.tokens
+            used, rows = used + patches.valid.sum(), rows + len(patches.valid)
+    return float(used) / rows
+
+
+def cuts(
+    model: PatchForecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """Where at most 256 rows are cut: the same rows for every run of a task, evenly spaced.
+
+    The channels take turns.
+
+    - ``window``, ``channel`` [row]: which row it is, both counted from 0.
+    - ``values`` [row, time]: its standardised look-back, rounded to three decimals.
+    - ``starts`` [row, slot]: the first step of each patch, in order; -1 in slots without one.
+    - ``true_starts`` [row, segment]: the true boundaries, likewise; not there if nobody knows.
+    """
+    device = windows.values.device
+    number = _spread(len(windows) * windows.channels, 256, device)
+    window = number // windows.channels
+    channel = torch.arange(len(number), device=device) % windows.channels
+    size = at_once or windows.at_once
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    model.eval()
+    with torch.inference_mode(), autocast(device, budget.precision):
+        for index, own in zip(window.split(size), channel.split(size), strict=True):
+            batch, row = windows.batch(index), torch.arange(len(index), device=device)
+            past, ids = batch.past[row, own][:, None], batch.ids[row, own][:, None]
+            patches = model.cut(past, ids, batch.truth)
+            parts["values"].append(past[:, 0])
+            parts["starts"].append(torch.where(patches.valid, patches.start, windows.look_back))
+            if batch.truth is not None:
+                steps = torch.arange(windows.look_back, device=device)
+                parts["true_starts"].append(torch.where(batch.truth, steps, windows.look_back))
+    whole = {name: torch.cat(each).cpu().numpy() for name, each in parts.items()}
+    return {
+        "window": window.cpu().numpy().astype(np.int32),
+        "channel": channel.cpu().numpy().astype(np.int32),
+        "values": whole.pop("values").round(3),
+        **{name: _in_order(starts, windows.look_back) for name, starts in whole.items()},
+    }
+
+
+def _in_order(starts: NDArray[np.int64], look_back: int) -> NDArray[np.int16]:
+    """Starts first, -1 where the look-back stands for none, and no column without a start."""
+    starts = np.sort(starts, axis=1)
+    used = (starts < look_back).any(axis=0)
+    return np.where(starts < look_back, starts, -1)[:, used].astype(np.int16)
+
+
+def _spread(count: int, most: int, device: torch.device) -> Int[Tensor, " number"]:
+    """At most ``most`` of so many numbers, evenly spaced from 0."""
+    chosen = min(count, most)
+    return torch.arange(chosen, device=device) * count // chosen
 
 
 @dataclass(frozen=True)

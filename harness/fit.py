@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,11 +45,18 @@ def fit(
     *,
     seed: int,
     say: Callable[[dict[str, float]], object] = lambda epoch: None,
+    micro_batch: int | None = None,
 ) -> Fitted:
     """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
 
     Data order and plan sampling have generators of their own, seeded by ``seed``. ``say`` hears
     each epoch's row of the curves and may raise to stop.
+
+    With ``micro_batch`` that many windows at most pass through the model at a time, to save
+    memory; a step is still one of the whole batch, of the same windows in the same order, with
+    their gradients added up. Only what is computed over a batch sees parts of it: the batch norm
+    of a reference, a patcher's losses over its rows (mean rates, centred advantages), and averages
+    that it moves at every pass. Random draws come part by part. So the digits are others.
 
     Raises:
         DivergedError: a loss that is not finite.
@@ -82,7 +89,14 @@ def fit(
         for index in torch.randperm(len(train), generator=order).split(budget.batch)[:per_epoch]:
             model.advance(steps / total_steps)
             total += _step(
-                forward, model, train, index.to(device), groups, optimiser, budget, plans
+                forward,
+                model,
+                train,
+                index.to(device).split(micro_batch or budget.batch),
+                groups,
+                optimiser,
+                budget,
+                plans,
             )
             schedule.step()
             steps += 1
@@ -141,22 +155,28 @@ def _step(
     forward: Callable[..., Forecast],
     model: Forecaster,
     train: Windows,
-    index: Tensor,
+    parts: Sequence[Tensor],
     groups: list[dict[str, Any]],
     optimiser: torch.optim.Optimizer,
     budget: Budget,
     plans: torch.Generator,
 ) -> Tensor:
-    batch = train.batch(index)
-    with autocast(index.device, budget.precision):
-        forecast = forward(batch.past, batch.ids, batch.truth, plans)
-        loss, beside = training_loss(model, forecast, batch.future)
-    (loss if beside is None else loss + beside).backward()
+    """One step on the windows numbered in all ``parts``, a part at a time; their mean loss."""
+    windows = sum(map(len, parts))
+    total = torch.zeros((), device=parts[0].device)
+    for index in parts:
+        batch = train.batch(index)
+        with autocast(index.device, budget.precision):
+            forecast = forward(batch.past, batch.ids, batch.truth, plans)
+            loss, beside = training_loss(model, forecast, batch.future)
+        share = len(index) / windows
+        (share * (loss if beside is None else loss + beside)).backward()
+        total += share * loss.detach()
     for group in groups:
         nn.utils.clip_grad_norm_(group["params"], budget.clip, foreach=True)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return loss.detach()
+    return total
 
 
 def _optimiser(

@@ -1,23 +1,30 @@
-"""Rows in, ranking out: what ``results/<suite>/*.csv`` say, as tables, Markdown and CSV.
+"""Rows in, ranking out: what ``results/<suite>/*.csv`` say, as tables in five formats.
 
 Everything here is a function of the rows (:mod:`harness.ledger`): the same rows give the same
-bytes. Two look-backs are two tracks and never share a table. A cell with failures ranks behind all
-that have fewer; so a crash can cost places, but not win one.
+bytes. Two look-backs never share a table, and methods that give every window exactly K tokens are
+ranked apart from those that only aim at K.
+
+Methods are ordered by their mean change of MSE, and those with fewer failed runs come before all
+with more: what a failed run would have scored is not known, so no charge can be sure to be enough.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy.stats import gmean, rankdata
+from scipy.stats import gmean
 
+from harness import formats, statistics
+from harness.formats import Block, Heading, Table, bold, code
 from harness.ledger import (
     CELL,
     METRICS,
@@ -25,9 +32,11 @@ from harness.ledger import (
     OWN,
     TASK,
     UNIFORM,
+    UNIFORM_BEST,
     WRITTEN,
     Holes,
     charged,
+    files,
     gaps_in_sweeps,
     in_order,
     listed,
@@ -36,7 +45,17 @@ from harness.ledger import (
     rows,
     selected,
 )
+from harness.statistics import CONTROLS, NOT_JUDGED, SMALLEST_EFFECT
 from harness.store import write_text
+
+SCHEMA = 1
+"""Version of ``leaderboard.json``; more when a field goes or changes its meaning."""
+
+_BUDGETS = {
+    "strict": "Exactly K tokens",
+    "soft": "About K tokens, at most a quarter more",
+}
+"""Tracks of one look-back, in order; the rest stands beside them."""
 
 _BOUNDARIES = {
     "mse_as_trained": "as trained",
@@ -58,82 +77,50 @@ _BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END
 
 
 def cells(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
-    """Mean and standard deviation over seeds, by method and cell; failures charged, see above.
+    """Mean and standard deviation over seeds, by method and cell; failures charged.
 
     Columns: the cell, ``method``, ``kind``, ``ranked``, ``runs`` (seeds), ``failures`` (of
     them), and for each metric its mean and ``<metric>_sd``, empty for a single seed.
     """
-    runs = charged(in_order(selected(rows, holes)))
-    groups = runs.groupby([*CELL, "method", "kind", "ranked"], sort=True)
-    mean = groups[METRICS].mean()
-    spread = groups[METRICS].std().add_suffix("_sd")
-    columns = [column for metric in METRICS for column in (metric, f"{metric}_sd")]
-    counts = groups["failed"].agg(runs="size", failures="sum")
-    return pd.concat([counts, mean.join(spread)[columns]], axis=1).reset_index()
+    return _cells(charged(in_order(selected(rows, holes))))
 
 
 def ranking(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
-    """One line per look-back and method, the ranked ones first and in order.
+    """One line per look-back and method: the ranked ones of each track first, and in order.
 
-    ``place`` is empty for references, for methods that are never ranked, and for those with holes.
-    ``skill`` is 1 - the geometric mean over cells of MSE / MSE of the seasonal-naive forecast;
-    ``change`` is that of MSE against uniform patches at the same K in percent, averaged within
-    each data set and then over data sets; both are empty where a cell lacks what they are held to.
-    ``mean_rank`` is over cells, among the methods with a place; ties share their ranks. ``step``
-    is there where costs were measured (:func:`rows`).
+    ``track`` is "strict" for methods that gave every window the same number of tokens and "soft"
+    for the others. It and ``place`` are empty for what stands ``beside``, where that says why: no
+    patcher, never ranked, holes, or no run that finished. ``change``, ``low`` to ``high``, and
+    ``win_rate`` are those of :func:`harness.statistics.effects` against ``reference``:
+    ``uniform_best``, or ``uniform`` where that one has holes; ``lacking`` runs found no partner
+    there. ``p_<control>`` is Wilcoxon's p after Holm. ``skill`` is 1 - the geometric mean over
+    cells of MSE / MSE of the seasonal-naive forecast. ``mean_rank`` is over cells, among the
+    methods with a place in the track; ties share their ranks. What cannot be known is empty.
 
     Raises:
         ValueError: a ranked method lacks a run that another one has, or a sweep is not complete
             (:func:`selected`), and ``holes`` is "refuse".
     """
-    rows = selected(rows, holes)
-    missing = missing_runs(rows)
-    if missing and holes == "refuse":
-        names = listed([name for *_, name in missing])
-        raise ValueError(f"runs are missing (run them, or ask for holes='show'): {names}")
-    incomplete = {(look_back, method) for look_back, method, _ in missing}
-    table = cells(rows)
-    tracks = [
-        _track(track, rows[rows.look_back == look_back], incomplete)
-        for look_back, track in table.groupby("look_back")
-    ]
-    order = pd.concat(tracks, ignore_index=True)
-    return order.drop(columns="step") if order.step.isna().all() else order
+    return _board(rows, holes).ranking
+
+
+def dense(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those cells in which no run of a ranked method without holes has failed."""
+    rows = selected(rows, "show")
+    incomplete = {(look_back, method) for look_back, method, _ in missing_runs(rows)}
+    holed = pd.MultiIndex.from_frame(rows[["look_back", "method"]]).isin(list(incomplete))
+    competing = rows.ranked & (rows.kind == "patcher") & ~holed
+    failed = (rows.status != "done") & competing
+    return rows[~failed.groupby([rows[name] for name in CELL]).transform("any")]
 
 
 def markdown(rows: pd.DataFrame, holes: Holes = "refuse") -> str:
     """The leaderboard page: by look-back the ranking, what stands beside it, and every cell."""
-    gaps = gaps_in_sweeps(rows)
-    rows = selected(rows, holes)
-    order = ranking(rows, holes)
-    suite = ", ".join(sorted(rows.suite.unique()))
-    parts = [f"# Leaderboard: {suite}", _caption(rows, order)]
-    if missing := [name for *_, name in missing_runs(rows)]:
-        parts.append(f"**Holes**, so these methods have no place. Missing: {listed(missing)}.")
-    if gaps:
-        what = "**Sweeps in part**, which choose nothing, so these cells are left out"
-        parts.append(f"{what}: {listed([why for _, why in gaps])}.")
-    table = cells(rows)
-    for look_back, track in order.groupby("look_back"):
-        here, runs = table[table.look_back == look_back], rows[rows.look_back == look_back]
-        parts += [f"## Look-back {look_back}", _ranked(track)]
-        if beside := _beside(track):
-            parts += ["Beside the ranking:", beside]
-        parts += [
-            "MSE by cell, mean ± standard deviation over seeds:",
-            _by_cell(here, track, rows),
-        ]
-        if sweeps := _sweeps(runs):
-            parts += ["Swept; of each cell the setting with the least validation error:", sweeps]
-        if boundaries := _boundaries(runs, track):
-            parts += [f"### Boundaries\n\n{_BOUNDARIES_CAPTION}", boundaries]
-    if notes := _notes(rows):
-        parts.append("\n".join(f"- {note}" for note in notes))
-    return "\n\n".join(parts) + "\n"
+    return formats.markdown(_page(_board(rows, holes)))
 
 
 def write(folder: Path, holes: Holes = "refuse") -> list[Path]:
-    """Write ``leaderboard.md``, ``leaderboard.csv`` and ``cells.csv`` beside the records."""
+    """Write the files of :data:`harness.ledger.WRITTEN` beside the records."""
     pages = {folder / name: text for name, text in _pages(rows(folder), holes).items()}
     for path, text in pages.items():
         write_text(path, text)
@@ -141,20 +128,27 @@ def write(folder: Path, holes: Holes = "refuse") -> list[Path]:
 
 
 def excerpt(folder: Path, lines: int = 10) -> str:
-    """The first ``lines`` places of the suite's longest look-back, in Markdown.
+    """The first ``lines`` places of each track of the suite's longest look-back, in Markdown.
 
     Methods with holes have no place and are named below; their cells are on the suite's page.
     """
     table = selected(rows(folder), "show")
-    order = ranking(table, "show")
-    longest = order[order.look_back == order.look_back.max()]
-    title = f"**{table.suite.iloc[0]}**, look-back {longest.look_back.iloc[0]}. {_measured(table)}"
-    parts = [title, _ranked(longest.head(lines))]
-    waiting = longest[longest.ranked & (longest.kind == "patcher") & longest.place.isna()]
+    look_back = table.look_back.max()
+    board = _board(table[table.look_back == look_back], "show")
+    order = board.ranking
+    suite = ", ".join(sorted(table.suite.unique()))
+    parts: list[Block] = [
+        f"**{suite}**, look-back {look_back}. {_measured(board.rows)} {_what_change_is(order)}"
+    ]
+    parts += [
+        _brief("" if track == "strict" else f"{_BUDGETS[track]}:", own.head(lines))
+        for track, own in _placed(order)
+    ]
+    waiting = order[order.beside == _HOLES]
     if len(waiting):
-        names = ", ".join(f"`{name}`" for name in sorted(waiting.method))
+        names = ", ".join(code(name) for name in sorted(waiting.method))
         parts.append(f"Runs are missing, so no place yet: {names}.")
-    return "\n\n".join(parts) + "\n"
+    return formats.markdown(parts)
 
 
 def update_readme(readme: Path, results: Path) -> None:
@@ -171,7 +165,7 @@ def update_readme(readme: Path, results: Path) -> None:
 
 def stale(readme: Path, results: Path) -> list[Path]:
     """The pages that differ from what the rows say: every suite's, and the README."""
-    folders = sorted({path.parent for path in results.glob("*/*.csv")})
+    folders = sorted({path.parent for path in results.glob("*/*.csv") if files(path.parent)})
     pages = {
         folder / name: text
         for folder in folders
@@ -181,120 +175,327 @@ def stale(readme: Path, results: Path) -> list[Path]:
     return [path for path, text in pages.items() if _text(path) != text]
 
 
-def _track(
-    table: pd.DataFrame, rows: pd.DataFrame, incomplete: set[tuple[int, str]]
+# Counting
+
+
+@dataclass(frozen=True)
+class _Board:
+    """The rows that count, and what is computed of them once for all pages.
+
+    ``gaps`` are the sweeps that choose nothing, in words.
+    """
+
+    rows: pd.DataFrame
+    gaps: list[str]
+
+    @cached_property
+    def missing(self) -> list[tuple[int, str, str]]:
+        return missing_runs(self.rows)
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        return charged(in_order(self.rows))
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        return _cells(self.runs)
+
+    @cached_property
+    def ranking(self) -> pd.DataFrame:
+        incomplete = {(look_back, method) for look_back, method, _ in self.missing}
+        return _ranking(self.runs, self.cells, incomplete)
+
+
+def _board(rows: pd.DataFrame, holes: Holes) -> _Board:
+    gaps = [why for _, why in gaps_in_sweeps(rows)]
+    board = _Board(selected(rows, holes), gaps)
+    if board.missing and holes == "refuse":
+        names = listed([name for *_, name in board.missing])
+        raise ValueError(f"runs are missing (run them, or ask for holes='show'): {names}")
+    return board
+
+
+def _cells(runs: pd.DataFrame) -> pd.DataFrame:
+    groups = runs.groupby([*CELL, "method", "kind", "ranked"], sort=True)
+    mean = groups[METRICS].mean()
+    spread = groups[METRICS].std().add_suffix("_sd")
+    columns = [column for metric in METRICS for column in (metric, f"{metric}_sd")]
+    counts = groups["failed"].agg(runs="size", failures="sum")
+    return pd.concat([counts, mean.join(spread)[columns]], axis=1).reset_index()
+
+
+_HOLES = "has holes"
+
+
+def _ranking(
+    runs: pd.DataFrame, cells: pd.DataFrame, incomplete: set[tuple[int, str]]
 ) -> pd.DataFrame:
-    look_back = int(table.look_back.iloc[0])
-    naive = of_method(table, NAIVE).mse
-    uniform = (
-        table[CELL].merge(table[table.method == UNIFORM], "left", CELL).set_index(table.index)
-    )
-    table = table.assign(
-        # Nothing is a multiple of a naive forecast without error.
-        error=table.mse / naive.where(naive > 0),
-        change=100 * (table.mse / uniform.mse - 1),
-        placed=[
-            ranked and kind == "patcher" and (look_back, method) not in incomplete
-            for ranked, kind, method in zip(table.ranked, table.kind, table.method, strict=True)
-        ],
-    )
-    ranks = [_ranks(cell) for _, cell in table[table.placed].groupby(CELL)]
-    table["rank"] = pd.concat(ranks) if ranks else math.nan
-    lines = [
-        {
-            "look_back": look_back,
-            "method": method,
-            "kind": own.kind.iloc[0],
-            "ranked": own.ranked.iloc[0],
-            "placed": own.placed.iloc[0],
-            "mean_rank": own["rank"].mean(),
-            "skill": 1 - gmean(own.error),
-            "change": _by_dataset(own) if own.change.notna().all() else math.nan,
-            **_costs(rows[rows.method == method]),
-            "cells": len(own),
-            "cells_of": len(table[CELL].drop_duplicates()),
-        }
-        for method, own in table.groupby("method")
+    effects, verdicts = statistics.effects(runs), statistics.verdicts(runs)
+    tracks = [
+        _track(
+            own,
+            cells[cells.look_back == look_back],
+            effects[effects.look_back == look_back],
+            verdicts[verdicts.look_back == look_back].set_index("method"),
+            {method for where, method in incomplete if where == look_back},
+        )
+        for look_back, own in runs.groupby("look_back")
     ]
-    order = pd.DataFrame(lines).assign(worse=lambda table: -table.skill)
-    # Failures decide ties before skill does: being charged the naive error can raise a low skill.
-    order = order.sort_values(
-        ["placed", "mean_rank", "failures", "worse", "method"],
-        ascending=[False, True, True, True, True],
-        ignore_index=True,
+    order = pd.concat(tracks, ignore_index=True)
+    return order.drop(columns="step") if order.step.isna().all() else order
+
+
+def _track(
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    effects: pd.DataFrame,
+    verdicts: pd.DataFrame,
+    incomplete: set[str],
+) -> pd.DataFrame:
+    """The lines of one look-back."""
+    by_method = runs.groupby("method")
+    table = by_method[["kind", "ranked"]].first()
+    table.insert(0, "look_back", runs.look_back.iloc[0])
+    table = table.join(_costs(runs))
+    table["beside"] = [_beside(line, incomplete) for line in _lines(table)]
+    table["track"] = _budgets(runs).reindex(table.index).where(table.beside == "", "")
+    table["mean_rank"] = _mean_ranks(cells, table.track)
+    table["skill"] = _skill(cells)
+    table["reference"] = reference = _reference(effects, incomplete)
+    own = effects[effects.control == reference].set_index("method")
+    numbers = ["change", "low", "high", "win_rate", "lacking"]
+    # A failed run without a charge has no number: a mean without it would be a gain.
+    uncharged = by_method.mse.apply(lambda errors: errors.isna().any())
+    table = table.join(own[numbers].mask(uncharged.reindex(own.index)))
+    for control in CONTROLS:
+        against = effects[effects.control == control].set_index("method").p_holm
+        table[f"p_{control}"] = against.astype(float)
+    table = table.join(verdicts[["verdict", "why", "p"]])
+    table["cells"] = cells.groupby("method").size()
+    table["cells_of"] = len(cells[CELL].drop_duplicates())
+    return _placed_in_order(table.reset_index())
+
+
+def _placed_in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """The lines by track, in each those with fewer failures first, then the better change."""
+    tracks = [*_BUDGETS, ""]
+    order = table.assign(_track=table.track.map(tracks.index), _skill=-table.skill).sort_values(
+        ["_track", "failures", "change", "mean_rank", "_skill", "method"], ignore_index=True
     )
-    place = pd.Series(range(1, len(order) + 1), dtype="Int64").where(order.placed)
-    order.insert(1, "place", place)
-    return order.drop(columns=["worse", "placed"])
+    place = order.groupby("_track").cumcount() + 1
+    return order.assign(place=place.astype("Int64").where(order.track != ""))[_COLUMNS]
 
 
-def _by_dataset(own: pd.DataFrame) -> float:
-    """Mean of the data sets' means: horizons of one data set are no independent witnesses."""
-    return own.groupby("dataset").change.mean().mean()
+_COLUMNS = [
+    *("look_back", "track", "place", "method", "kind", "ranked", "beside"),
+    *("reference", "change", "low", "high", "verdict", "why", "p", "win_rate", "mean_rank"),
+    *("skill", "failures", "runs", "lacking", *(f"p_{control}" for control in CONTROLS)),
+    *("tokens", "parameters", "flops", "flops_step", "train_seconds", "step", "trials"),
+    *("cells", "cells_of"),
+]
 
 
-def _ranks(cell: pd.DataFrame) -> pd.Series[float]:
-    """Ranks in one cell: fewer failed seeds first, then the smaller error."""
-    keys = np.column_stack([cell.failures, cell.mse.fillna(np.inf)])
-    levels = np.unique(keys, axis=0, return_inverse=True)[1]
-    return pd.Series(rankdata(levels.ravel()), index=cell.index)
+def _costs(runs: pd.DataFrame) -> pd.DataFrame:
+    """By method: failures, runs, and what the finished ones cost."""
+    done = runs[~runs.failed].groupby("method")
+    table = runs.groupby("method").agg(
+        failures=("failed", "sum"), runs=("failed", "size"), step=("step", "first")
+    )
+    how = {"tokens_mean": "mean", "trials": "max"}
+    for name in ("tokens_mean", "parameters", "flops", "flops_step", "train_seconds", "trials"):
+        cost = done[name].agg(how.get(name, "median")) if name in runs else math.nan
+        table[name.removesuffix("_mean")] = cost
+    return table
 
 
-def _costs(runs: pd.DataFrame) -> dict[str, float]:
-    done = runs[runs.status == "done"]
-    return {
-        "tokens": done.tokens_mean.mean(),
-        "parameters": done.parameters.median(),
-        "train_seconds": done.train_seconds.median(),
-        "step": runs.step.iloc[0],
-        "failures": len(runs) - len(done),
-        "runs": len(runs),
-    }
+def _beside(line: Any, incomplete: set[str]) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """Why the method is not ranked; nothing if it is."""
+    if line.kind == "reference":
+        return "no patcher"
+    if not line.ranked:
+        return "never ranked"
+    if line.Index in incomplete:
+        return _HOLES
+    return "no run finished" if line.failures == line.runs else ""
+
+
+def _budgets(runs: pd.DataFrame) -> pd.Series[str]:
+    """The track of each method, by what its finished runs used."""
+    if "tokens_padded" not in runs:
+        return pd.Series("strict", runs.method.unique())
+    varied = (runs.tokens_mean < runs.tokens_padded).groupby(runs.method).any()
+    return varied.map({True: "soft", False: "strict"})
+
+
+def _mean_ranks(cells: pd.DataFrame, track: pd.Series[str]) -> pd.Series[float]:
+    """Over cells, among the methods of a track: fewer failed seeds first, then less error."""
+    own = cells.assign(track=cells.method.map(track))
+    own = own[own.track != ""]
+    level = own.groupby(["failures", "mse"], dropna=False).ngroup()
+    ranks = level.groupby([own[name] for name in ("track", *CELL)]).rank()
+    return ranks.groupby(own.method).mean().astype(float)
+
+
+def _skill(cells: pd.DataFrame) -> pd.Series[float]:
+    naive = of_method(cells, NAIVE).mse
+    # Nothing is a multiple of a naive forecast without error.
+    relative = cells.mse / naive.where(naive > 0)
+    return 1 - relative.groupby(cells.method).apply(gmean)
+
+
+def _reference(effects: pd.DataFrame, incomplete: set[str]) -> str:
+    """What changes are measured against: equal patches, the best ones if they are all there."""
+    there = [control for control in _EQUAL if (effects.control == control).any()]
+    whole = [control for control in there if control not in incomplete]
+    return next(iter([*whole, *there]), "")
+
+
+_EQUAL = (UNIFORM_BEST, UNIFORM)
 
 
 # Showing
 
 
 def _pages(rows: pd.DataFrame, holes: Holes) -> dict[str, str]:
-    def csv(table: pd.DataFrame) -> str:
-        return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    """The text of each file of :data:`WRITTEN`."""
+    board = _board(rows, holes)
+    page = _page(board)
+    return dict(
+        zip(
+            WRITTEN,
+            (
+                formats.markdown(page),
+                _csv(board.ranking),
+                _csv(board.cells),
+                formats.latex(page),
+                formats.html(page),
+                _json(board),
+            ),
+            strict=True,
+        )
+    )
 
-    pages = markdown(rows, holes), csv(ranking(rows, holes)), csv(cells(rows, holes))
-    return dict(zip(WRITTEN, pages, strict=True))
+
+def _csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _json(board: _Board) -> str:
+    rows = board.rows
+    content = {
+        "schema": SCHEMA,
+        "suite": ", ".join(sorted(rows.suite.unique())),
+        "protocol": int(rows.protocol.iloc[0]),
+        "smallest_effect_percent": SMALLEST_EFFECT,
+        "missing": [name for *_, name in board.missing] + board.gaps,
+        "ranking": _records(board.ranking),
+        "cells": _records(board.cells),
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, object]]:
+    """A dictionary a line, with null for what is empty."""
+    return json.loads(table.to_json(orient="records", double_precision=10))
+
+
+def _page(board: _Board) -> list[Block]:
+    rows = board.rows
+    suite = ", ".join(sorted(rows.suite.unique()))
+    page: list[Block] = [Heading(f"Leaderboard: {suite}", 1), _caption(board)]
+    if board.missing:
+        names = listed([name for *_, name in board.missing])
+        page.append(f"{bold('Holes')}, so these methods have no place. Missing: {names}.")
+    if board.gaps:
+        what = f"{bold('Sweeps in part')}, which choose nothing, so these cells are left out"
+        page.append(f"{what}: {listed(board.gaps)}.")
+    for look_back, order in board.ranking.groupby("look_back"):
+        runs = rows[rows.look_back == look_back]
+        own = board.cells[board.cells.look_back == look_back]
+        page += [
+            Heading(f"Look-back {look_back}"),
+            *_results(order),
+            *_in_dense_cells(runs, order),
+        ]
+        page += [
+            table
+            for table in (
+                _beside_table(order),
+                _tests(order),
+                _cost(order),
+                _by_cell(own, order, board.runs),
+                _published(runs),
+                _sweeps(runs),
+            )
+            if table.lines
+        ]
+        boundaries = _boundaries(runs, order)
+        if boundaries.lines:
+            page += [Heading("Boundaries", 3), boundaries]
+    return [*page, *_notes(board)]
 
 
 def _measured(rows: pd.DataFrame) -> str:
     seeds = rows[rows.kind == "patcher"].groupby(["method", *CELL]).size()
     low, high = (seeds.min(), seeds.max()) if len(seeds) else (1, 1)
     count = f"{low} to {high} seeds" if low != high else f"{low} seed{'s' if low > 1 else ''}"
-    return f"Mean over {count}; no statistical test yet, so a difference is not a finding."
+    return f"Mean over {count}."
 
 
-def _caption(rows: pd.DataFrame, order: pd.DataFrame) -> str:
-    step = f" `step` is the cost of a training step, that of `{UNIFORM}` being 1."
+def _against(order: pd.DataFrame) -> str:
+    """What changes are measured against, in words."""
+    names = [code(name) for name in sorted(order.reference.unique()) if name]
+    return " or ".join(names) or "nothing, since neither kind of equal patches has run"
+
+
+def _what_change_is(order: pd.DataFrame) -> str:
+    many = order.low.notna().any()
+    sure = "with its 95 % interval over data sets" if many else "of one data set, so no interval"
     return (
-        f"{_measured(rows)} Methods are ordered by mean rank over cells (data set, horizon, K). "
-        f"Skill is 1 - the geometric mean of MSE / MSE of `{NAIVE}`; the change of MSE is against "
-        f"`{UNIFORM}` at the same K, averaged within each data set, then over data sets. A failed "
-        f"run is charged the error of `{NAIVE}` at least, and ranks last. Parameters and seconds "
-        f"are medians over runs.{step if 'step' in order else ''} "
-        f"Protocol {rows.protocol.iloc[0]}."
+        f"The change of MSE is against {_against(order)}, {sure}; "
+        f"one below {SMALLEST_EFFECT} % is of no interest."
     )
 
 
-def _notes(rows: pd.DataFrame) -> list[str]:
+def _caption(board: _Board) -> str:
+    step = f" Step is the cost of a training step, that of {code(UNIFORM)} being 1."
+    return (
+        f"{_measured(board.rows)} {_what_change_is(board.ranking)} Changes are paired by run and "
+        "averaged over seeds, then over the cells (horizon, K) of a data set, then over data "
+        "sets; methods are ordered by them, those with fewer failed runs first. "
+        "Better means better than equal patches at the same K, than equal patches of the length "
+        "that validation prefers and than random ones, after correction for the number of "
+        "methods. Wins are the share of paired runs with less error than the reference; "
+        "mean rank is over cells, among methods with the same budget. "
+        f"Skill is 1 - the geometric mean of MSE / MSE of {code(NAIVE)}. A failed run is charged "
+        f"the error of {code(NAIVE)} at least. Parameters, FLOPs and seconds are medians over "
+        f"runs.{step if 'step' in board.ranking else ''} Protocol {board.rows.protocol.iloc[0]}."
+    )
+
+
+def _notes(board: _Board) -> list[str]:
+    rows, order = board.rows, board.ranking
     scored = rows[rows.status == "done"]
-    unverified = sorted(scored[~scored.data_verified].dataset.unique())
     bare = [
         method for method in (NAIVE, UNIFORM) if len(_tasks(scored, method)) < len(_tasks(rows))
     ]
     devices = sorted(scored.device.unique())
+    lacking = order[(order.lacking > 0) & order.change.notna()]
     notes = {
-        "† data compared with no published checksum": unverified,
-        "skill or change is empty where a cell lacks a finished run of": bare,
-        "seconds cannot be compared, they were taken on": devices if len(devices) > 1 else [],
+        "† Data compared with no published checksum": _unverified(rows),
+        "Skill or change is empty where a cell lacks a finished run of": bare,
+        "The reference lacks runs or failed in them, so the change rests on": [
+            f"{line.runs - line.lacking:.0f} of {line.runs} runs of {line.method} "
+            f"(look-back {line.look_back})"
+            for line in _lines(lacking)
+        ],
+        "Seconds cannot be compared, they were taken on": devices if len(devices) > 1 else [],
     }
-    return [f"{note}: {', '.join(names)}" for note, names in notes.items() if names]
+    return [f"{note}: {listed(names)}." for note, names in notes.items() if names]
+
+
+def _unverified(rows: pd.DataFrame) -> list[str]:
+    return sorted(rows[~rows.data_verified & (rows.status == "done")].dataset.unique())
 
 
 def _tasks(rows: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
@@ -302,75 +503,217 @@ def _tasks(rows: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
     return chosen[TASK].drop_duplicates()
 
 
-def _ranked(track: pd.DataFrame) -> str:
-    placed = track[track.place.notna()]
-    lines = [[str(line.place), f"{line.mean_rank:.2f}", *_shared(line)] for line in _lines(placed)]
-    head = ["place", "mean rank", *_head(track)]
-    return _table(head, lines) if lines else "No method has a place."
+# Tables
 
 
-def _beside(track: pd.DataFrame) -> str:
-    beside = track[track.place.isna()]
-    return _table(
-        ["why", *_head(track)], [[_why(line), *_shared(line)] for line in _lines(beside)]
+_WORDS = frozenset(
+    ("method", "why", "verdict", "data set", "swept", "chosen", "source", "95 % interval")
+)
+
+
+def _table(caption: str, head: Sequence[str], lines: Iterable[Sequence[str]]) -> Table:
+    """The table, without the columns in which nothing stands."""
+    lines = list(lines)
+    kept = [at for at in range(len(head)) if not lines or any(line[at] for line in lines)]
+    return Table(
+        caption,
+        tuple(head[at] for at in kept),
+        tuple(tuple(line[at] for at in kept) for line in lines),
+        _WORDS,
     )
 
 
-def _head(track: pd.DataFrame) -> list[str]:
-    step = ["step"] if "step" in track else []
-    return ["method", "skill", "change", "tokens", "parameters", "train s", *step, "failures"]
+def _lines(table: pd.DataFrame) -> Iterator[Any]:
+    """The lines as named tuples, of whatever types the columns have."""
+    return iter(table.itertuples())
 
 
-def _shared(line: pd.Series[Any]) -> list[str]:
+def _number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else form.format(value)
+
+
+def _placed(order: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The tracks that have methods, with these in order."""
+    for track in _BUDGETS:
+        own = order[order.track == track]
+        if len(own):
+            yield track, own
+
+
+def _results(order: pd.DataFrame) -> list[Block]:
     return [
-        f"`{line.method}`",
-        _number(line.skill, "{:.3f}"),
-        _number(line.change, "{:+.2f} %"),
-        _number(line.tokens, "{:.1f}"),
-        _number(line.parameters, "{:,.0f}"),
-        _number(line.train_seconds, "{:.1f}"),
-        *([_number(line.step, "{:.2f}")] if "step" in line else []),
-        f"{line.failures} of {line.runs}",
+        _table(
+            f"{_BUDGETS[track]}; change against {_against(own)}:",
+            [*_CLAIM, "mean rank", "wins", "skill", "failures"],
+            (
+                [
+                    str(line.place),
+                    *_claim(line),
+                    _number(line.mean_rank, "{:.2f}"),
+                    _number(line.win_rate, "{:.0%}") if line.method != line.reference else "",
+                    _number(line.skill, "{:.3f}"),
+                    f"{line.failures} of {line.runs}",
+                ]
+                for line in _lines(own)
+            ),
+        )
+        for track, own in _placed(order)
+    ] or ["No method has a place."]
+
+
+_CLAIM = ("place", "method", "change", "95 % interval", "verdict")
+
+
+def _claim(line: Any) -> list[str]:  # noqa: ANN401 - a named tuple of pandas
+    """The method, its change, the interval of that, and the verdict."""
+    is_control = line.method in CONTROLS
+    verdict = "control" if is_control else "" if line.verdict == NOT_JUDGED else line.verdict
+    if line.method == line.reference:
+        return [code(line.method), "reference", "", verdict]
+    low, high = (_number(end, "{:+.2f}") for end in (line.low, line.high))
+    interval = f"{low} to {high}" if low else ""
+    return [code(line.method), _number(line.change, "{:+.2f} %"), interval, verdict]
+
+
+def _brief(caption: str, own: pd.DataFrame) -> Table:
+    """The lines of a track as the README has them."""
+    return _table(
+        caption,
+        [*_CLAIM, "mean rank", "skill", "tokens", "step", "failures"],
+        (
+            [
+                str(line.place),
+                *_claim(line),
+                _number(line.mean_rank, "{:.2f}"),
+                _number(line.skill, "{:.3f}"),
+                _number(line.tokens, "{:.1f}"),
+                _number(getattr(line, "step", math.nan), "{:.2f}"),
+                f"{line.failures} of {line.runs}",
+            ]
+            for line in _lines(own)
+        ),
+    )
+
+
+def _in_dense_cells(runs: pd.DataFrame, order: pd.DataFrame) -> list[Block]:
+    """The ranking once more, of the cells that all ranked methods finished, if these are fewer."""
+    if not order[order.track != ""].failures.any():
+        return []
+    finished = dense(runs)
+    count, of = (len(rows[CELL].drop_duplicates()) for rows in (finished, runs))
+    if not count:
+        return ["There is no cell in which no ranked method has failed."]
+    return [
+        _brief(
+            f"{_BUDGETS[track]}, only the {count} of {of} cells in which no ranked method failed:",
+            own,
+        )
+        for track, own in _placed(_board(finished, "show").ranking)
     ]
 
 
-def _why(line: pd.Series[Any]) -> str:
-    if line.kind == "reference":
-        why = "no patcher"
-    elif line.ranked:
-        why = "has holes"
-    else:
-        why = "never ranked"
-    part = f"{line.cells} of {line.cells_of} cells"
-    return why if line.cells == line.cells_of else f"{why}; {part}"
+def _beside_table(order: pd.DataFrame) -> Table:
+    return _table(
+        "Beside the ranking:",
+        ["why", "method", "change", "95 % interval", "skill", "failures"],
+        (
+            [
+                line.beside
+                if line.cells == line.cells_of
+                else f"{line.beside}; {line.cells} of {line.cells_of} cells",
+                *_claim(line)[:3],
+                _number(line.skill, "{:.3f}"),
+                f"{line.failures} of {line.runs}",
+            ]
+            for line in _lines(order[order.track == ""])
+        ),
+    )
 
 
-def _by_cell(table: pd.DataFrame, track: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """One line a cell, one column a method in the order of the ranking; the best place bold."""
-    unverified = set(rows[~rows.data_verified & (rows.status == "done")].dataset)
-    placed = set(track[track.place.notna()].method)
+def _tests(order: pd.DataFrame) -> Table:
+    judged = order[(order.track != "") & (order.verdict != NOT_JUDGED)]
+    return _table(
+        "Why these verdicts: p of the test that decides, after Holm's correction; and, beside it, "
+        "p of Wilcoxon's test over data sets against each control, after the same correction, "
+        "which few data sets keep from ever being small:",
+        ["method", "p", *(f"p {code(control)}" for control in CONTROLS), "why"],
+        (
+            [
+                code(line.method),
+                *(
+                    _number(getattr(line, name), "{:.3f}")
+                    for name in ("p", *(f"p_{control}" for control in CONTROLS))
+                ),
+                line.why,
+            ]
+            for line in _lines(judged)
+        ),
+    )
+
+
+def _cost(order: pd.DataFrame) -> Table:
+    """What every method cost, whether it is ranked or not."""
+    return _table(
+        "Cost: tokens of a window, parameters, FLOPs of a forecast and of a training step, "
+        "seconds of training, and trials of a search before it:",
+        ["method", "tokens", "parameters", "MFLOPs", "GFLOPs a step", "train s", "step", "trials"],
+        (
+            [
+                code(line.method),
+                _number(line.tokens, "{:.1f}"),
+                _number(line.parameters, "{:,.0f}"),
+                _number(line.flops / 1e6, "{:.2f}"),
+                _number(line.flops_step / 1e9, "{:.2f}"),
+                _number(line.train_seconds, "{:.1f}"),
+                _number(getattr(line, "step", math.nan), "{:.2f}"),
+                _number(line.trials, "{:.0f}"),
+            ]
+            for line in _lines(order)
+        ),
+    )
+
+
+def _by_cell(cells: pd.DataFrame, order: pd.DataFrame, runs: pd.DataFrame) -> Table:
+    """One line a cell, one column a method in the order of the ranking."""
+    unverified = set(_unverified(runs))
+    placed = order[order.track != ""].method
+    here = runs[(runs.look_back == order.look_back.iloc[0]) & runs.method.isin(placed)]
+    best: set[tuple[Any, ...]] = set()
+    if len(here):
+        tests = statistics.cell_tests(here)
+        best = set(tests[tests.ties_with_best][[*CELL, "method"]].itertuples(False, None))
+    scores = {
+        tuple(getattr(line, name) for name in (*CELL, "method")): line for line in _lines(cells)
+    }
     lines = []
-    for (_, dataset, horizon, patches), cell in table.groupby(CELL):
-        own = {line.method: line for line in _lines(cell)}
-        best = min((own[name].mse for name in placed if not own[name].failures), default=None)
+    for cell in sorted(set(cells[CELL].itertuples(False, None))):
+        _, dataset, horizon, patches = cell
+        own = [(*cell, method) for method in order.method]
         marked = f"{dataset}†" if dataset in unverified else str(dataset)
-        scores = [_score(own.get(name), best if name in placed else None) for name in track.method]
-        lines.append([marked, str(horizon), str(patches), *scores])
-    return _table(["data set", "horizon", "K", *(f"`{method}`" for method in track.method)], lines)
+        numbers = [_score(scores.get(where), is_best=where in best) for where in own]
+        lines.append([marked, str(horizon), str(patches), *numbers])
+    return _table(
+        "MSE by cell, mean ± standard deviation over seeds; bold: the best ranked method and all "
+        "that a paired test over at least 3 seeds does not tell from it:",
+        ["data set", "horizon", "K", *map(code, order.method)],
+        lines,
+    )
 
 
-def _score(line: pd.Series[Any] | None, best: float | None) -> str:
+def _score(line: Any, *, is_best: bool) -> str:  # noqa: ANN401 - a named tuple of pandas, or None
     if line is None:
         return ""
     if math.isnan(line.mse):
         return "failed"
     decimals = _decimals(line.mse)
     score = f"{line.mse:.{decimals}f}"
+    if line.failures == line.runs:
+        return f"failed, counts as {score}"
     if not math.isnan(line.mse_sd):
         score += f" ± {line.mse_sd:.{decimals}f}"
     if line.failures:
         return f"{score} ({line.failures} of {line.runs} failed)"
-    return f"**{score}**" if line.mse == best else score
+    return bold(score) if is_best else score
 
 
 def _decimals(error: float) -> int:
@@ -378,50 +721,55 @@ def _decimals(error: float) -> int:
     return max(0, 3 - math.floor(math.log10(error))) if error > 0 else 4
 
 
-def _sweeps(rows: pd.DataFrame) -> str:
+def _published(rows: pd.DataFrame) -> Table:
+    """One line a method and cell of which an error was published, ours beside it."""
+    there = "published" in rows and rows.published.notna().any()
+    known = rows[(rows.status == "done") & rows.published.notna()] if there else rows[:0]
+    lines = []
+    for (method, _, dataset, horizon, _), own in known.groupby(OWN):
+        ours, theirs = own.mse.mean(), own.published.iloc[0]
+        digits = [f"{error:.{_decimals(theirs)}f}" for error in (ours, theirs)]
+        difference = f"{100 * (ours / theirs - 1):+.1f} %"
+        names = [str(dataset), str(horizon), code(str(method))]
+        lines.append([*names, *digits, difference, own.published_in.iloc[0]])
+    return _table(
+        "MSE beside published ones. These were measured by another protocol, so a difference is "
+        "no finding:",
+        ["data set", "horizon", "method", "ours", "published", "difference", "source"],
+        lines,
+    )
+
+
+def _sweeps(rows: pd.DataFrame) -> Table:
     """One line a cell of each sweep: what was tried, what was chosen, and its patches."""
-    head = ["method", "data set", "horizon", "swept", "runs done", "chosen", "its K"]
     lines = []
     for (method, _, dataset, horizon, _), own in rows[rows.swept != ""].groupby(OWN):
         first, tokens = own.iloc[0], _number(own.tokens_mean.mean(), "{:.0f}")
         tried = [first.swept, first.trained, first.setting]
-        lines.append([f"`{method}`", dataset, str(horizon), *tried, tokens])
-    return _table(head, lines)
+        lines.append([code(str(method)), str(dataset), str(horizon), *tried, tokens])
+    return _table(
+        "Swept; of each cell the setting with the least validation error:",
+        ["method", "data set", "horizon", "swept", "runs done", "chosen", "its K"],
+        lines,
+    )
 
 
-def _boundaries(rows: pd.DataFrame, track: pd.DataFrame) -> str:
+def _boundaries(rows: pd.DataFrame, order: pd.DataFrame) -> Table:
     """One line a data set and method that has these numbers, in the order of the ranking."""
     there = [name for name in _BOUNDARIES if name in rows and rows[name].notna().any()]
     runs = rows[(rows.status == "done") & rows[there].notna().any(axis=1)]
     means = runs.groupby(["dataset", "method"])[["mse", *there]].mean()
     lines = []
     for dataset in sorted(runs.dataset.unique()):
-        for method in track.method:
+        for method in order.method:
             if (dataset, method) in means.index:
                 own = means.loc[dataset, method]
                 error = f"{{:.{_decimals(own.mse)}f}}"
                 forms = {name: "{:.3f}" if name.startswith("f1") else error for name in own.index}
                 numbers = [_number(own[name], form) for name, form in forms.items()]
-                lines.append([dataset, f"`{method}`", *numbers])
-    return _table(["data set", "method", "mse", *(_BOUNDARIES[name] for name in there)], lines)
-
-
-def _lines(table: pd.DataFrame) -> Iterator[pd.Series[Any]]:
-    return (line for _, line in table.iterrows())
-
-
-def _number(value: float, form: str) -> str:
-    return "" if math.isnan(value) else form.format(value)
-
-
-def _table(head: list[str], lines: list[list[str]]) -> str:
-    if not lines:
-        return ""
-    align = ["---" if name in _WORDS else "---:" for name in head]
-    return "\n".join(f"| {' | '.join(line)} |" for line in (head, align, *lines))
-
-
-_WORDS = ("method", "why", "data set", "swept", "chosen")
+                lines.append([str(dataset), code(method), *numbers])
+    head = ["data set", "method", "mse", *(_BOUNDARIES[name] for name in there)]
+    return _table(_BOUNDARIES_CAPTION, head, lines)
 
 
 # Files

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_type_hints
@@ -27,7 +29,9 @@ from harness.store import Record, canonical
 NAIVE = "seasonal_naive"
 """The forecast that skill is measured against and that failures are charged."""
 UNIFORM = "uniform"
-"""The method that changes are measured against."""
+"""Equal patches at the task's K."""
+UNIFORM_BEST = "uniform_best"
+"""Equal patches of the length that validation prefers: what changes are measured against."""
 METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
 
 TASK = ["look_back", "dataset", "horizon"]
@@ -45,8 +49,16 @@ _OPTIONAL = [
 ]
 _NOTES = ["key", "method_source", "commit", "versions", "failure", "error", "job"]
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
-WRITTEN = ("leaderboard.md", "leaderboard.csv", "cells.csv")
-_COST = "cost.csv"
+WRITTEN = (
+    "leaderboard.md",
+    "leaderboard.csv",
+    "cells.csv",
+    "leaderboard.tex",
+    "leaderboard.html",
+    "leaderboard.json",
+)
+"""What a suite's folder holds beside its records: all of it is computed from them."""
+_COST, _PUBLISHED = "cost.csv", "published.csv"
 Holes = Literal["refuse", "show"]
 
 
@@ -54,23 +66,31 @@ def rows(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
     ``keywords`` are those of the method, as JSON. ``step`` is the cost of a training step in units
-    of that of uniform patches, where ``cost.csv`` beside the suite's folder has it.
+    of that of uniform patches, where ``cost.csv`` beside the suite's folder has it, ``published``
+    and ``published_in`` the MSE of the method in the literature, where ``published.csv`` has one.
 
     Raises:
         FileNotFoundError: the folder holds no records.
         ValueError: a column is missing, a value is not what its column says, a run is there twice,
             or runs cannot be compared (other protocol, other data). The message names the case.
     """
-    paths = sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN)
-    tables = [table for table in map(_read, paths) if len(table)]
-    if not tables:
+    texts = [table for table in map(_texts, files(folder)) if len(table)]
+    if not texts:
         raise FileNotFoundError(f"{folder} holds no records: run the suite first")
-    table = pd.concat(tables, ignore_index=True)
+    columns = list(dict.fromkeys(name for text in texts for name in text))
+    # A column that is younger than a file is empty in it.
+    texts = [text.reindex(columns=columns, fill_value="") for text in texts]
+    table = _typed(pd.concat(texts, ignore_index=True))
     _refuse_repeats(table)
     _refuse_mixtures(table)
-    return in_order(
-        table.assign(step=table.method.map(_steps(folder.parent / _COST)).astype(float))
-    )
+    steps = table.method.map(_steps(folder.parent / _COST)).astype(float)
+    table = table.assign(step=steps)
+    return in_order(table.merge(published(folder.parent / _PUBLISHED), "left", _PUBLISHED_CELL))
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a suite's folder that hold records."""
+    return sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN)
 
 
 def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
@@ -94,7 +114,9 @@ def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
         )
     rows = _with_settings(rows)[usable]
     done = rows.status == "done"
-    rows = rows.assign(trained=done.groupby([rows[name] for name in OWN]).transform(_count))
+    tried = done.groupby([rows[name] for name in OWN])
+    finished, all_of_them = tried.transform("sum").astype(str), tried.transform("size").astype(str)
+    rows = rows.assign(trained=finished + " of " + all_of_them)
     settings = rows.assign(failed=~done, error=rows.valid_mse.where(done)).groupby(
         [*OWN, "setting"], as_index=False
     )
@@ -106,41 +128,63 @@ def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
 # Reading and checking
 
 
-def _read(path: Path) -> pd.DataFrame:
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False)
+def _texts(path: Path) -> pd.DataFrame:
+    """The file's cells as they are, and which line of which file each row is."""
+    text = pd.read_csv(path, dtype=str, keep_default_na=False)
     wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM, "job"]
-    if absent := [column for column in wanted if column not in raw]:
+    if absent := [column for column in wanted if column not in text]:
         raise ValueError(f"{path} has no column {', '.join(absent)}")
-    table = raw[_TEXT].copy()
+    # The header is line 1.
+    return text.assign(file=str(path), line=range(2, len(text) + 2))
+
+
+def _typed(text: pd.DataFrame) -> pd.DataFrame:
+    """The columns that tables are made of, each checked and of its type."""
+    columns: dict[str, pd.Series[Any]] = {name: text[name] for name in _TEXT}
     for column, allowed in _ALLOWED.items():
-        _refuse(path, raw[column], ~raw[column].isin(allowed), f"one of {', '.join(allowed)}")
-    _refuse(path, raw.method, raw.method != path.stem, f"{path.stem}, the name of the file")
+        _refuse(text, column, ~text[column].isin(allowed), f"one of {', '.join(allowed)}")
+    stems = text.file.map({path: Path(path).stem for path in text.file.unique()})
+    _refuse(text, "method", text.method != stems, "the name of the file")
     for column in _WHOLE:
-        _refuse(path, raw[column], ~raw[column].str.fullmatch(r"\d+"), "a whole number")
-        table[column] = raw[column].astype("int64")
-    for column in [*_NUMBER, *(name for name in _OPTIONAL if name in raw)]:
-        table[column] = pd.to_numeric(raw[column], errors="coerce").astype("float64")
-        unreadable = table[column].isna() & ~raw[column].str.lower().isin(("", "nan"))
-        _refuse(path, raw[column], unreadable, "a number or nothing")
+        whole = [value for value in text[column].unique() if re.fullmatch(r"[0-9]+", value)]
+        _refuse(text, column, ~text[column].isin(whole), "a whole number")
+        columns[column] = text[column].astype("int64")
+    for column in [*_NUMBER, *(name for name in _OPTIONAL if name in text)]:
+        number = pd.to_numeric(text[column], errors="coerce").astype("float64")
+        unreadable = number.isna() & ~text[column].isin(("", "nan", "NaN"))
+        _refuse(text, column, unreadable, "a number or nothing")
+        columns[column] = number
     for column in METRICS:
-        unfinished = (raw.status == "done") & ~np.isfinite(table[column])
-        _refuse(path, raw[column], unfinished, "a finite number in a run that is done")
+        unfinished = (text.status == "done") & ~np.isfinite(columns[column])
+        _refuse(text, column, unfinished, "a finite number in a run that is done")
     for column in _CLAIM:
         # A run that failed before its data were read leaves the second one open.
-        _refuse(path, raw[column], ~raw[column].isin(("True", "False", "")), "True or False")
-        table[column] = raw[column] == "True"
-    for column in (name for name in _NOTES if name in raw):
-        table[column] = raw[column]
-    table["keywords"] = raw.job.map(_keywords)
-    _refuse(path, raw.job, table.keywords.isna(), "a job in JSON, with its keywords")
-    return table
+        _refuse(text, column, ~text[column].isin(("True", "False", "")), "True or False")
+        columns[column] = text[column] == "True"
+    columns |= {name: text[name] for name in _NOTES if name in text}
+    columns["keywords"] = text.job.map(_keywords)
+    _refuse(text, "job", columns["keywords"].isna(), "a job in JSON, with its keywords")
+    return pd.DataFrame(columns)
 
 
 def _keywords(job: str) -> str | None:
-    try:
-        return canonical(json.loads(job)["keywords"])
-    except (KeyError, TypeError, ValueError):
+    """Those of a job; the rest of its text is not parsed, which for many rows would be slow."""
+    before = re.search(r'"keywords":\s*', job)
+    if before is None:
         return None
+    try:
+        _, end = _JSON.raw_decode(job, before.end())
+    except ValueError:
+        return None
+    return _canonical(job[before.end() : end])
+
+
+_JSON = json.JSONDecoder()
+
+
+@cache
+def _canonical(text: str) -> str:
+    return canonical(json.loads(text))
 
 
 def _steps(path: Path) -> dict[str, float]:
@@ -154,12 +198,41 @@ def _steps(path: Path) -> dict[str, float]:
     return dict(zip(table.method, table.ratio, strict=True))
 
 
-def _refuse(path: Path, column: pd.Series[str], wrong: pd.Series[bool], allowed: str) -> None:
+def published(path: Path) -> pd.DataFrame:
+    """The MSE of methods as published, by method and task, and where; nothing without the file.
+
+    Raises:
+        ValueError: a column is missing, a value is no error, or a task is there twice.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=[*_PUBLISHED_CELL, "published", "published_in"]).astype(
+            {"look_back": "int64", "horizon": "int64", "published": float}
+        )
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+        table = table.astype({"look_back": "int64", "horizon": "int64", "value": float})
+        table = table[table.metric == "mse"]
+        found = table[_PUBLISHED_CELL].assign(
+            published=table.value, published_in=table.source + "; " + table.note
+        )
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not (found.published > 0).all():
+        raise ValueError(f"{path}: a value is no error above 0")
+    if found.duplicated(_PUBLISHED_CELL).any():
+        twice = found[found.duplicated(_PUBLISHED_CELL)].iloc[0]
+        raise ValueError(f"{path}: {' '.join(map(str, twice[_PUBLISHED_CELL]))} is there twice")
+    return found
+
+
+_PUBLISHED_CELL = ["method", *TASK]
+
+
+def _refuse(text: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str) -> None:
     if wrong.any():
-        first = int(np.argmax(wrong.to_numpy()))
-        # The header is line 1.
-        where = f"{path}, line {first + 2}"
-        raise ValueError(f"{where}: {column.name} is {column.iloc[first]!r}; needed: {allowed}")
+        first = text.iloc[int(np.argmax(wrong.to_numpy()))]
+        where = f"{first.file}, line {first.line}"
+        raise ValueError(f"{where}: {column} is {first[column]!r}; needed: {needed}")
 
 
 def _refuse_repeats(table: pd.DataFrame) -> None:
@@ -190,12 +263,15 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
     """Look-back, method and name of each run that some ranked method has and this one has not."""
     ranked = rows[rows.ranked & (rows.kind == "patcher")]
-    runs = ranked.set_index([*CELL, "seed"]).method
-    wanted = set(runs.index)
+    run = [*CELL, "seed"]
+    there = ranked.pivot_table(
+        index=run, columns="method", values="kind", aggfunc="size", fill_value=0
+    )
+    counts = there.melt(ignore_index=False, value_name="count").reset_index()
+    lacking = counts[counts["count"] == 0].sort_values(["method", *run])
     return [
-        (run[0], str(method), name_of_run(str(method), run[:-1], run[-1]))
-        for method, own in runs.groupby(runs)
-        for run in sorted(wanted - set(own.index))
+        (cell[0], method, name_of_run(method, cell, seed))
+        for method, *cell, seed in lacking[["method", *run]].itertuples(index=False, name=None)
     ]
 
 
@@ -266,10 +342,6 @@ def gaps_in_sweeps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
     return gaps
 
 
-def _count(done: pd.Series[bool]) -> str:
-    return f"{done.sum()} of {len(done)}"
-
-
 # Counting
 
 
@@ -289,12 +361,12 @@ def of_method(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     return score.reindex(pd.MultiIndex.from_frame(rows[TASK])).set_axis(rows.index)
 
 
-def name_of_run(method: str, cell: tuple[Any, ...], seed: int) -> str:
+def name_of_run(method: str, cell: Sequence[Any], seed: int) -> str:
     """A run in words; ``cell`` has the values of :data:`CELL`."""
     return f"{method} on {name_of_task(cell)} seed {seed}"
 
 
-def name_of_task(cell: tuple[Any, ...]) -> str:
+def name_of_task(cell: Sequence[Any]) -> str:
     """A cell in words."""
     look_back, dataset, horizon, patches = cell
     return f"{dataset} {look_back}->{horizon} K={patches}"

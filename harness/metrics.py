@@ -1,6 +1,8 @@
 """Point metrics in one table: what each one adds up, its label and which way is better.
 
-The leaderboard, the figures and the tracker know a metric by its name only.
+The leaderboard, the figures and the tracker know a metric by its name only. Beside the table,
+the squared error of rows with an event in their look-back, apart from that of all others, and what
+an event is.
 """
 
 from __future__ import annotations
@@ -8,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -104,6 +107,62 @@ class Totals:
         if not self.count:
             raise ValueError("no forecasts to average: not one batch was added")
         return dict(zip(METRICS, (self._sums / self.count).tolist(), strict=True))
+
+
+class Regions:
+    """The squared error of rows with an event in their look-back, and of all others, over batches.
+
+    A row is one channel of one window.
+    """
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        self._squares = torch.zeros(2, dtype=torch.float64, device=device)
+        self._rows = torch.zeros(2, dtype=torch.long, device=device)
+        self._horizon = 0
+
+    def add(self, errors: Errors, event: Bool[Tensor, "batch channel"]) -> None:
+        """Take in one batch; nothing is copied off the device."""
+        square = METRICS["mse"].pointwise(errors).sum(dim=-1, dtype=torch.float64)
+        region = torch.stack([event, ~event])
+        self._squares += torch.where(region, square, 0).sum(dim=(1, 2))
+        self._rows += region.sum(dim=(1, 2))
+        self._horizon = errors.target.shape[-1]
+
+    def scores(self) -> dict[str, float | int | None]:
+        """``mse_event``, ``mse_calm``, None where no row is, and ``windows_event``, the rows."""
+        rows = self._rows.tolist()
+        means = [
+            square / (count * self._horizon) if count else None
+            for square, count in zip(self._squares.tolist(), rows, strict=True)
+        ]
+        return {"mse_event": means[0], "mse_calm": means[1], "windows_event": rows[0]}
+
+
+RARE = 0.999
+"""Share of training steps beyond which a jump, or a stretch without change, is an event."""
+
+
+def last_event(
+    channel: Float[np.ndarray, " time"], train: int, season: int, episode: int | None = None
+) -> Int[np.ndarray, " time"]:
+    """The step at which the latest event that is over by each step began; -1 before the first.
+
+    So a look-back holds an event if, at its last step, this is not before its first one. An event
+    is what is rare in the first ``train`` steps of the channel: a jump from one step to the next
+    that is larger than ``RARE`` of those there, be it a spike or a change of level; or no change
+    for more than a season and for longer than at ``RARE`` of the steps there, as where values are
+    missing. A jump from one ``episode`` (that many steps) into the next is none.
+    """
+    step = np.arange(len(channel))
+    jump = np.abs(np.diff(channel, prepend=channel[0]))
+    still = step - np.maximum.accumulate(np.where(jump > 0, step, 0))
+    known = step[:train] if episode is None else step[:train][step[:train] % episode > 0]
+    # Jumps of a computed sine differ by rounding, as in naive_scale.
+    large = np.quantile(jump[known], RARE) + 1e-9 * np.abs(channel[:train]).max()
+    long = max(season, int(np.quantile(still[known], RARE)))
+    began = np.where(still > long, step - long - 1, -1)
+    began = np.where(jump > large, step - 1, began)
+    return np.maximum.accumulate(began)
 
 
 def naive_scale(train: Float[Tensor, "time channel"], season: int) -> Float[Tensor, " channel"]:

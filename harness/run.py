@@ -5,13 +5,13 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
-from harness import catalog, data, store, windows
-from harness.evaluate import cost, evaluate, look
+from harness import agreement, catalog, data, store, windows
+from harness.evaluate import cost, cuts, evaluate, look, tokens_of
 from harness.fit import DivergedError, fit
 from harness.forecaster import Forecaster, PatchForecaster
 from harness.store import Job, Provenance, Record
@@ -26,12 +26,15 @@ def run(
     provenance: Provenance,
     say: Callable[[Mapping[str, float]], object] = lambda epoch: None,
     methods: Path = catalog.METHODS,
+    attempts: int = 1,
+    micro_batch: int | None = None,
 ) -> Record:
     """Train on train, stop on validation, score every test window once; leave a bundle.
 
     ``directories`` are where data sets are looked for, ``runs`` where the bundle goes; ``say``
-    hears of each epoch. A loss that is not finite is a record with status "diverged"; every other
-    error is raised.
+    hears of each epoch. ``attempts`` is how often the job has been started, this time included;
+    ``micro_batch`` as for :func:`harness.fit.fit`. A loss that is not finite is a record with
+    status "diverged"; every other error is raised.
     """
     method = catalog.find(job.method, methods)
     series = load(job, tuple(directories))
@@ -42,7 +45,7 @@ def run(
     spent = cost(model, train, job.budget)
 
     torch.manual_seed(seed_of(job, "dropout"))
-    status, error, measured, overlay = "done", "", {}, None
+    status, error, measured, overlay, boundaries = "done", "", {}, None, None
     try:
         fitted = fit(
             model,
@@ -51,6 +54,7 @@ def run(
             job.budget,
             seed=seed_of(job, "order"),
             say=lambda epoch: say({"epochs": job.budget.epochs, **epoch}),
+            micro_batch=micro_batch,
         )
     except DivergedError as diverged:
         status, error, fitted = "diverged", str(diverged), diverged.fitted
@@ -58,12 +62,16 @@ def run(
         test = windows.test(series, task, device)
         scored = evaluate(model, test, series, budget=job.budget)
         overlay = look(model, test, task, job.budget) | {"method": job.method, "seed": job.seed}
+        if isinstance(model, PatchForecaster):
+            boundaries = partial(agreement.write, cuts(model, test, budget=job.budget))
         measured = {
             **scored.metrics,
             "windows": scored.windows,
             "tokens_mean": scored.tokens_mean,
             "tokens_p95": scored.tokens_p95,
             "tokens_padded": scored.tokens_padded,
+            "tokens_train": tokens_of(model, train, budget=job.budget),
+            **scored.regions,
             **scored.boundaries,
             "evaluate_seconds": scored.seconds,
             "valid_mse": fitted.valid_mse,
@@ -79,6 +87,9 @@ def run(
         data_verified=series.verified,
         device=device_name(device),
         error=error,
+        failure="diverged" if status == "diverged" else None,
+        attempts=attempts,
+        micro_batch=micro_batch or job.budget.batch,
         parameters=spent.parameters["all"],
         parameters_patcher=spent.parameters.get("patcher", 0),
         parameters_backbone=spent.parameters["backbone"],
@@ -98,6 +109,7 @@ def run(
         overlay=overlay,
         weights=lambda path: torch.save(model.state_dict(), path),
         patcher=_portable(model),
+        boundaries=boundaries,
     )
     return record
 

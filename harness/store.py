@@ -8,14 +8,18 @@ appears whole or not at all: written beside its place, flushed to disk, then ren
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from types import NoneType
@@ -31,11 +35,16 @@ PROTOCOL = 1
 """Version of the rules of comparison; a change of them makes every older row stale."""
 
 STATUSES = ("done", "failed", "diverged")
+FAILURES = ("exception", "out-of-memory", "killed", "timeout", "diverged")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A run not yet done: plain values with a content key."""
+    """A run not yet done: plain values with a content key.
+
+    ``trials`` is how many a search used to choose its setting, 0 where there was none. It is told
+    in the record and is no part of the key: the same setting gives the same number, however found.
+    """
 
     suite: str
     method: str
@@ -45,6 +54,7 @@ class Job:
     architecture: Architecture = field(default_factory=Architecture)
     budget: Budget = field(default_factory=Budget)
     source: Source | None = None
+    trials: int = 0
 
     def __str__(self) -> str:
         return f"{self.method} {self.task} seed={self.seed}"
@@ -65,13 +75,18 @@ class Record:
     Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
     forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
     is one line. The MSE with a suffix is under boundaries other than the method's own best ones,
-    ``f1_n`` that of its boundaries within n steps (:mod:`harness.evaluate`). ``failure`` is the
-    class of a failure, ``attempts`` how often the job was started, ``micro_batch`` the windows in
-    one pass of a training step, ``trials`` those that its tuning used. A column that is younger
-    than its row is empty.
+    ``f1_n`` that of its boundaries within n steps (:mod:`harness.evaluate`); ``covering``,
+    ``distance`` in steps, ``rand``, ``position_bias`` and ``distinct`` say more about them
+    (:mod:`harness.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
+    ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
+    (:func:`harness.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all others.
+    ``failure`` is one of :data:`FAILURES`, ``attempts`` how often the job was started,
+    ``micro_batch`` the windows in one pass of a training step, ``trials`` those that its tuning
+    used. A column that is younger than its row is empty.
 
     Raises:
-        ValueError: an unknown status, a number that is not finite, or done without mse and mae.
+        ValueError: an unknown status or failure, a number that is not finite, or done without mse
+            and mae.
     """
 
     suite: str
@@ -149,11 +164,13 @@ class Record:
                     raise ValueError(f"{name} is {value}; a record holds finite numbers only")
         if self.status not in STATUSES:
             raise ValueError(f"status is {self.status!r}; allowed: {', '.join(STATUSES)}")
+        if self.failure is not None and self.failure not in FAILURES:
+            raise ValueError(f"failure is {self.failure!r}; allowed: {', '.join(FAILURES)}")
         if self.status == "done" and (self.mse is None or self.mae is None):
             raise ValueError("a record with status done needs mse and mae")
         object.__setattr__(self, "error", " ".join(self.error.split()))
 
-    @property
+    @cached_property
     def cell(self) -> tuple[str, str, int, int, int, int, str]:
         """What the row is a measurement of; a suite's results hold one row a cell.
 
@@ -175,7 +192,7 @@ class Bundle:
     """What a run left on this machine; ``curves`` has a row an epoch.
 
     ``weights`` is the file of the whole model, ``patcher`` that of a patcher to be carried to
-    other data.
+    other data, ``boundaries`` that of where some test rows are cut (:mod:`harness.agreement`).
     """
 
     record: Record
@@ -183,6 +200,7 @@ class Bundle:
     overlay: dict[str, Any] | None
     weights: Path | None
     patcher: Path | None
+    boundaries: Path | None
     log: str
 
 
@@ -202,6 +220,34 @@ def recomputed_key(record: Record) -> str:
     return _key(json.loads(record.job), record.method_source, record.protocol, record.data_hash)
 
 
+def differences(record: Record, job: Job, method_source: str, data_hash: str) -> list[str]:
+    """Why the row is not of this job as it is now, in words; nothing where its key is the same."""
+    then, now = _flat(json.loads(record.job)), _flat(json.loads(canonical(_plain(job))))
+    settings = [
+        f"{name} {then.get(name, 'nothing')} -> {now.get(name, 'nothing')}"
+        for name in sorted(then | now)
+        if name not in ("suite", "source.path") and then.get(name) != now.get(name)
+    ]
+    said = {
+        "the method was edited": record.method_source != method_source,
+        "other data": record.data_hash != data_hash,
+        f"protocol {record.protocol} -> {PROTOCOL}": record.protocol != PROTOCOL,
+        f"other settings: {', '.join(settings)}": bool(settings),
+    }
+    return [words for words, is_so in said.items() if is_so]
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """The values of nested tables, as JSON, by their dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[f"{above}{name}"] = json.dumps(value)
+    return flat
+
+
 def row(
     job: Job,
     provenance: Provenance,
@@ -214,6 +260,7 @@ def row(
     data_verified: bool,
     device: str,
     error: str = "",
+    failure: str | None = None,
     **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
 ) -> Record:
     """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
@@ -236,7 +283,7 @@ def row(
         error=error,
         key=key(job, method_source, data_hash),
         **task,
-        **_empty() | measured,
+        **_empty() | {"trials": job.trials or None, "failure": failure} | measured,
     )
 
 
@@ -246,9 +293,12 @@ def canonical(value: object) -> str:
 
 
 def _plain(job: Job) -> dict[str, Any]:
-    plain = {**asdict(job), "keywords": dict(job.keywords)}
+    # Not asdict, which copies every value: a plan of thousands of jobs asks for thousands of keys.
+    plain = {name: vars(part) if is_dataclass(part) else part for name, part in vars(job).items()}
+    del plain["trials"]
+    plain["keywords"] = dict(job.keywords)
     if job.source is not None:
-        plain["source"]["path"] = str(job.source.path)
+        plain["source"] = {**vars(job.source), "path": str(job.source.path)}
     return plain
 
 
@@ -289,8 +339,56 @@ def write(path: Path, records: Iterable[Record]) -> None:
 
 def put(path: Path, record: Record) -> None:
     """Store one row: it takes the place of the row of its cell, whatever that one's key."""
-    others = [other for other in read(path) if other.cell != record.cell]
-    write(path, [*others, record])
+    files = Files()
+    files.put(path, record)
+    files.save()
+
+
+class Files:
+    """The results files of one process that alone writes them: rows in memory, written at times.
+
+    A file is always written as a whole, which for many rows takes longer than to make one. So
+    :meth:`save_at_times` writes as often as takes a twentieth of the time at most. What a killed
+    process had not saved is in its bundles.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Path, dict[tuple[Any, ...], Record]] = {}
+        self._unsaved: set[Path] = set()
+        self._next = -math.inf
+
+    def put(self, path: Path, record: Record, outdated: Collection[str] = ()) -> None:
+        """Take in a row, in the place of that of its cell and of those with ``outdated`` keys.
+
+        Raises:
+            ValueError: the file there is cannot be read.
+        """
+        if path not in self._rows:
+            self._rows[path] = {other.cell: other for other in read(path)}
+        rows = self._rows[path]
+        if outdated:
+            rows = {cell: other for cell, other in rows.items() if other.key not in outdated}
+            self._rows[path] = rows
+        rows[record.cell] = record
+        self._unsaved.add(path)
+
+    def save_at_times(self) -> None:
+        """Save, unless that was done too short a time ago."""
+        if self._unsaved and time.monotonic() >= self._next:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is not written.
+
+        Raises:
+            OSError: a file cannot be written; it is as it was before.
+        """
+        since = time.monotonic()
+        for path in sorted(self._unsaved):
+            write(path, self._rows[path].values())
+            self._unsaved.remove(path)
+        now = time.monotonic()
+        self._next = now + 20 * (now - since)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -302,6 +400,18 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(results: Path) -> Iterator[None]:
+    """An error in writing results says so, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"results cannot be written in {results}: {error}. What is finished is kept; when"
+            " this is put right, the same command goes on from here"
+        ) from error
 
 
 def _order(record: Record) -> tuple[object, ...]:
@@ -395,9 +505,10 @@ def write_bundle(
     overlay: Mapping[str, object] | None,
     weights: Callable[[Path], None] | None = None,
     patcher: Callable[[Path], None] | None = None,
+    boundaries: Callable[[Path], None] | None = None,
     log: str = "",
 ) -> Path:
-    """Leave ``runs/<key>/`` with record, curves, overlay, log, weights, patcher; return it."""
+    """Leave ``runs/<key>/`` with record, curves, overlay, log and the other files; return it."""
     place = runs / record.key
     temporary = runs / f".{record.key}.{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
@@ -409,9 +520,10 @@ def write_bundle(
             _flushed(temporary / "overlay.json", json.dumps(overlay) + "\n")
         if log:
             _flushed(temporary / "log.txt", log)
-        for name, save in (("weights.pt", weights), ("patcher.pt", patcher)):
+        files = {"weights.pt": weights, "patcher.pt": patcher, "boundaries.npz": boundaries}
+        for name, save in files.items():
             if save is not None:
-                save(temporary / name)
+                _save(save, temporary / name)
         if place.exists():
             # A folder cannot be renamed onto a full one: an older run of the same key steps aside.
             older = runs / f"{temporary.name}.older"
@@ -439,14 +551,56 @@ def read_bundle(path: Path) -> Bundle:
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not the bundle of a run: {error}") from error
     weights, patcher, log = path / "weights.pt", path / "patcher.pt", path / "log.txt"
+    boundaries = path / "boundaries.npz"
     return Bundle(
         record=record,
         curves=epochs,
         overlay=shown,
         weights=weights if weights.exists() else None,
         patcher=patcher if patcher.exists() else None,
+        boundaries=boundaries if boundaries.exists() else None,
         log=log.read_text(encoding="utf-8") if log.exists() else "",
     )
+
+
+def recorded(runs: Path, keys: Iterable[str]) -> dict[str, Record]:
+    """The records of those bundles that are there and whole, by key."""
+    try:
+        there = set(os.listdir(runs))  # noqa: PTH208 - names are all that is needed
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for key in there.intersection(keys):
+        try:
+            told = json.loads((runs / key / "record.json").read_text(encoding="utf-8"))
+            record = Record(**_empty() | told)
+        except (OSError, TypeError, ValueError):
+            continue  # a damaged bundle is no record: the run is done again
+        if key == record.key == recomputed_key(record):
+            found[key] = record
+    return found
+
+
+def clear(folder: Path) -> None:
+    """Remove what processes that are dead have begun to write in ``folder`` and not finished."""
+    for path in folder.glob(".*"):
+        begun = re.fullmatch(r"\..+\.(\d+)(\.older)?", path.name)
+        if begun is None or _is_alive(int(begun[1])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True  # somebody else's; or no process at all, and then no file of ours
+    return True
 
 
 def _curves(curves: Sequence[Mapping[str, float]]) -> str:
@@ -458,6 +612,19 @@ def _curves(curves: Sequence[Mapping[str, float]]) -> str:
             {name: repr(float(value)) for name, value in epoch.items()} for epoch in curves
         )
     return text.getvalue()
+
+
+def _save(save: Callable[[Path], None], path: Path) -> None:
+    try:
+        save(path)
+    except RuntimeError as error:
+        # What torch says when a file cannot be written is about its own insides.
+        if "inline_container" in str(error):
+            said = f"{os.strerror(errno.ENOSPC)}?"
+            raise OSError(errno.ENOSPC, said, str(path)) from error
+        raise
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _flushed(path: Path, text: str) -> None:

@@ -1,6 +1,8 @@
 """Suites: which tasks, methods and seeds, on what budget; one TOML file each, in ``suites/``.
 
-A key that is not known is an error, because a misspelt one would silently change what is compared.
+A suite that is tuned takes keywords and learning rates from the choices of its searches, one TOML
+file a method in ``results/<suite>/tuned/``. In both kinds of file a key that is not known is an
+error, because a misspelt one would silently change what is compared.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ import os
 import re
 import tomllib
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from harness import data
@@ -61,11 +64,54 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """What a search may spend: settings tried, the same number for every method, and epochs each.
+
+    ``epochs`` None means those of the task's own budget.
+    """
+
+    trials: int = 20
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, count in (("trials", self.trials), ("epochs", self.epochs)):
+            if count is not None and count < 1:
+                raise ValueError(f"{name} is {count!r}; a whole number of 1 or more is needed")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a search chose for a method and a cell: one ``[[cells]]`` of its file.
+
+    ``states`` counts how the ``trials`` ended. The learning rate goes into the budget, the
+    ``keywords`` to the method.
+    """
+
+    dataset: str
+    look_back: int
+    horizon: int
+    patches: int
+    seed: int
+    trials: int
+    states: dict[str, Any]
+    study: str
+    valid_mse: float
+    learning_rate: float
+    keywords: dict[str, Any]
+
+    @property
+    def place(self) -> tuple[str, int, int, int]:
+        """The cell; a file has one choice for each."""
+        return (self.dataset, self.look_back, self.horizon, self.patches)
+
+
+@dataclass(frozen=True)
 class Suite:
     """A named comparison; ``keywords`` are the methods' own, where not the default.
 
     ``sweep`` has several values a keyword, for methods whose setting validation data choose: every
-    combination is a run of its own, and the leaderboard keeps the best one of each cell.
+    combination is a run of its own, and the leaderboard keeps the best one of each cell. A suite
+    that is ``tuned`` runs each method with what its search chose.
     """
 
     name: str
@@ -75,6 +121,8 @@ class Suite:
     keywords: Mapping[str, Mapping[str, object]]
     sweep: Mapping[str, Mapping[str, Sequence[object]]]
     sources: Mapping[str, data.Source]
+    tuned: bool
+    tuning: Tuning
 
     @property
     def datasets(self) -> list[str]:
@@ -105,17 +153,28 @@ def find(name: str, folder: Path) -> Suite:
 def load(path: Path) -> Suite:
     """The suite in a file; its name is the file's."""
     text = path.read_text(encoding="utf-8")
-    try:
-        table = tomllib.loads(text)
-        suite = _suite(path, table)
+    with _named(path, text):
+        suite = _suite(path, tomllib.loads(text))
         for _ in _jobs(suite):  # every task checks itself
             pass
-    except _MistakeError as mistake:
-        line = _line(text, mistake.where)
-        raise ValueError(f"{path}{line and f', line {line}'}: {mistake}") from mistake.__cause__
-    except (tomllib.TOMLDecodeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from error
     return suite
+
+
+def choices(path: Path) -> dict[tuple[str, int, int, int], Choice]:
+    """What searches chose for the cells of one method; nothing if there is no such file.
+
+    Raises:
+        ValueError: a mistake in the file, named with its line.
+    """
+    if not path.exists():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    with _named(path, text):
+        table = tomllib.loads(text)
+        _known_keys(table, ("cells",), (), "key")
+        cells = _typed(table.get("cells", []), list, ("cells",))
+        found = [_build(Choice, cell, ("cells", number)) for number, cell in enumerate(cells)]
+    return {choice.place: choice for choice in found}
 
 
 def plan(
@@ -126,22 +185,28 @@ def plan(
     horizons: Sequence[int] | None = None,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    results: Path | None = None,
+    learns: Callable[[Job], bool] = lambda job: True,
 ) -> list[Job]:
     """All jobs of a suite, or those of a selection, in a fixed order: cell by cell, seed by seed.
 
     A method that the suite does not name runs on every block: so a new one needs no edit of a
-    suite.
+    suite. With the folder ``results``, the jobs of a suite that is tuned carry what searches
+    chose; ``learns`` says of a method for which nothing was chosen whether it has anything to
+    tune. Without the folder they are what a search starts from.
 
     Raises:
-        ValueError: a data set, horizon or seed that the suite does not have, or nothing selected.
+        ValueError: a data set, horizon or seed that the suite does not have; nothing selected; or
+            a search that is missing, or had another number of trials than the suite gives.
     """
     _within(suite, "data set", datasets, suite.datasets)
     _within(suite, "look-back", look_backs, [n for block in suite.blocks for n in block.look_back])
     _within(suite, "horizon", horizons, [h for block in suite.blocks for h in block.horizons])
     _within(suite, "seed", seeds, [seed for block in suite.blocks for seed in block.seeds])
+    chosen = {} if results is None or not suite.tuned else _choices(suite, results, methods)
     jobs = [
         job
-        for job in _jobs(suite, methods)
+        for job in _jobs(suite, methods, chosen)
         if (datasets is None or job.task.dataset in datasets)
         and (look_backs is None or job.task.look_back in look_backs)
         and (horizons is None or job.task.horizon in horizons)
@@ -149,10 +214,47 @@ def plan(
     ]
     if not jobs:
         raise ValueError(f"suite {suite.name!r} has no job with all of what was selected")
+    if results is not None and suite.tuned:
+        _refuse_unequal(suite, jobs, learns)
     return jobs
 
 
-def _jobs(suite: Suite, selected: Sequence[str] | None = None) -> Iterator[Job]:
+def _choices(
+    suite: Suite, results: Path, selected: Sequence[str] | None
+) -> dict[tuple[object, ...], Choice]:
+    folder = results / suite.name / "tuned"
+    return {
+        (name, *place): choice
+        for name in selected or suite.methods
+        for place, choice in choices(folder / f"{name}.toml").items()
+    }
+
+
+def _refuse_unequal(suite: Suite, jobs: Sequence[Job], learns: Callable[[Job], bool]) -> None:
+    """Every method that has something to tune was tuned, with as many trials as all others."""
+    trials = suite.tuning.trials
+    untuned = {job.method: job for job in jobs if not job.trials}
+    able = {name for name, job in untuned.items() if learns(job)}
+    wrong = {
+        f"{job.method} {job.task} had {job.trials}": job.method
+        for job in jobs
+        if job.trials != trials and (job.trials or job.method in able)
+    }
+    if wrong:
+        first, *others = wrong
+        more = f", and {len(others)} more had not {trials}" if others else ""
+        raise ValueError(
+            f"suite {suite.name!r} is tuned with {trials} trials for each method and cell; {first}"
+            f"{more}. To search: make tune SUITE={suite.name}"
+            f" METHODS={','.join(dict.fromkeys(wrong.values()))}"
+        )
+
+
+def _jobs(
+    suite: Suite,
+    selected: Sequence[str] | None = None,
+    chosen: Mapping[tuple[object, ...], Choice] = MappingProxyType({}),
+) -> Iterator[Job]:
     extra = [] if selected is None else [name for name in selected if name not in suite.methods]
     cells: set[object] = set()
     for block in suite.blocks:
@@ -164,17 +266,31 @@ def _jobs(suite: Suite, selected: Sequence[str] | None = None) -> Iterator[Job]:
                         run = f"{method} {task} seed={seed}"
                         raise ValueError(f"two [[tasks]] blocks plan the same run: {run}")
                     cells.add((method, task, seed))
-                    for keywords in _settings(suite, method):
-                        yield Job(
-                            suite=suite.name,
-                            method=method,
-                            task=task,
-                            seed=seed,
-                            keywords=keywords,
-                            architecture=block.forecaster,
-                            budget=block.budget,
-                            source=suite.sources.get(task.dataset),
-                        )
+                    job = Job(
+                        suite=suite.name,
+                        method=method,
+                        task=task,
+                        seed=seed,
+                        architecture=block.forecaster,
+                        budget=block.budget,
+                        source=suite.sources.get(task.dataset),
+                    )
+                    cell = (task.dataset, task.look_back, task.horizon, task.patches)
+                    if (choice := chosen.get((method, *cell))) is not None:
+                        # In the place of a sweep, too: the search chose among its values.
+                        yield _with(job, suite.keywords.get(method, {}), choice)
+                    else:
+                        for keywords in _settings(suite, method):
+                            yield replace(job, keywords=keywords)
+
+
+def _with(job: Job, fixed: Mapping[str, object], choice: Choice) -> Job:
+    return replace(
+        job,
+        keywords=tuple({**fixed, **choice.keywords}.items()),
+        budget=replace(job.budget, learning_rate=choice.learning_rate),
+        trials=choice.trials,
+    )
 
 
 def _settings(suite: Suite, method: str) -> Iterator[tuple[tuple[str, object], ...]]:
@@ -212,6 +328,18 @@ class _MistakeError(ValueError):
         self.where = where
 
 
+@contextmanager
+def _named(path: Path, text: str) -> Iterator[None]:
+    """Say of a mistake in which file it is and, where that is known, on which line."""
+    try:
+        yield
+    except _MistakeError as mistake:
+        line = _line(text, mistake.where)
+        raise ValueError(f"{path}{line and f', line {line}'}: {mistake}") from mistake.__cause__
+    except (tomllib.TOMLDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _suite(path: Path, table: dict[str, Any]) -> Suite:
     _known_keys(table, _TOP, (), "key")
     methods = _typed(table.get("methods", []), tuple[str, ...], ("methods",))
@@ -245,12 +373,23 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
     _known_keys(sweep, named, ("sweep",), "method")
     for method, swept in sweep.items():
         _check_sweep(swept, keywords.get(method, {}), ("sweep", method))
-    description = _typed(table.get("description", ""), str, ("description",))
-    return Suite(path.stem, description, tuple(named), tuple(blocks), keywords, sweep, sources)
+    return Suite(
+        name=path.stem,
+        description=_typed(table.get("description", ""), str, ("description",)),
+        methods=tuple(named),
+        blocks=tuple(blocks),
+        keywords=keywords,
+        sweep=sweep,
+        sources=sources,
+        tuned=_typed(table.get("tuned", False), bool, ("tuned",)),
+        tuning=_build(Tuning, _typed(table.get("tuning", {}), dict, ("tuning",)), ("tuning",)),
+    )
 
 
 _TOP = (
     "description",
+    "tuned",
+    "tuning",
     "seeds",
     "methods",
     "budget",
@@ -321,6 +460,8 @@ def _what_is_missing(kind: type, table: Mapping[str, Any], error: TypeError) -> 
 def _typed(value: Any, hint: Any, where: Where) -> Any:  # noqa: ANN401 - from TOML
     """The value as annotated: whole numbers become floats, lists tuples, text paths."""
     inner = get_args(hint)
+    if get_origin(hint) is dict:
+        return _typed(value, dict, where)
     if get_origin(hint) in (Union, types.UnionType):
         for choice in inner:
             with suppress(_MistakeError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -23,6 +25,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte, which only root can make."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    yield place
+    # Lazily: a writer of torch that failed may hold its file a little longer.
+    subprocess.run(["umount", "--lazy", place], check=True)  # noqa: S607 - from PATH, as on every Linux
 
 
 @pytest.fixture(scope="session")

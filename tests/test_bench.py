@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
 import subprocess
+import time
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness import bench, catalog, data, store
-from harness.bench import Cell, Folders, Stored, Warned
-from harness.executors import Say, cpu_slots
+from harness import bench, catalog, data, executors, store, watch
+from harness.bench import Cell, Estimate, Folders, Stored, Warned
+from harness.executors import Finished, Retried, Say, cpu_slots, local
 from harness.store import Job, Provenance, Record
 from harness.task import Budget, Task
 
 ORIGIN = Provenance("abc", "python 3")
 TASK = Task("mitdb", 48, 12, 6, 300)
+CellWork = Callable[[Cell, Say], Record]
 METHOD = """\
 from harness.patcher import Patcher
 
@@ -63,8 +69,21 @@ def states(jobs: list[Job], folders: Folders) -> list[str]:
 
 def store_all(jobs: list[Job], folders: Folders) -> None:
     """As if all had run."""
+    files = store.Files()
     for cell in bench.survey(jobs, folders):
-        bench._store(folders.rows(cell.job), finish(cell, lambda _: None), cell.outdated)
+        files.put(folders.rows(cell.job), finish(cell, lambda _: None), cell.outdated)
+    files.save()
+
+
+def run(
+    cells: list[Cell],
+    folders: Folders,
+    work: CellWork = finish,
+    **options: Any,  # noqa: ANN401 - those of execute
+) -> Generator[bench.Event]:
+    """What the bench tells, with one worker."""
+    executor = partial(local, work=work, slots=cpu_slots(1))
+    return bench.execute(cells, executor, folders, ORIGIN, **options)
 
 
 def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
@@ -134,7 +153,7 @@ def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folde
     assert states(fewer, folders) == ["stale", *["done"] * 4]
     assert states(sweep(8, 32), folders) == ["done", "stale"]
     due = bench.to_run(bench.survey(fewer, folders))
-    list(bench.execute(due, finish, cpu_slots(1), folders, ORIGIN))
+    list(run(due, folders))
     assert states(fewer, folders) == ["done"] * 5
     assert sorted(sizes(folders)) == [4, 8, 8, 16, 16]
 
@@ -151,11 +170,43 @@ def test_more_patches_than_the_head_has_cells_are_refused_before_a_run(folders: 
     assert "patch is 49; a length from 1 to 48" in long.why
 
 
-def test_a_comment_makes_nothing_stale(folders: Folders) -> None:
-    """Only code counts."""
-    store_all([job()], folders)
-    (folders.methods / "plain.py").write_text(f"# a remark\n{METHOD}")
-    assert states([job()], folders) == ["done"]
+def test_a_comment_or_docstring_makes_nothing_stale(folders: Folders) -> None:
+    """Only code counts, and only for the method it is the code of."""
+    jobs = [job(), job(method="other")]
+    store_all(jobs, folders)
+    said = METHOD.replace("Patcher):\n", 'Patcher):\n    """What it does."""\n\n', 1)
+    assert said != METHOD
+    (folders.methods / "plain.py").write_text(f"# a remark\n{said}")
+    assert states(jobs, folders) == ["done", "done"]
+    (folders.methods / "plain.py").write_text(METHOD.replace("16", "32"))
+    assert states(jobs, folders) == ["stale", "done"]
+
+
+def test_a_stale_run_says_why(folders: Folders) -> None:
+    """The setting that differs with its values, the method, the data or the protocol."""
+    store_all([job(seed) for seed in (1, 2, 3, 4)], folders)
+    path = folders.rows(job())
+    rows = store.read(path)
+    rows[2] = replace(rows[2], data_hash="other", key="0" * 16)
+    rows[3] = replace(rows[3], key="1" * 16)
+    store.write(path, rows)
+    changed = [
+        replace(job(1), budget=Budget(epochs=99)),
+        replace(job(2), keywords=(("hidden", 8),)),
+        job(3),
+        job(4),
+    ]
+    cells = bench.survey(changed, folders)
+    assert [cell.state for cell in cells] == ["stale"] * 4
+    assert [cell.why for cell in cells] == [
+        "other settings: budget.epochs 10 -> 99",
+        "other settings: keywords.hidden 16 -> 8",
+        "other data",
+        "its key was edited",
+    ]
+    (folders.methods / "plain.py").write_text(METHOD.replace("hidden", "wide"))
+    (cell, *_) = bench.survey([job()], folders)
+    assert cell.why == "the method was edited"
 
 
 def test_failed_is_tried_again_and_diverged_is_not(folders: Folders) -> None:
@@ -208,20 +259,21 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
         tracked.append(bundle)
         raise RuntimeError("no database")
 
-    events = bench.execute(cells, finish, cpu_slots(1), folders, ORIGIN, track=track)
     stored, warnings = [], []
-    for event in events:
+    for event in run(cells, folders, track=track):
         if isinstance(event, Stored):
             stored.append(event.record)
-            assert event.record in store.read(folders.rows(job()))
         elif isinstance(event, Warned):
             warnings.append(event.message)
     first, unlucky, edited, last = stored
     assert (first.status, first.mae, last.status) == ("done", 1.0, "done")
     assert (unlucky.status, unlucky.error) == ("failed", "ValueError: bad luck")
+    assert (unlucky.failure, unlucky.attempts, unlucky.micro_batch) == ("exception", 1, 32)
     assert unlucky.key == cells[1].key
+    assert sorted(stored, key=store._order) == store.read(folders.rows(job()))
     assert "method or data have changed" in edited.error
-    assert warnings == ["tracking stopped: RuntimeError: no database"]
+    (warning,) = warnings
+    assert warning.startswith("tracking stopped: RuntimeError: no database; `make track SUITE=s")
     assert tracked == [folders.runs / unlucky.key]  # once, and the failed run had the first bundle
     assert "in finish" in store.read_bundle(tracked[0]).log
     assert states([job(seed) for seed in (1, 13, 14, 2)], folders) == [
@@ -232,35 +284,202 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
     ]
 
 
+def bundle_then_die(cell: Cell, say: Say, *, runs: Path) -> Record:
+    """Seed 2 is killed when it is done; seed 3 each time it begins, leaving a note."""
+    if cell.job.seed == 3:
+        with (runs / "started").open("a") as file:
+            file.write(f"{cell.attempts}\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    record = replace(finish(cell, say), attempts=cell.attempts)
+    store.write_bundle(runs, record, curves=(), overlay=None)
+    if cell.job.seed == 2 and cell.attempts == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return record
+
+
+def test_a_killed_run_is_tried_once_more(folders: Folders) -> None:
+    """With the same settings; killed again, it has failed. Both are told, and counted."""
+    cells = bench.survey([job(seed) for seed in (1, 2, 3)], folders)
+    events = list(run(cells, folders, partial(bundle_then_die, runs=folders.runs)))
+    retried = [event.job.job.seed for event in events if isinstance(event, Retried)]
+    assert retried == [2, 3]
+    assert (folders.runs / "started").read_text() == "1\n2\n"
+    one, two, three = store.read(folders.rows(job()))
+    assert [(row.status, row.failure, row.attempts) for row in (one, two, three)] == [
+        ("done", None, 1),
+        ("done", None, 2),
+        ("failed", "killed", 2),
+    ]
+    assert "killed by SIGKILL" in store.read_bundle(folders.runs / two.key).log
+    log = store.read_bundle(folders.runs / three.key).log
+    assert log.count("killed by SIGKILL") == 2
+    assert "the second time:" in log
+
+
+def eat(cell: Cell, say: Say, *, enough: int) -> Record:
+    """There is memory for so many windows at a time, and no more."""
+    windows = cell.micro_batch or cell.job.budget.batch
+    if windows > enough:
+        raise MemoryError(f"{windows} windows")
+    return replace(finish(cell, say), attempts=cell.attempts, micro_batch=windows)
+
+
+@pytest.mark.parametrize(
+    ("enough", "outcome"),
+    [(16, ("done", None, 2, 16)), (8, ("failed", "out-of-memory", 2, 16))],
+)
+def test_out_of_memory_is_tried_once_more_in_halves(
+    folders: Folders, enough: int, outcome: tuple[object, ...]
+) -> None:
+    """Of a batch of 32 first 16 windows at a time, and then no fewer."""
+    cells = bench.survey([job()], folders)
+    list(run(cells, folders, partial(eat, enough=enough)))
+    (row,) = store.read(folders.rows(job()))
+    assert (row.status, row.failure, row.attempts, row.micro_batch) == outcome
+    assert row.key == cells[0].key
+
+
+@pytest.mark.parametrize("failure", ["exception", "timeout"])
+def test_what_would_come_again_is_not_tried_again(
+    folders: Folders, failure: executors.Failure
+) -> None:
+    """An error of the method and a time that is too short; nor one window that does not fit."""
+    (cell,) = bench.survey([job()], folders)
+    assert bench.second_try(Finished(cell, 1.0, failure=failure)) is None
+    smallest = replace(cell, micro_batch=1)
+    assert bench.second_try(Finished(smallest, 1.0, failure="out-of-memory")) is None
+
+
+def lose_rows(jobs: list[Job], folders: Folders) -> None:
+    """As if the parent had been killed when the bundles were there and the rows were not."""
+    for cell in bench.survey(jobs, folders):
+        store.write_bundle(folders.runs, finish(cell, lambda _: None), curves=(), overlay=None)
+
+
+def test_a_run_whose_parent_was_killed_has_only_to_be_written_down(folders: Folders) -> None:
+    """Its bundle is as good as its row, and becomes one; no other bundle does."""
+    jobs = [job(seed) for seed in (1, 2, 3)]
+    lose_rows([*jobs[:2], replace(jobs[2], suite="other")], folders)
+    cells = bench.survey(jobs, folders)
+    assert [cell.state for cell in cells] == ["done", "done", "missing"]
+    assert not folders.rows(job()).exists()  # to look is not to write
+    assert [record.seed for record in bench.adopt(cells, folders)] == [1, 2]
+    assert [row.seed for row in store.read(folders.rows(job()))] == [1, 2]
+    assert bench.adopt(bench.survey(jobs, folders), folders) == []
+    assert [cell.job.seed for cell in bench.to_run(bench.survey(jobs, folders))] == [3]
+
+
+def test_a_bundle_replaces_a_failed_or_stale_row_and_no_other(folders: Folders) -> None:
+    """What is done stays as it was written; a failure in a bundle does not replace its row."""
+    jobs = [job(seed) for seed in (1, 2, 3)]
+    store_all(jobs, folders)
+    path = folders.rows(job())
+    kept, failed, stale = store.read(path)
+    failed = replace(failed, status="failed", failure="killed")
+    store.write(path, [replace(kept, mse=7.0), failed, replace(stale, key="0" * 16)])
+    lose_rows([jobs[0], jobs[2]], folders)
+    store.write_bundle(folders.runs, failed, curves=(), overlay=None)
+    cells = bench.survey(jobs, folders)
+    assert [cell.state for cell in cells] == ["done", "failed", "done"]
+    assert [record.seed for record in bench.adopt(cells, folders)] == [3]
+    assert [row.mse for row in store.read(path)] == [7.0, 0.5, 0.5]
+
+
+def test_a_finished_bundle_spares_a_smaller_sweep_its_repetition(folders: Folders) -> None:
+    """The rows that are no longer planned go all the same."""
+    store_all(sweep(8, 16), folders)
+    lose_rows(sweep(8), folders)
+    cells = bench.survey(sweep(8), folders)
+    assert [cell.state for cell in cells] == ["done"]
+    bench.adopt(cells, folders)
+    assert sizes(folders) == [8]
+
+
+def test_the_time_that_is_left_is_guessed_from_rows(folders: Folders) -> None:
+    """The method on its task; else uniform there by the cost of a step; else it elsewhere."""
+    for name in ("uniform", "third", "fourth"):
+        (folders.methods / f"{name}.py").write_text(METHOD)
+    known = {
+        ("plain", "mitdb"): 10.0,
+        ("uniform", "mitdb"): 20.0,
+        ("fourth", "electric_devices"): 70.0,
+    }
+    for (method, dataset), seconds in known.items():
+        (cell,) = bench.survey([job(1, method, dataset)], folders)
+        row = replace(finish(cell, lambda _: None), train_seconds=seconds, evaluate_seconds=1.0)
+        store.put(folders.rows(cell.job), row)
+    (folders.results / "cost.csv").write_text("method,ratio\nother,2.0\n")
+    guesses = {
+        method: bench.estimate(bench.survey([job(2, method)], folders), folders)
+        for method in ("plain", "other", "third", "fourth")
+    }
+    assert guesses == {
+        "plain": Estimate(11.0, 0),
+        "other": Estimate(42.0, 0),
+        "third": Estimate(0.0, 1),
+        "fourth": Estimate(71.0, 0),
+    }
+
+
+def test_others_can_see_what_is_being_done(folders: Folders) -> None:
+    """Each run since when, its epoch, and how many are over; nothing when the bench has ended."""
+    cells = bench.survey([job(1), job(13)], folders)
+    with watch.alone(folders.results):
+        seen = [watch.progress(folders.results) for _ in run(cells, folders, tell)]
+        assert watch.progress(folders.results) is None
+    assert all(going is not None and going.process == os.getpid() for going in seen)
+    shown = [
+        (going.stored, [(run.job, run.epoch, run.epochs) for run in going.running])
+        for going in seen
+        if going is not None
+    ]
+    first, second = "plain mitdb 48->12 K=6 seed=1", "plain mitdb 48->12 K=6 seed=13"
+    assert shown == [
+        (0, [(first, None, None)]),
+        (0, [(first, 1, 2)]),
+        (1, []),
+        (1, [(second, None, None)]),
+        (1, [(second, 1, 2)]),
+        (2, []),
+    ]
+
+
+def tell(cell: Cell, say: Say) -> Record:
+    """Say an epoch a moment after the start: what comes at once may be left out."""
+    time.sleep(0.2)
+    say({"epoch": 1, "epochs": 2, "valid_mse": 0.5})
+    return finish(cell, say)
+
+
+def full(cell: Cell, say: Say) -> Record:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights.pt")
+
+
+def test_a_full_disk_is_no_fault_of_a_run(folders: Folders) -> None:
+    """A worker that could not write its bundle ends the bench; no row calls the run a failure."""
+    jobs = [job(1), job(2)]
+    with pytest.raises(OSError, match=r"cannot be written in .*No space left.*goes on"):
+        list(run(bench.survey(jobs, folders), folders, full))
+    assert states(jobs, folders) == ["missing", "missing"]
+
+
 def test_stopping_in_the_middle_keeps_what_is_finished(folders: Folders) -> None:
     """Closing the events ends the work; the rows told of so far are in their files."""
     jobs = [job(seed) for seed in (1, 2, 3)]
     cells = bench.survey(jobs, folders)
-    events = bench.execute(cells, finish, cpu_slots(1), folders, ORIGIN)
+    events = run(cells, folders)
     with closing(events):
         next(event for event in events if isinstance(event, Stored))
     assert states(jobs, folders) == ["done", "missing", "missing"]
 
 
 def test_results_that_cannot_be_written_stop_the_bench(folders: Folders) -> None:
-    """A file where the folder should be, say: the error names it, nothing is half-written."""
+    """A file where the folder should be, say: the error names it, before any work is done."""
     folders.results.mkdir()
     (folders.results / "small").write_text("in the way")
     jobs = [job()]
     with pytest.raises(OSError, match="small"):
-        list(bench.execute(bench.survey(jobs, folders), finish, cpu_slots(1), folders, ORIGIN))
-
-
-def test_one_bench_at_a_time_holds_a_results_folder(tmp_path: Path) -> None:
-    """A second one declines, naming the first; afterwards the folder is free."""
-    with (
-        bench.alone(tmp_path),
-        pytest.raises(ValueError, match=f"in use by process {os.getpid()}: wait"),
-        bench.alone(tmp_path),
-    ):
-        pass
-    with bench.alone(tmp_path):
-        pass
+        next(run(bench.survey(jobs, folders), folders))
 
 
 def git(folder: Path, *words: str) -> None:

@@ -8,19 +8,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness import executors
 from harness.executors import (
     Finished,
+    Retried,
     Said,
     Slot,
     Started,
     Work,
     cpu_slots,
+    failure_of,
     gpu_slots,
     local,
 )
@@ -119,7 +123,131 @@ def test_a_killed_worker_costs_its_job_alone() -> None:
     """SIGKILL, as when memory ends: that job fails, a new worker does the rest."""
     done = outcomes([0, 1, 2, 3, 4], die_on_odd, slots=2)
     assert [0, None, 2, None, 4] == [done[job].result for job in range(5)]
-    assert "killed by SIGKILL (out of memory?)" in done[1].error
+    assert "killed by SIGKILL" in done[1].error
+    assert "killed" == done[1].failure
+
+
+def die_of_memory(job: tuple[str, int], say: object) -> int:
+    """Need so many bytes in a group of processes that may have fewer."""
+    group, size = job
+    if group:
+        Path(group, "cgroup.procs").write_text(str(os.getpid()))
+    held = bytearray(size)
+    for page in range(0, size, 4096):
+        held[page] = 1
+    return len(held)
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Path]:
+    """A group of processes with 200 MB between them, which only root can make."""
+    top = Path("/sys/fs/cgroup")
+    first = (top / "cgroup.controllers").exists()
+    parent, limit = (top, "memory.max") if first else (top / "memory", "memory.limit_in_bytes")
+    group = parent / f"patchbench-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(200 * 2**20))
+    except OSError:
+        with suppress(OSError):
+            group.rmdir()
+        pytest.skip("memory cannot be limited here")
+    yield group
+    for _ in range(100):
+        with suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.05)
+
+
+def test_a_worker_killed_for_memory_is_told_from_one_that_was_killed(small_memory: Path) -> None:
+    """The kernel counts such kills; its word decides, and the next job finds room."""
+    large, small = (str(small_memory), 400 * 2**20), (str(small_memory), 4096)
+    done = outcomes([large, small], die_of_memory)
+    assert "out-of-memory" == done[large].failure
+    assert "the machine ran out of memory" in done[large].error
+    assert 4096 == done[small].result
+
+
+def count_kill(job: Path, say: object) -> None:
+    job.write_text("pgfault 7\noom_kill 4\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_count_of_kills_for_memory_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the kernel's counter, which went up while the job ran."""
+    counter = tmp_path / "vmstat"
+    counter.write_text("pgfault 5\noom_kill 3\n")
+    monkeypatch.setattr(executors, "_COUNTERS", (counter, tmp_path / "none"))
+    assert "out-of-memory" == outcomes([counter], count_kill)[counter].failure
+
+
+def allocate(job: int, say: object) -> None:
+    import torch  # here: the other tests' workers start faster without it
+
+    torch.empty(job)
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (MemoryError(), "out-of-memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out-of-memory"),
+        (RuntimeError("CUDA error: out of memory"), "out-of-memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), "out-of-memory"),
+        (RuntimeError("CUDA error: device-side assert triggered"), "exception"),
+        (ValueError("CUDA out of memory"), "exception"),
+    ],
+)
+def test_the_many_words_for_no_memory_are_one_class(error: Exception, failure: str) -> None:
+    """Also where another error was raised because of it."""
+    assert failure == failure_of(error)
+    wrapped = KeyError("wrapped")
+    wrapped.__cause__ = error
+    assert failure == failure_of(wrapped)
+
+
+def test_a_worker_that_ran_out_of_memory_is_replaced() -> None:
+    """What the process holds would be in the way of the next job, so that one has another."""
+    ends = list(local(["eat", ""], pid_or_eat, cpu_slots(1), again=lambda _: "pid"))
+    assert [Started, Retried, Started, Finished, Started, Finished] == list(map(type, ends))
+    assert isinstance(ends[1], Retried)
+    retried, last = (event.result for event in ends if isinstance(event, Finished))
+    assert retried == last
+    assert str(retried) not in ends[1].error  # the pid that it told
+
+
+def pid_or_eat(job: str, say: object) -> int:
+    if job == "eat":
+        raise MemoryError(os.getpid())
+    return os.getpid()
+
+
+def test_torch_says_that_there_is_no_memory() -> None:
+    """Its error for the CPU, as it really is, and its class for a GPU."""
+    import torch  # here: workers of the other tests start faster without it
+
+    assert "out-of-memory" == outcomes([2**50], allocate)[2**50].failure
+    assert issubclass(torch.OutOfMemoryError, RuntimeError)
+
+
+def test_a_failed_job_is_tried_again_where_that_is_asked_for() -> None:
+    """It goes first, in its new form; what failed is told as retried, once."""
+    asked: list[tuple[int, str | None]] = []
+
+    def again(finished: Finished[int, int]) -> int | None:
+        asked.append((finished.job, finished.failure))
+        return finished.job + 1 if finished.job == 3 else None
+
+    events = list(local([2, 3, 6, 5], fail_on_odd, cpu_slots(1), again=again))
+    ends = [event for event in events if not isinstance(event, Started)]
+    assert [2, 4, 4, 6, 5] == [event.job for event in ends]
+    assert Retried(4, "ValueError: 3 is odd") == ends[1]
+    assert [(3, "exception"), (5, "exception")] == asked
+    assert "exception" == ends[-1].failure  # type: ignore[union-attr]  # the last is Finished
+    assert all(event.failure is None for event in ends[2:-1] if isinstance(event, Finished))
 
 
 def test_a_job_that_ends_its_process_has_failed() -> None:
@@ -137,6 +265,7 @@ def test_a_job_over_its_time_is_killed() -> None:
     began = time.monotonic()
     done = outcomes([1, 2], sleep_on_odd, timeout=1.5)
     assert "took longer than 1.5 s" == done[1].error
+    assert "timeout" == done[1].failure
     assert 2 == done[2].result
     assert 20 > time.monotonic() - began
 
@@ -154,6 +283,8 @@ def test_slots() -> None:
     assert 3 == len(cpu_slots(3))
     ids = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in gpu_slots(["3", "5"], 3)]
     assert ["3", "5", "3"] == ids
+    shared = [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in gpu_slots("35", per_gpu=2)]
+    assert ["3", "5", "3", "5"] == shared
     assert Slot({}) == Slot()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
+from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 from harness import figures
+from harness.figures import ink
 
 LOOK_BACK, HORIZON = 24, 6
 
@@ -191,13 +199,222 @@ def test_errors_of_nothing_are_refused() -> None:
         figures.errors(runs().assign(status="failed"))
 
 
+# Every figure, of made-up data
+
+
+NAMES = ("learned", "uniform", "random_step", "hnet")
+TASK = {"dataset": "ordinal", "look_back": 96, "horizon": 24, "patches": 12}
+
+
+def scored(names: Iterable[str] = NAMES, tasks: int = 2, seeds: int = 2) -> pd.DataFrame:
+    """Rows: the error of method n on task t with seed s is (1 + n / 10) (1 + t) (1 + s / 100)."""
+    return pd.DataFrame(
+        {
+            **TASK,
+            "dataset": f"set{task}",
+            "method": name,
+            "kind": "patcher",
+            "ranked": True,
+            "seed": seed,
+            "status": "done",
+            "mse": (1 + number / 10) * (1 + task) * (1 + seed / 100),
+            "tokens_mean": 12.0 / (1 + number),
+            "flops": 1e6 * (1 + number),
+        }
+        for number, name in enumerate(names)
+        for task in range(tasks)
+        for seed in range(seeds)
+    )
+
+
+def changed(names: Iterable[str] = NAMES) -> pd.DataFrame:
+    """Effects against two controls: method n changes by 2 n - 3 percent."""
+    return pd.DataFrame(
+        {
+            "look_back": 96,
+            "method": name,
+            "control": control,
+            "change": 2.0 * number - 3,
+            "low": 2.0 * number - 4,
+            "high": 2.0 * number - 2,
+            "verdict": ("better", "near-tie", "worse", "too few data sets")[number % 4],
+        }
+        for control in ("uniform", "random_step")
+        for number, name in enumerate(names)
+        if name != control
+    )
+
+
+def epochs(names: Iterable[str] = NAMES) -> pd.DataFrame:
+    """Validation errors that fall, and rise again in the last of four epochs."""
+    runs = scored(names)[["method", "seed", "mse", *TASK]]
+    table = runs.merge(pd.DataFrame({"epoch": [1, 2, 3, 4], "by": [2, 1.2, 1, 1.1]}), how="cross")
+    return table.assign(valid_mse=table.mse * table.by, train_mse=table.mse / table.epoch)
+
+
+def plans(names: Iterable[str] = NAMES) -> dict[str, np.ndarray]:
+    """Two rows: four equal patches, and a patch that takes all but the last two steps."""
+    starts = np.array([[0, 6, 12, 18], [0, 22, -1, -1]], dtype=np.int16)
+    return dict.fromkeys(names, starts)
+
+
+def values() -> np.ndarray:
+    return np.sin(np.arange(2 * LOOK_BACK, dtype=np.float32)).reshape(2, LOOK_BACK)
+
+
+def alike(names: Iterable[str] = NAMES) -> pd.DataFrame:
+    """Agreement of each two methods, and of two seeds of each."""
+    names = list(names)
+    pairs = [(a, b) for place, a in enumerate(names) for b in names[place:]]
+    return pd.DataFrame(
+        {**TASK, "method_a": a, "method_b": b, "f1_1": 0.9 if a == b else 0.4} for a, b in pairs
+    )
+
+
+def stable(names: Iterable[str] = NAMES) -> pd.DataFrame:
+    table = alike(names).query("method_a == method_b").assign(f1_1_chance=0.25)
+    return table.rename(columns={"method_a": "method"})
+
+
+def closed(names: Iterable[str] = NAMES) -> pd.DataFrame:
+    return scored(names).assign(closed=0.5).drop_duplicates(["method", "dataset"])
+
+
+TRIALS = pd.DataFrame(
+    {
+        "number": [0, 1, 2, 3, 4],
+        "value": [0.9, 0.5, np.nan, 0.7, 0.4],
+        "state": ["COMPLETE", "COMPLETE", "FAIL", "PRUNED", "complete"],
+    }
+)
+FIGURES: dict[str, Callable[[Iterable[str]], Figure]] = {
+    "overlay": lambda names: figures.overlay(window(method=next(iter(names)))),
+    "gallery": lambda names: figures.gallery([window(method=name) for name in names]),
+    "lengths": lambda names: figures.lengths(plans(names), LOOK_BACK, "ordinal"),
+    "density": lambda names: figures.density(plans(names), values(), "ordinal"),
+    "agreement": lambda names: figures.agreement(stable(names)),
+    "agreement_of_methods": lambda names: figures.agreement_of_methods(alike(names)),
+    "errors": lambda names: figures.errors(scored(names)),
+    "critical_difference": lambda names: figures.critical_difference(
+        pd.Series({name: 1.5 * place for place, name in enumerate(names)}), [list(names)[:2]]
+    ),
+    "forest": lambda names: figures.forest(changed(names)),
+    "pareto": lambda names: figures.pareto(scored([*names, "uniform"]), "flops"),
+    "seed_spread": lambda names: figures.seed_spread(scored(names)),
+    "gap_closed": lambda names: figures.gap_closed(closed([*names, "other"])),
+    "power": lambda names: figures.power(
+        pd.DataFrame({"effect": [0.5, 1.0] * 2, "power": [0.2, 0.9] * 2, "sets": [5, 5, 7, 7]})
+    ),
+    "curves": lambda names: figures.curves(epochs(names)),
+    "tuning": lambda names: figures.tuning(TRIALS, dict.fromkeys(names, 0.2)),
+    "hindsight": lambda names: figures.hindsight(
+        pd.DataFrame(
+            {**TASK, "plans": [1, 2], "seed_chosen_on": 1}
+            | dict.fromkeys(["mse_chosen", "mse_corrected", "mse_random", "mse_uniform"], 0.5)
+        )
+    ),
+}
+
+
+def texts(figure: Figure) -> list[str]:
+    """Everything that is written on a figure, once it is drawn; nothing reaches beyond its rim."""
+    figure.draw_without_rendering()
+    drawn, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0, width - drawn.x1, height - drawn.y1) > -0.02
+    return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
+
+
+def test_every_figure_has_its_example() -> None:
+    """What follows is said of all figures, also of those to come."""
+    assert FIGURES.keys() == set(figures.__all__) - {"save"}
+
+
+@pytest.fixture(scope="module", params=FIGURES)
+def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The files of each figure, drawn of methods with odd names."""
+    odd = ["$a_b$", "<b>&amp;</b>", "n" * 80]
+    return figures.save(FIGURES[request.param](odd), tmp_path_factory.mktemp("f") / request.param)
+
+
+def test_a_figure_has_two_themes(saved: list[Path]) -> None:
+    """All colours of the light files are of the theme, and none of its own is left in the dark."""
+    name = saved[0].stem
+    assert [path.name for path in saved] == [
+        f"{name}{theme}.{kind}" for theme in ("", "-dark") for kind in ("svg", "png")
+    ]
+    light, dark = (set(re.findall(r"#[0-9a-f]{6}\b", saved[n].read_text())) for n in (0, 2))
+    pixels = [imread(saved[n]) for n in (1, 3)]
+    assert {image.shape[1] for image in pixels} == {1350}
+    grounds = [tuple(image[0, 0, :3].round(3)) for image in pixels]
+    assert grounds == [
+        pytest.approx(to_rgb(c), abs=0.01) for c in (ink.GROUND, ink.DARK[ink.GROUND])
+    ]
+    assert light <= {to_hex(colour) for colour in ink.DARK}
+    assert dark == {to_hex(ink.DARK[colour.upper()]) for colour in light}
+
+
+def test_a_name_is_written_as_it_is(saved: list[Path]) -> None:
+    """Dollars make no formula and angles no markup; a name that is too long ends in dots."""
+    written = unescape(" ".join(re.findall(r"<text .*?>(.*?)</text>", saved[0].read_text())))
+    assert written
+    assert "n" * 40 not in written
+    if saved[0].stem not in ("power", "hindsight"):  # which show no methods
+        assert "$a_b$" in written
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_single_method_is_a_figure(name: str) -> None:
+    """A first method has nobody to be compared with, and still its pictures."""
+    assert texts(FIGURES[name](["learned"]))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_crowd_is_cut_down_to_what_is_legible(name: str) -> None:
+    """Of 60 methods no figure is taller than two pages, controls stay, and the rest is counted."""
+    names = [*(f"m{number:02}" for number in range(58)), "uniform", "random_step"]
+    figure = FIGURES[name](names)
+    written = texts(figure)
+    assert figure.get_figheight() < 20
+    if name in ("overlay", "power", "hindsight", "tuning"):  # of one method, or of none
+        return
+    [note] = [text for text in written if "Not shown" in text]
+    assert re.search(r"Not shown: \d+ more methods", note)
+    assert any("random_step" in text for text in written)
+
+
+def test_themes_can_be_read() -> None:
+    """Text on its ground has the contrast that WCAG asks of the best, and lines can be seen."""
+
+    def contrast(one: str, other: str) -> float:
+        channels = np.array([to_rgb(one), to_rgb(other)])
+        linear = np.where(
+            channels > 0.04045, ((channels + 0.055) / 1.055) ** 2.4, channels / 12.92
+        )
+        dark, light = sorted(linear @ [0.2126, 0.7152, 0.0722])
+        return float((light + 0.05) / (dark + 0.05))
+
+    for themed in (lambda colour: colour, ink.DARK.__getitem__):
+        ground = themed(ink.GROUND)
+        assert contrast(themed(ink.INK), ground) > 7
+        assert min(contrast(themed(hue), ground) for hue in (*ink.HUES, ink.GREY)) > 2
+    assert len({ink.DARK[colour] for colour in ink.DARK}) == len(ink.DARK)
+
+
 def test_a_saved_figure_is_the_same_every_time(tmp_path: Path) -> None:
     """Bit for bit, so that a committed picture changes only with its data."""
-    first = figures.save(figures.overlay(window()), tmp_path / "v1.0")
+    figure = figures.overlay(window())
+    first = figures.save(figure, tmp_path / "v1.0")
+    again = figures.save(figure, tmp_path / "again")
     second = figures.save(figures.overlay(window()), tmp_path / "other")
-    assert [path.name for path in first] == ["v1.0.svg", "v1.0.png"]
-    for one, other in zip(first, second, strict=True):
-        assert one.read_bytes() == other.read_bytes()
+    assert [path.name for path in first] == [
+        "v1.0.svg",
+        "v1.0.png",
+        "v1.0-dark.svg",
+        "v1.0-dark.png",
+    ]
+    for one, other, third in zip(first, again, second, strict=True):
+        assert one.read_bytes() == other.read_bytes() == third.read_bytes()
+    assert "uniform on ordinal, seed 3, 4 patches" in first[0].read_text()
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None:
@@ -206,3 +423,294 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(tmp_path: Path) -> None
     before = mpl.rcParams.copy()
     figures.save(figures.errors(runs()), tmp_path / "errors")
     assert mpl.rcParams == before
+
+
+# Where patches lie
+
+
+def test_lengths_count_every_patch_of_every_row() -> None:
+    """Four of six steps, one of 22 and one of two; slots that are not used are no patches."""
+    figure = figures.lengths({"mine": np.array([[0, 6, 12, 18], [0, 22, -1, -1]])}, 24, "ordinal")
+    [axes] = figure.axes
+    bars = {
+        (bar.get_x() + 0.5, bar.get_x() + bar.get_width() + 0.5): bar.get_height()  # type: ignore[attr-defined]  # rectangles
+        for bar in axes.patches
+        if bar.get_height()  # type: ignore[attr-defined]  # as above
+    }
+    assert bars == {
+        (2, 3): pytest.approx(100 / 6),
+        (5, 7): pytest.approx(400 / 6),
+        (20, 27): pytest.approx(100 / 6),
+    }
+    assert lines(axes)["mean"] == [8, 8]
+    assert [text.get_text() for text in axes.texts] == ["longest 22"]
+
+
+@pytest.mark.parametrize("starts", [[[2, 6]], [[0, 24]], [[-1, -1]]])
+def test_lengths_of_no_plan_are_refused(starts: list[list[int]]) -> None:
+    """A row without a patch at 0, or with one behind its end, is not cut."""
+    with pytest.raises(ValueError, match="start a patch at 0, and none at or after 24"):
+        figures.lengths({"mine": np.array(starts)}, 24, "ordinal")
+
+
+def test_density_is_one_without_a_preference_and_ten_at_the_largest_changes() -> None:
+    """Cuts everywhere are indifferent; a tenth of the steps, the largest changes, holds all."""
+    row = np.cumsum(np.arange(41, dtype=np.float32))[None]  # step t changes by t
+    cuts = {"all": np.arange(41)[None], "largest": np.array([[0, 37, 38, 39, 40]])}
+    axes = figures.density(cuts, row, "ordinal").axes[0]
+    drawn = {str(line.get_label()): list(np.asarray(line.get_ydata())) for line in axes.lines}
+    assert drawn["all"] == [1] * 10
+    assert drawn["largest"] == [0] * 9 + [10]
+
+
+def test_density_of_longer_rows_is_refused() -> None:
+    """A plan that starts a patch behind the end of these rows is of others."""
+    starts = np.array([[0, LOOK_BACK], [0, -1]])
+    with pytest.raises(ValueError, match="are no plans of 2 rows of 24 steps"):
+        figures.density({"mine": starts}, values(), "ordinal")
+
+
+def test_agreement_between_seeds_is_a_mean_over_pairs() -> None:
+    """Two pairs of seeds make one number, in brackets what chance gives, the best on top."""
+    pairs = [("a", 0.2, 0.1), ("a", 0.4, 0.3), ("b", 1.0, 1.0)]
+    table = pd.DataFrame(
+        {**TASK, "method": name, "f1_1": f1, "f1_1_chance": chance} for name, f1, chance in pairs
+    )
+    [axes] = figures.agreement(table).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b", "a"]
+    assert [text.get_text() for text in axes.texts] == ["1 (1)", ".30 (.20)"]
+
+
+def test_agreement_of_methods_is_the_same_both_ways() -> None:
+    """A pair is drawn twice; one that was not compared is left empty."""
+    table = alike(["a", "b"]).query("method_a == 'a'")
+    [axes] = figures.agreement_of_methods(table).axes
+    where = {text.get_position(): text.get_text() for text in axes.texts}
+    assert where == {(0, 0): ".90", (1, 0): ".40", (0, 1): ".40"}
+
+
+# How methods compare
+
+
+def test_bars_join_what_is_not_told_apart() -> None:
+    """Each from its best to its worst member, overlapping ones on levels of their own."""
+    ranks = pd.Series({"d": 4.0, "a": 1.0, "c": 2.5, "b": 2.0})
+    figure = figures.critical_difference(ranks, [["a", "b"], ["b", "c"], ["d"]])
+    [axes] = figure.axes
+    bars = [bar.get_segments()[0].tolist() for bar in axes.collections]  # type: ignore[attr-defined]  # line collections
+    assert [[x for x, _ in bar] for bar in bars] == [[1.0, 2.0], [2.0, 2.5]]
+    assert bars[0][0][1] != bars[1][0][1]
+    names = [text.get_text().split() for text in axes.texts]
+    assert names == [["a", "1.00"], ["b", "2.00"], ["d", "4.00"], ["c", "2.50"]]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "groups", "message"),
+    [
+        ({}, [], "a mean rank is needed"),
+        ({"a": np.nan}, [], "a mean rank is needed"),
+        ({"a": 1.0}, [["a", "z"]], "no mean rank of z"),
+    ],
+)
+def test_ranks_that_make_no_diagram(
+    ranks: dict[str, float], groups: list[list[str]], message: str
+) -> None:
+    """Without a rank there is no place on the axis."""
+    with pytest.raises(ValueError, match=message):
+        figures.critical_difference(pd.Series(ranks, dtype=float), groups)
+
+
+def test_a_forest_shows_changes_with_their_intervals_and_verdicts() -> None:
+    """By the change against the first control, which stands at 0; colours are verdicts."""
+    figure = figures.forest(changed())
+    first, second = figure.axes
+    names = [label.get_text() for label in first.get_yticklabels()]
+    assert names == ["learned", "uniform", "random_step", "hnet"]
+    assert first.get_title("left") == "against uniform"
+    intervals: Any
+    dots: Any
+    intervals, dots = first.collections
+    # A line without an interval, the control's own, has no points.
+    ends = [ends[:, 0].tolist() for ends in intervals.get_segments() if ends.size]
+    assert ends == [[-4, -2], [0, 2], [2, 4]]
+    assert dots.get_offsets()[:, 0].compressed().tolist() == [-3, 1, 3]
+    better, *_, tie = (to_hex(colour) for colour in dots.get_facecolor())
+    assert (better, tie) == (to_hex(ink.BLUE), to_hex(ink.INK))
+    assert "against random_step" in second.get_title("left")
+
+
+def test_a_method_far_off_does_not_squeeze_the_forest() -> None:
+    """It is a number at the rim, and its interval, which would cross it, is left out."""
+    table = changed([*NAMES, "crashed", "a", "b", "c", "d"])
+    table.loc[table.method == "crashed", ["change", "low", "high"]] = (900.0, 800.0, 1000.0)
+    axes = figures.forest(table).axes[0]
+    assert axes.get_xlim()[1] < 50
+    intervals: Any = axes.collections[0]
+    assert max(ends[:, 0].max() for ends in intervals.get_segments() if ends.size) < 50
+    assert [text.get_text() for text in axes.texts] == [
+        "+900 \N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
+    ]
+
+
+def test_a_forest_without_intervals_is_dots() -> None:
+    """One data set has a change and no interval."""
+    axes = figures.forest(changed().assign(low=np.nan, high=np.nan)).axes[0]
+    dots: Any = axes.collections[1]
+    assert np.ma.count(dots.get_offsets()) == 2 * 3
+
+
+def front(axes: Axes) -> list[tuple[float, float]]:
+    [line] = [line for line in axes.lines if line.get_drawstyle() == "steps-post"]
+    return list(zip(*(np.asarray(data).tolist() for data in line.get_data()), strict=True))
+
+
+def test_the_front_is_what_no_other_method_beats_at_its_cost() -> None:
+    """Relative to uniform, cell by cell; not references, oracles and methods with holes."""
+    rows = scored(["hole", "oracle", "dlinear", "cheap", "dear", "uniform"], tasks=2)
+    rows["ranked"] = rows.method != "oracle"
+    rows["kind"] = np.where(rows.method == "dlinear", "reference", "patcher")
+    rows = rows[(rows.method != "hole") | (rows.dataset == "set0")]
+    rows["flops"] = rows.flops.where(rows.method != "dear", 9e6)
+    [axes] = figures.pareto(rows, "flops").axes
+    [point] = front(axes)
+    assert point == pytest.approx((4 / 6, 100 * (1.3 / 1.5 - 1)))
+    names = [text.get_text().strip() for text in axes.texts]
+    assert names == ["hole", "oracle", "dlinear", "cheap", "dear", "uniform"]
+    dots: Any
+    [dots] = axes.collections
+    hollow = [to_hex(face) == to_hex(ink.GROUND) for face in dots.get_facecolor()]
+    assert hollow == [True, False, False, False, False, False]
+
+
+def test_a_dearer_method_on_the_front_is_better() -> None:
+    """The front falls: what costs more has to be worth it."""
+    rows = scored(["best", "good", "uniform", "lazy"])
+    rows["tokens_mean"] = rows.method.map({"best": 24, "good": 18, "uniform": 12, "lazy": 6})
+    [axes] = figures.pareto(rows).axes
+    costs, changes = zip(*front(axes), strict=True)
+    assert costs == (0.5, 1, 1.5, 2)
+    assert list(changes) == sorted(changes, reverse=True)
+    assert changes[1] == 0
+
+
+def test_names_beside_the_front_do_not_overlap() -> None:
+    """Thirty methods in three crowds: names stand apart, in order and inside of the figure."""
+    rows = scored([f"m{number:02}" for number in range(29)] + ["uniform"])
+    rows["mse"] = 1 + rows.mse.round() / 10 + rows.mse / 1000
+    figure = figures.pareto(rows)
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    boxes = sorted((text.get_window_extent() for text in axes.texts), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+    assert boxes[-1].y1 <= figure.bbox.y1
+    assert max(box.x1 for box in boxes) <= figure.bbox.x1
+
+
+def test_free_forecasts_have_no_ratio_of_costs() -> None:
+    """The naive ones cost no FLOPs, and a logarithm of nothing is drawn nowhere."""
+    rows = scored()
+    rows["flops"] = rows.flops.where(rows.method != "hnet", 0.0)
+    [axes] = figures.pareto(rows, "flops").axes
+    assert "hnet" not in " ".join(text.get_text() for text in axes.texts)
+
+
+def test_costs_are_held_against_uniform() -> None:
+    """Without it there is nothing to be relative to."""
+    with pytest.raises(ValueError, match="held against those of uniform"):
+        figures.pareto(scored(["learned"]))
+
+
+def test_the_spread_over_seeds_is_relative_to_their_mean() -> None:
+    """Three seeds 1 % apart; a method without chance stands at the rim; one seed is no spread."""
+    table = scored(["learned", "uniform"], tasks=1, seeds=3)
+    table.loc[table.method == "uniform", "mse"] = 1.0
+    axes = figures.seed_spread(table).axes[0]
+    dots, bars = axes.lines
+    low = axes.get_xlim()[0]
+    assert np.asarray(dots.get_xdata()).tolist() == [pytest.approx(1 / 1.01), pytest.approx(low)]
+    assert np.asarray(bars.get_xdata()).tolist() == [pytest.approx(low), pytest.approx(1 / 1.01)]
+    with pytest.raises(ValueError, match="no two finished seeds"):
+        figures.seed_spread(table[table.seed == 1])
+
+
+def test_a_gap_that_is_not_there_cannot_be_closed() -> None:
+    """Data sets without a gap have no panel; with none at all there is no figure."""
+    table = closed(["learned", "uniform", "oracle"])
+    table["closed"] = table.closed.where(table.dataset == "set1")
+    [axes] = figures.gap_closed(table).axes
+    assert axes.get_title("left") == "set1"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["learned"]
+    with pytest.raises(ValueError, match="no data set"):
+        figures.gap_closed(table.assign(closed=np.nan))
+
+
+def test_power_has_a_line_a_case_named_by_what_differs() -> None:
+    """The same gain in two worlds: two lines; a column that does not differ is not in the name."""
+    table = pd.DataFrame({"effect": [2.0, 1.0] * 2, "power": [0.9, 0.5, 0.4, 0.1], "error": 0.01})
+    table["world"], table["methods"] = ["plain", "plain", "5 sets", "5 sets"], 12
+    axes = figures.power(table).axes[0]
+    named = {str(line.get_label()): list(np.asarray(line.get_ydata())) for line in axes.lines[1:]}
+    assert named == {"world plain": [50, 90], "world 5 sets": [10, 40]}
+
+
+# What went on before
+
+
+@pytest.mark.parametrize(("error", "kept"), [("valid_mse", 1.0), ("train_mse", 1 / 3)])
+def test_a_dot_marks_the_epoch_whose_weights_are_kept(error: Any, kept: float) -> None:  # noqa: ANN401 - a literal
+    """That of the least validation error, whichever error is drawn; a line a seed."""
+    axes = figures.curves(epochs(["uniform"]), error).axes[0]
+    runs, dots = axes.lines[::2], axes.lines[1::2]
+    assert [list(np.asarray(run.get_xdata())) for run in runs] == [[1, 2, 3, 4]] * 2
+    assert [np.asarray(dot.get_data()).ravel().tolist() for dot in dots] == [
+        [3, pytest.approx(kept)],
+        [3, pytest.approx(1.01 * kept)],
+    ]
+
+
+def test_a_run_that_is_there_twice_is_refused() -> None:
+    """Its line would go back and forth."""
+    with pytest.raises(ValueError, match="an epoch of a run is there twice"):
+        figures.curves(pd.concat([epochs(), epochs()]))
+
+
+def test_a_search_shows_every_trial_and_the_best_so_far() -> None:
+    """Pruned and failed ones too, which are never the best, and one that still runs."""
+    running = pd.DataFrame({"number": [5], "value": [np.nan], "state": ["RUNNING"]})
+    axes, beside = figures.tuning(pd.concat([TRIALS, running]), {"rate": 0.7, "size": 0.3}).axes
+    drawn = {str(line.get_label()): line for line in axes.lines}
+    best = drawn["best so far"]
+    assert np.asarray(best.get_data()).tolist() == [[0, 1, 4], [0.9, 0.5, 0.4]]
+    assert {"complete, 3", "pruned, 1", "fail, 1", "running, 1"} < drawn.keys()
+    at_rim = [line for line in axes.lines if list(np.asarray(line.get_ydata())) == [0]]
+    assert [list(np.asarray(line.get_xdata())) for line in at_rim] == [[2], [5]]
+    assert [label.get_text() for label in beside.get_yticklabels()] == ["size", "rate"]
+
+
+def test_a_search_in_which_nothing_finished_is_drawn() -> None:
+    """Marks on the rim, no best, no importances."""
+    [axes] = figures.tuning(TRIALS.assign(value=np.nan, state="FAIL"), {}).axes
+    assert axes.lines
+
+
+@pytest.mark.parametrize(
+    ("draw", "table", "column"),
+    [
+        (figures.forest, changed(), "low"),
+        (figures.pareto, scored(), "tokens_mean"),
+        (figures.seed_spread, scored(), "status"),
+        (figures.gap_closed, closed(), "closed"),
+        (figures.curves, epochs(), "valid_mse"),
+        (figures.agreement, stable(), "f1_1"),
+        (figures.agreement_of_methods, alike(), "method_b"),
+        (figures.power, pd.DataFrame({"effect": [1.0], "power": [0.5]}), "power"),
+    ],
+)
+def test_a_table_that_lacks_something_is_refused(
+    draw: Callable[[pd.DataFrame], Figure], table: pd.DataFrame, column: str
+) -> None:
+    """The message names the column; a table without rows says so."""
+    with pytest.raises(ValueError, match=f"needs the column {column}"):
+        draw(table.drop(columns=column))
+    with pytest.raises(ValueError, match="no rows to draw"):
+        draw(table.iloc[:0])

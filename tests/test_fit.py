@@ -123,10 +123,38 @@ def test_a_loss_that_is_not_finite_is_said_so() -> None:
     assert caught.value.fitted.steps == 6
 
 
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_a_step_in_parts_is_the_step_of_the_whole_batch(size: int) -> None:
+    """Without dropout the same windows in parts of any size lead to the same weights."""
+    train, valid = windows.development(waves(), TASK)
+    budget = dataclasses.replace(BUDGET, epochs=1, optimiser="adam", warmup=0.0)
+    ends = []
+    for micro_batch in (None, size):
+        torch.manual_seed(0)
+        model = PatchForecaster(TASK, dataclasses.replace(SMALL, dropout=0.0), Uniform(TASK))
+        fitted = fit(model, train, valid, budget, seed=0, micro_batch=micro_batch)
+        ends.append((fitted.curves[0]["train_mse"], fitted.valid_mse))
+        assert fitted.steps == 6
+    assert ends[1] == pytest.approx(ends[0], rel=1e-5)
+    assert (ends[1] == ends[0]) == (size == budget.batch)  # the whole at once: the same digits
+
+
+def test_parts_need_less_memory_at_a_time() -> None:
+    """No part that passes through the model is larger than was asked for, and none is lost."""
+    seen: list[int] = []
+    model = build()
+    model.register_forward_pre_hook(
+        lambda module, inputs: seen.append(len(inputs[0])) if module.training else None
+    )
+    train, valid = windows.development(waves(), TASK)
+    fit(model, train, valid, dataclasses.replace(BUDGET, epochs=1), seed=0, micro_batch=3)
+    assert seen == [3, 3, 2] * 6
+
+
 def test_fit_has_no_parameter_for_test_windows() -> None:
     """What fit can be given is train, validation and plain settings."""
     assert list(inspect.signature(fit).parameters) == [
-        "model", "train", "valid", "budget", "seed", "say",
+        "model", "train", "valid", "budget", "seed", "say", "micro_batch",
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Every metric is audited twice: by hand, and against GluonTS."""
+"""Every metric is audited twice: by hand, and against GluonTS. And what counts as an event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from gluonts.ev import stats
 from gluonts.ev.ts_stats import seasonal_error
 
-from harness.metrics import METRICS, Errors, Totals, naive_scale
+from harness.metrics import METRICS, RARE, Errors, Regions, Totals, last_event, naive_scale
 
 BATCH, CHANNELS, HORIZON = 50, 3, 8
 
@@ -32,14 +32,15 @@ def random_errors(dtype: torch.dtype = torch.float64) -> Errors:
 def means(errors: Errors, batch: int = BATCH) -> dict[str, float]:
     totals = Totals()
     for start in range(0, len(errors.target), batch):
-        part = slice(start, start + batch)
-        cut = {
-            f.name: getattr(errors, f.name)[part]
-            for f in fields(Errors)
-            if f.name != "naive_scale"
-        }
-        totals.add(replace(errors, **cut))
+        totals.add(part(errors, slice(start, start + batch)))
     return totals.means()
+
+
+def part(errors: Errors, windows: slice) -> Errors:
+    cut = {
+        f.name: getattr(errors, f.name)[windows] for f in fields(Errors) if f.name != "naive_scale"
+    }
+    return replace(errors, **cut)
 
 
 def single(forecast: float, target: float, scale: float = 1.0) -> dict[str, float]:
@@ -165,3 +166,100 @@ def test_training_parts_without_a_scale_are_refused() -> None:
         naive_scale(torch.full((10, 2), 3.0), 1)
     with pytest.raises(ValueError, match=r"24 training steps .* season of 24 steps"):
         naive_scale(torch.randn(24, 1), 24)
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def rows_with_events(share: float = 0.3) -> torch.Tensor:
+    return torch.rand(BATCH, CHANNELS, generator=torch.Generator().manual_seed(1)) < share
+
+
+def regions(errors: Errors, event: torch.Tensor, batch: int = BATCH) -> dict[str, float]:
+    found = Regions()
+    for start in range(0, BATCH, batch):
+        windows = slice(start, start + batch)
+        found.add(part(errors, windows), event[windows])
+    return {name: value for name, value in found.scores().items() if value is not None}
+
+
+@pytest.mark.parametrize("batch", [1, 7, 50])
+def test_regions_are_means_over_their_own_rows(batch: int) -> None:
+    """By numpy, for rows with and without an event, whatever the batches; rows are counted."""
+    errors, event = random_errors(), rows_with_events()
+    square = (errors.forecast - errors.target).square().numpy()
+    assert regions(errors, event, batch) == {
+        "mse_event": pytest.approx(square[event.numpy()].mean()),
+        "mse_calm": pytest.approx(square[~event.numpy()].mean()),
+        "windows_event": int(event.sum()),
+    }
+
+
+def test_both_regions_together_are_the_mse() -> None:
+    """Weighted by their rows they give the MSE: no row is in both, and none is in neither."""
+    errors, event = random_errors(), rows_with_events()
+    found = regions(errors, event)
+    with_event, rows = found["windows_event"], BATCH * CHANNELS
+    total = with_event * found["mse_event"] + (rows - with_event) * found["mse_calm"]
+    assert total / rows == pytest.approx(means(errors)["mse"], rel=1e-12)
+
+
+def test_a_region_without_rows_has_no_error() -> None:
+    """Where every row has an event, or none has, the other error is left empty."""
+    errors = random_errors()
+    assert set(regions(errors, rows_with_events(0.0))) == {"mse_calm", "windows_event"}
+    assert set(regions(errors, rows_with_events(1.0))) == {"mse_event", "windows_event"}
+
+
+def noise(steps: int = 3000) -> np.ndarray:
+    """Noise that, on its own, jumps no further after step 2000 than before."""
+    values = np.random.default_rng(0).normal(size=steps)
+    values[2000:] /= 3
+    return values
+
+
+def test_a_spike_a_new_level_and_a_long_stillness_are_events() -> None:
+    """Each is found where it is over, with the step it began at, and remembered from then on."""
+    channel = noise()
+    channel[2100] += 50  # there and back
+    channel[2300:] += 50
+    channel[2500:2540] = channel[2500]
+    latest = last_event(channel, 2000, 24)
+    assert latest[2099] < 2000
+    assert latest[2100:2103].tolist() == [2099, 2100, 2100]
+    assert latest[2300] == latest[2400] == 2299
+    # 25 steps after the first of them nothing has changed for more than a season.
+    assert latest[2524:2527].tolist() == [2299, 2500, 2501]
+    assert latest[-1] == 2514
+
+
+def test_events_are_rare_in_the_training_part_and_known_from_it_alone() -> None:
+    """One jump in a thousand is an event there; what comes later changes neither of the bars."""
+    channel = noise()
+    latest = last_event(channel, 2000, 24)
+    assert len(set(latest[:2000].tolist()) - {-1}) == round(2000 * (1 - RARE))
+    wild = channel.copy()
+    wild[2000:] *= 100
+    assert last_event(wild, 2000, 24)[:2000].tolist() == latest[:2000].tolist()
+    assert len(set(last_event(wild, 2000, 24).tolist())) > 500
+
+
+def test_stillness_that_is_common_is_no_event() -> None:
+    """Zeros every night, and longer than a season: only a stretch longer than all is one."""
+    night = np.where(np.arange(3000) % 100 < 40, 0.0, noise())
+    assert (last_event(night, 2000, 24)[2000:] < 2000).all()
+    night[2140:2190] = 0.0
+    latest = last_event(night, 2000, 24)[2000:]
+    assert (latest >= 2000).argmax() == 140
+    assert latest[189] == latest[-1] == 2149
+
+
+def test_a_jump_between_episodes_is_no_event() -> None:
+    """Levels that differ between windows neither count nor raise the bar for those inside."""
+    levels = np.repeat(100 * noise(30), 100) + noise(3000)
+    levels[2650:] += 50
+    inside = last_event(levels, 2000, 24, episode=100)
+    first = np.arange(3000) // 100 * 100
+    # From 2650 to the end of that window, 2699, there is an event in the window.
+    assert np.flatnonzero(inside[2000:] >= first[2000:]).tolist() == [*range(650, 700)]
+    assert (last_event(levels, 2000, 24)[2650:2700] < 2600).all()

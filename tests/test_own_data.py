@@ -56,6 +56,15 @@ def test_an_own_file_becomes_a_series(source: Source) -> None:
     assert series.boundaries is None
 
 
+def test_an_own_file_may_lie_in_a_folder_of_data_sets(source: Source, tmp_path: Path) -> None:
+    """Where its path leads nowhere, as on another machine, a file of its name is taken."""
+    moved = replace(source, path=Path("elsewhere") / source.path.name)
+    found = load("mine", [tmp_path / "empty", tmp_path], moved)
+    assert found.hash == load("mine", [], source).hash
+    with pytest.raises(FileNotFoundError, match="elsewhere"):
+        load("mine", [tmp_path / "empty"], moved)
+
+
 def test_columns_time_and_split_can_be_chosen(tmp_path: Path) -> None:
     """Parquet with real stamps, its own name for time, one channel, a split in rows."""
     frame = (

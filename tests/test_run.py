@@ -49,7 +49,8 @@ def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
     row = dataclasses.asdict(record)
     # One channel, and a method that does in training what it does when it is tested.
     absent = [name for name, value in row.items() if value is None]
-    assert absent == ["mse_as_trained", "mse_other_channel"]
+    assert absent == ["mse_as_trained", "mse_other_channel", "trials", "failure"]
+    assert (record.attempts, record.micro_batch) == (1, JOB.budget.batch)
     parts = [row[f"parameters_{part}"] for part in ("patcher", "backbone", "head")]
     assert all(parts)
     assert row["parameters"] == sum(parts)
@@ -129,9 +130,26 @@ def test_divergence_is_a_record_not_a_number(tmp_path: Path) -> None:
     """A learning rate that blows up gives status diverged, no errors, and what was spent."""
     budget = dataclasses.replace(JOB.budget, learning_rate=1e30, clip=1e30, schedule="constant")
     record = go(dataclasses.replace(JOB, method="uniform", budget=budget), tmp_path)
-    assert (record.status, record.mse) == ("diverged", None)
+    assert (record.status, record.failure, record.mse) == ("diverged", "diverged", None)
     assert "not finite" in record.error
     assert record.steps
+
+
+def test_a_second_attempt_says_so_and_keeps_its_key(tmp_path: Path) -> None:
+    """A run in halves is a run of the same job: its row says how it was done."""
+    whole = go(JOB, tmp_path / "whole")
+    halves = run(
+        JOB,
+        directories=(),
+        device="cpu",
+        runs=tmp_path,
+        provenance=Provenance("c", "v"),
+        attempts=2,
+        micro_batch=4,
+    )
+    assert (halves.attempts, halves.micro_batch) == (2, 4)
+    assert (halves.key, halves.steps) == (whole.key, whole.steps)
+    assert halves.mse == pytest.approx(whole.mse, rel=0.2)
 
 
 def test_references_run_like_methods(tmp_path: Path) -> None:

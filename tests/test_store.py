@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -128,6 +133,88 @@ def test_a_newer_row_replaces_that_of_its_key_and_its_cell(tmp_path: Path) -> No
     assert [record.mse for record in store.read(path)] == [3.0, 4.0]
 
 
+def test_rows_are_saved_at_times_and_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that takes two seconds to write is then left alone for forty; not by `save`."""
+    clock, saved = [0.0], []
+    whole = store.write
+
+    def write(path: Path, records: Iterable[Record]) -> None:
+        clock[0] += 2.0
+        whole(path, records)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(store, "write", write)
+    path, files = tmp_path / "uniform.csv", store.Files()
+    for seed in range(50):
+        files.put(path, row(replace(JOB, seed=seed)))
+        files.save_at_times()
+        saved.append(len(store.read(path)))
+        clock[0] += 1.0
+    assert saved == [1] * 40 + [41] * 10
+    files.save()
+    assert len(store.read(path)) == 50
+    before = path.stat().st_mtime_ns
+    files.save()
+    assert path.stat().st_mtime_ns == before  # nothing new, nothing written
+
+
+def test_rows_in_memory_replace_as_those_in_the_file_do(tmp_path: Path) -> None:
+    """One row a cell, and none of those that are called outdated."""
+    path = tmp_path / "uniform.csv"
+    old, other = row(method_source="old"), row(replace(JOB, keywords=(("hidden", 8),)))
+    store.write(path, [old, other])
+    files = store.Files()
+    files.put(path, row(mse=3.0), outdated={other.key})
+    files.save()
+    assert store.read(path) == [row(mse=3.0)]
+
+
+def test_records_are_found_in_bundles_that_are_whole(tmp_path: Path) -> None:
+    """A damaged bundle, one under another name and one that was edited are no records."""
+    assert store.recorded(tmp_path / "none", ["a"]) == {}
+    fine, torn, moved, edited = (row(replace(JOB, seed=seed)) for seed in (1, 2, 3, 4))
+    for record in (fine, torn, moved, edited):
+        store.write_bundle(tmp_path, record, curves=(), overlay=None)
+    (tmp_path / torn.key / "record.json").write_text('{"suite":')
+    (tmp_path / moved.key).rename(tmp_path / "0123456789abcdef")
+    told = tmp_path / edited.key / "record.json"
+    told.write_text(told.read_text().replace('"bb"', '"xx"'))
+    keys = [fine.key, torn.key, "0123456789abcdef", edited.key]
+    assert store.recorded(tmp_path, keys) == {fine.key: fine}
+    assert store.recorded(tmp_path, []) == {}
+
+
+def test_what_dead_processes_have_begun_is_cleared(tmp_path: Path) -> None:
+    """Files and folders of a process that is gone, and nothing else."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    dead, alive = process.pid, os.getpid()
+    for name in (f".a.csv.{dead}", f".a.csv.{alive}", ".hidden", "b.csv", ".0x.12x"):
+        (tmp_path / name).write_text("")
+    for name in (f".key.{dead}", f".key.{dead}.older", f".key.{alive}"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    store.clear(tmp_path)
+    left = {".a.csv." + str(alive), ".hidden", "b.csv", ".0x.12x", f".key.{alive}"}
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_what_makes_a_row_another_is_named() -> None:
+    """Each setting with its value then and now; data, method and protocol in words."""
+    budget, task = replace(JOB.budget, epochs=3), replace(JOB.task, season=12)
+    changed = replace(JOB, budget=budget, task=task, keywords=(("hidden", 8), ("new", None)))
+    assert store.differences(row(), JOB, "aa", "bb") == []
+    assert store.differences(row(), JOB, "ax", "bx") == ["the method was edited", "other data"]
+    (settings,) = store.differences(row(), changed, "aa", "bb")
+    assert settings == (
+        "other settings: budget.epochs 10 -> 3, keywords.hidden 16 -> 8,"
+        " keywords.new nothing -> null, task.season 24 -> 12"
+    )
+    (protocol,) = store.differences(replace(row(), protocol=0), JOB, "aa", "bb")
+    assert protocol == f"protocol 0 -> {store.PROTOCOL}"
+
+
 def test_a_row_of_an_earlier_version_lacks_later_columns(tmp_path: Path) -> None:
     """Columns that may be empty may be absent, and then they are empty."""
     path = tmp_path / "uniform.csv"
@@ -190,6 +277,7 @@ def test_a_damaged_file_is_refused_by_line_and_column(
     [
         ({"status": "ok"}, "status is 'ok'; allowed: done, failed, diverged"),
         ({"mse": None}, "needs mse and mae"),
+        ({"failure": "bad luck"}, "failure is 'bad luck'; allowed: exception, out-of-memory"),
         ({"valid_mse": float("nan"), "status": "failed"}, "valid_mse is nan"),
     ],
 )
@@ -287,6 +375,20 @@ def test_a_bundle_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="disk full"):
         store.write_bundle(tmp_path, row(), curves=(), overlay=None, weights=fail)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_where_torch_does_not_name_it(small_disk: Path) -> None:
+    """Weights that do not fit are an OSError like any file that does not fit."""
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        store.write_bundle(
+            small_disk,
+            row(),
+            curves=(),
+            overlay=None,
+            weights=lambda path: torch.save(torch.zeros(1_000_000), path),
+        )
+    assert caught.value.errno == errno.ENOSPC
+    assert list(small_disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [None, "{}", "{", "[]"])

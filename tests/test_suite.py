@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness import suite
+from harness import store, suite
 from harness.store import Job
 from harness.task import Architecture, Budget, Task
 
@@ -223,6 +225,15 @@ def test_a_selection_of_what_is_not_there_is_an_error(
             "unknown key 'tsaks'; did you mean 'tasks'",
         ),
         ("seeds = [1, 2]", "seeds = [1, 2", "Unclosed array"),
+        (
+            "seeds = [1, 2]",
+            "tuned = 1\nseeds = [1]",
+            "line 2: tuned is 1; true or false is needed",
+        ),
+        ("[budget]", "[tuning]\ntrials = 0\n[budget]", "line 6: trials is 0; a whole number of 1"),
+        ("[budget]", "[tuning]\nepochs = 0\n[budget]", "line 6: epochs is 0; a whole number of 1"),
+        ("[budget]", "[tuning]\ntrial = 9\n[budget]", "line 6: unknown key 'trial'; did you mean"),
+        ("[budget]", "[tuning]\ntrials = 2.5\n[budget]", "line 6: trials is 2.5; a whole number"),
     ],
 )
 def test_a_mistake_is_named_with_file_and_line(
@@ -255,3 +266,127 @@ def test_a_suite_is_found_by_its_file_name(tmp_path: Path) -> None:
     assert suite.find("small", tmp_path).name == "small"
     with pytest.raises(ValueError, match="unknown suite 'smal'; did you mean 'small'"):
         suite.find("smal", tmp_path)
+
+
+CHOICE = """\
+[[cells]]
+dataset = "ETTh1"
+look_back = {look_back}
+horizon = 24
+patches = {patches}
+seed = 1
+trials = {trials}
+states = {{complete = 3, pruned = 1}}
+study = "random_step"
+valid_mse = 0.25
+learning_rate = 0.002
+keywords = {{patch = 4, kind = "b"}}
+"""
+TUNED = "tuned = true\ntuning = { trials = 4, epochs = 2 }\n"
+SWEPT = 'sweep = { random_step = { patch = [8, 4], kind = ["a", "b"] } }\n'
+
+
+def chosen(folder: Path, *, trials: int = 4) -> Path:
+    """Results with a choice for one method at both look-backs of one data set."""
+    tuned = folder / "results" / "small" / "tuned"
+    tuned.mkdir(parents=True)
+    cells = [
+        CHOICE.format(look_back=look_back, patches=look_back // 8, trials=trials)
+        for look_back in (96, 192)
+    ]
+    (tuned / "random_step.toml").write_text("".join(cells))
+    return folder / "results"
+
+
+def test_a_tuned_suite_runs_what_was_chosen(tmp_path: Path) -> None:
+    """Keywords and learning rate go into every seed's job, in the place of a sweep."""
+    results = chosen(tmp_path)
+    small = suite.load(written(tmp_path, TUNED + SWEPT + TEXT))
+    selection = {"datasets": ["ETTh1"], "methods": ["random_step"]}
+    plan = suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # keywords of several types
+    assert [(job.task.look_back, job.seed) for job in plan] == [
+        (96, 1),
+        (96, 2),
+        (192, 1),
+        (192, 2),
+    ]
+    for job in plan:
+        assert dict(job.keywords) == {"spread": 0.5, "patch": 4, "kind": "b"}
+        assert job.budget == Budget(epochs=3, learning_rate=0.002)
+        assert job.trials == 4
+    assert small.tuning == suite.Tuning(trials=4, epochs=2)
+
+
+def test_a_search_starts_from_the_suite_as_it_is_written(tmp_path: Path) -> None:
+    """Without the results nothing is chosen; and a suite that is not tuned never looks there."""
+    results = chosen(tmp_path)
+    plain = suite.load(written(tmp_path, SWEPT + TEXT))
+    as_written = suite.plan(plain, results=results)
+    assert as_written == suite.plan(suite.load(written(tmp_path, TUNED + SWEPT + TEXT)))
+    assert {job.trials for job in as_written} == {0}
+    assert plain.tuning == suite.Tuning(trials=20, epochs=None)
+
+
+def test_the_number_of_trials_is_no_part_of_the_key(tmp_path: Path) -> None:
+    """The same setting gives the same number, however it was found: older rows keep their keys."""
+    job = jobs(tmp_path)[0]
+    searched = replace(job, trials=4)
+    assert store.key(searched, "m", "d") == store.key(job, "m", "d")
+    provenance = store.Provenance("abc", "python 3")
+    rows = [
+        store.row(
+            one, provenance, status="failed", kind="patcher", ranked=True, method_source="m",
+            data_hash="d", data_verified=True, device="cpu",
+        )
+        for one in (job, searched)
+    ]  # fmt: skip
+    assert [row.trials for row in rows] == [None, 4]
+    assert rows[0].job == rows[1].job
+    assert "trials" not in rows[1].job
+    assert store.recomputed_key(rows[1]) == rows[1].key
+
+
+def test_a_method_that_was_not_tuned_is_named_with_the_command(tmp_path: Path) -> None:
+    """Unless it has nothing to tune; what searches lack is one sentence, not a silent default."""
+    results = chosen(tmp_path)
+    small = suite.load(written(tmp_path, TUNED + TEXT))
+    message = (
+        "suite 'small' is tuned with 4 trials for each method and cell; uniform ETTh1 96->24 K=12"
+        " had 0, and 7 more had not 4. To search: make tune SUITE=small"
+        " METHODS=uniform,random_step,local_difference"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        suite.plan(small, results=results)
+    plan = suite.plan(
+        small, datasets=["ETTh1"], results=results, learns=lambda job: job.method == "random_step"
+    )
+    assert {(job.method, job.trials) for job in plan} == {("uniform", 0), ("random_step", 4)}
+
+
+def test_another_number_of_trials_than_the_suites_is_refused(tmp_path: Path) -> None:
+    """Nobody is compared after more looks at the validation data than the others had."""
+    results = chosen(tmp_path, trials=40)
+    small = suite.load(written(tmp_path, TUNED + TEXT))
+    selection = {"datasets": ["ETTh1"], "methods": ["random_step"]}
+    with pytest.raises(ValueError, match="random_step ETTh1 96->24 K=12 had 40, and 1 more had"):
+        suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # keywords of several types
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seed = 1", "sead = 1", "line 6: unknown key 'sead'; did you mean 'seed'"),
+        ("seed = 1", "", "line 1: seed must be given"),
+        ("keywords = {", "keywords = 4 #", "line 12: keywords is 4; a table is needed"),
+        ("[[cells]]", "[[cell]]", "unknown key 'cell'; did you mean 'cells'"),
+        ("trials = 4", "trials = 4.0", "line 7: trials is 4.0; a whole number is needed"),
+    ],
+)
+def test_a_mistake_in_a_choice_is_named_with_its_line(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    """The files are written by the search and committed; whoever edits one is told what broke."""
+    path = chosen(tmp_path) / "small" / "tuned" / "random_step.toml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"random_step\.toml.*{message}"):
+        suite.plan(suite.load(written(tmp_path, TUNED + TEXT)), results=tmp_path / "results")

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -17,9 +23,10 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness import store, track
+from harness import store, track, tune
+from harness.suite import Choice
 from harness.task import Task
-from harness.track import Tracker
+from harness.track import Tracker, TrackingError
 
 CURVES = [
     {"epoch": 1, "train_mse": 0.9, "valid_mse": math.inf, "learning_rate": 0.1, "seconds": 1.0},
@@ -184,7 +191,7 @@ def test_a_run_left_half_logged_is_logged_again(
     tracker, path = Tracker(results, "tiny"), bundle(results)
     with monkeypatch.context() as broken:
         broken.setattr(track, "_artifacts", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        with pytest.raises(TrackingError, match="ZeroDivisionError"):
             tracker.record(path)
     tracker.record(path)
     (run,) = tracked(results)
@@ -237,6 +244,243 @@ def test_a_folder_that_is_no_bundle_is_refused(results: Path) -> None:
     assert not tracked(results)
 
 
+def search(results: Path, suite: str = "tiny") -> Path:
+    """The file that a search of four trials leaves: one pruned, one failed."""
+    job = store.Job(suite, "uniform", Task("ordinal", 4, 1, 2), 7, (("width", 3),))
+    states = {"complete": 2, "fail": 1, "pruned": 1}
+    choice = Choice("ordinal", 4, 1, 2, 7, 4, states, "uniform ordinal", 0.5, 0.002, {"width": 5})
+    ends = [("complete", 0.75), ("pruned", 0.875), ("fail", None), ("complete", 0.5)]
+    trials = [
+        {
+            "number": number,
+            "state": state,
+            "value": value,
+            "params": {"budget.learning_rate": 0.001 * (number + 1), "width": 3 + number},
+            "epochs": {} if value is None else {"1": 1.0, "2": value},
+            "started": 1e9 + 10.0 * number,
+            "seconds": 5.0,
+        }
+        for number, (state, value) in enumerate(ends)
+    ]
+    importances = {"width": 0.75, "budget.learning_rate": 0.25}
+    found = tune.Found(job, "e" * 16, choice, "d" * 64, "cpu", importances, trials)
+    folder = results / "tuning" / suite
+    folder.mkdir(parents=True, exist_ok=True)
+    return tune._tell(folder, found, store.Provenance("c0ffee", "torch 2.13.0"))
+
+
+def test_a_search_is_a_run_with_its_trials_nested(results: Path) -> None:
+    """Settings, values, states and curves of all trials; what was chosen, and what mattered."""
+    parent = Tracker(results, "tiny").study(search(results))
+    runs = tracked(results)
+    (study,) = [run for run in runs if run.data.tags["level"] == "study"]
+    assert study.info.run_id == parent
+    expected = {"key": "e" * 16, "method": "uniform", "dataset": "ordinal", "horizon": "1"}
+    expected |= {"seed": "7", "commit": "c0ffee", "device": "cpu", "versions": "torch 2.13.0"}
+    assert expected.items() <= study.data.tags.items()
+    assert study.data.params["chosen.width"] == "5"
+    assert study.data.params["chosen.learning_rate"] == "0.002"
+    assert study.data.params["task.horizon"] == "1"
+    assert study.data.metrics == {
+        "valid_mse": 0.5,
+        "trials": 4,
+        "trials_complete": 2,
+        "trials_fail": 1,
+        "trials_pruned": 1,
+        "importance/width": 0.75,
+        "importance/budget.learning_rate": 0.25,
+        "seconds": 20,
+    }
+    assert (study.info.start_time, study.info.end_time) == (10**12, 10**12 + 35_000)
+    (given,) = study.inputs.dataset_inputs
+    assert given.dataset.digest == "d" * 36
+    folder = results / "mlflow-artifacts" / parent / "artifacts"
+    assert (folder / "tuning.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "study.json").read_text())["key"] == "e" * 16
+    trials = sorted(
+        (run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent),
+        key=lambda run: run.info.start_time,
+    )
+    assert [run.info.run_name for run in trials] == [f"trial {number}" for number in (1, 2, 3, 4)]
+    states = [(run.data.tags["state"], run.info.status) for run in trials]
+    assert states == [
+        ("complete", "FINISHED"),
+        ("pruned", "KILLED"),
+        ("fail", "FAILED"),
+        ("complete", "FINISHED"),
+    ]
+    assert trials[1].data.params == {"budget.learning_rate": "0.002", "width": "4"}
+    assert trials[3].data.metrics == {"valid_mse": 0.5, "epoch/valid_mse": 0.5, "seconds": 5}
+    assert trials[2].data.metrics == {"seconds": 5}
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    curve = client.get_metric_history(trials[3].info.run_id, "epoch/valid_mse")
+    assert [(point.step, point.value) for point in curve] == [(1, 1.0), (2, 0.5)]
+
+
+def test_a_search_told_again_replaces_its_runs(results: Path) -> None:
+    """The same file twice is one run; one with more trials takes its place, trials and all."""
+    path = search(results)
+    first = Tracker(results, "tiny").study(path)
+    assert Tracker(results, "tiny").study(path) == first
+    content = json.loads(path.read_text())
+    content["trials"] = content["trials"][:2]
+    path.write_text(json.dumps(content))
+    assert Tracker(results, "tiny").study(path) != first
+    levels = sorted(run.data.tags["level"] for run in tracked(results))
+    assert levels == ["study", "trial", "trial"]
+
+
+def test_a_file_that_is_no_search_is_refused(results: Path) -> None:
+    """And nothing is logged for it."""
+    (results / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other\.json is not the file of a search"):
+        Tracker(results, "tiny").study(results / "other.json")
+    assert not tracked(results)
+
+
+def content(results: Path) -> list[dict[str, Any]]:
+    """All that a store says, without ids, times and MLflow's own notes on where it was called."""
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    runs = tracked(results)
+    names = {run.info.run_id: run.info.run_name for run in runs}
+    told = []
+    for run in runs:
+        tags = {name: text for name, text in run.data.tags.items() if "mlflow." not in name}
+        folder = results / "mlflow-artifacts" / run.info.run_id / "artifacts"
+        told.append(
+            {
+                "name": run.info.run_name,
+                "status": run.info.status,
+                "in": names.get(run.data.tags.get("mlflow.parentRunId", "")),
+                "tags": tags,
+                "params": run.data.params,
+                "metrics": {
+                    name: [
+                        (point.step, point.value)
+                        for point in client.get_metric_history(run.info.run_id, name)
+                    ]
+                    for name in run.data.metrics
+                },
+                "data": [
+                    (given.dataset.name, given.dataset.digest)
+                    for given in run.inputs.dataset_inputs
+                ],
+                "artifacts": {path.name: path.read_bytes() for path in folder.glob("*")},
+            }
+        )
+    return sorted(told, key=lambda run: (run["in"] or "", run["name"]))
+
+
+def test_a_store_that_was_deleted_is_filled_again_from_files(
+    results: Path, making: tuple[Path, CompletedProcess[str]]
+) -> None:
+    """Parameters, metrics with their curves, tags, data sets and artifacts: all are back."""
+    tracker = Tracker(results, "tiny")
+    for seed, status in ((7, "done"), (8, "failed")):
+        tracker.record(bundle(results, seed, status, log="a line"))
+    tracker.study(search(results))
+    before = content(results)
+    assert len(before) == 2 + 1 + 4
+    assert [len(run["artifacts"]) for run in before if run["in"] is None] == [2, 3, 3]
+    # In another place, since this process still has the old store open.
+    anew = results / "anew"
+    anew.mkdir()
+    shutil.copy(making[0] / "mlflow.db", anew)  # empty, without the seconds that making one takes
+    for name in ("runs", "tuning"):
+        (results / name).rename(anew / name)
+    heard: list[tuple[int, int]] = []
+    filled = track.fill(anew, "tiny", say=lambda done, of: heard.append((done, of)))
+    assert (filled.logged, filled.there, filled.refused) == (3, 0, [])
+    assert heard == [(1, 3), (2, 3), (3, 3)]
+    assert content(anew) == before
+
+
+def test_only_what_is_missing_is_logged_later(results: Path) -> None:
+    """Of this suite alone; a damaged bundle is named and stops nothing; twice changes nothing."""
+    tracker = Tracker(results, "tiny")
+    tracker.record(bundle(results))
+    bundle(results, 8)
+    other = bundle(results, 9)
+    text = (other / "record.json").read_text()
+    (other / "record.json").write_text(text.replace('"tiny"', '"another"', 1))
+    (results / "runs" / "torn").mkdir()
+    (results / "runs" / "torn" / "record.json").write_text("{")
+    (results / "runs" / ".half.123").mkdir()
+    (results / "runs" / ".half.123" / "record.json").write_text("{")
+    search(results)
+    search(results, "another")
+    filled = track.fill(results, "tiny")
+    assert (filled.logged, filled.there) == (2, 1)
+    assert [why.split(" is not")[0] for why in filled.refused] == [str(results / "runs" / "torn")]
+    before = content(results)
+    again = track.fill(results, "tiny")
+    assert (again.logged, again.there, len(again.refused)) == (0, 3, 1)
+    assert content(results) == before
+    seeds = [run["tags"]["seed"] for run in before if run["tags"]["level"] == "run"]
+    assert sorted(seeds) == ["7", "8"]
+
+
+@contextmanager
+def mute_server(calls: list[int]) -> Iterator[int]:
+    """A server that takes every call and answers none; its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def listen() -> None:
+            with suppress(OSError), ExitStack() as callers:
+                while True:
+                    callers.enter_context(server.accept()[0])
+                    calls.append(1)
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "address", ["http://me:secret@127.0.0.1:{}", "postgresql://me:secret@127.0.0.1:{}/runs"]
+)
+def test_a_store_that_does_not_answer_is_called_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """Neither one that hangs nor one that is not there; the password stays out of the message."""
+    assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
+    assert 0 < int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 5
+    assert track._driven("postgresql://h/runs").endswith("connect_timeout=5")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    calls: list[int] = []
+    with mute_server(calls) as port:
+        uri = address.format(port)
+        uri += "?connect_timeout=2" if "postgresql" in uri else ""  # the least there is
+        with pytest.raises(TrackingError, match="make track SUITE=tiny logs what is missing") as e:
+            Tracker(tmp_path, "tiny", uri)
+    assert calls == [1]
+    assert "secret" not in str(e.value)
+    assert f"127.0.0.1:{port}" in str(e.value)
+    with pytest.raises(TrackingError, match="make track SUITE=tiny"):
+        Tracker(tmp_path, "tiny", uri)  # nobody is there any more
+
+
+def opens_and_records(results: str, bundle: str) -> str:
+    """One of eight processes that meet a store at the same time."""
+    return Tracker(Path(results), "tiny").record(Path(bundle))
+
+
+def test_eight_processes_may_meet_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
+    """One of them makes it, and every run reaches it."""
+    bundles = [str(bundle(tmp_path, seed)) for seed in range(8)]
+    # Forked from a process that has imported everything: all eight arrive at once.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["harness.track"])
+    with context.Pool(8) as pool:
+        runs = pool.starmap(
+            opens_and_records, [(str(tmp_path), path) for path in bundles], chunksize=1
+        )
+    assert len(set(runs)) == 8
+    assert sorted(run.data.tags["seed"] for run in tracked(tmp_path)) == list("01234567")
+
+
 def test_there_is_nothing_to_serve_before_the_first_run(tmp_path: Path) -> None:
     """Say what to do, and do not leave an empty store behind."""
     with pytest.raises(FileNotFoundError, match="run a suite first"):
@@ -251,6 +495,7 @@ def test_serving_is_local_and_says_where(
     calls: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda _, command: calls.append(command))
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")  # Put back afterwards.
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
     track.serve(results, 5001)
     assert "http://127.0.0.1:5001" in capsys.readouterr().out
     ((python, *command),) = calls
@@ -258,4 +503,20 @@ def test_serving_is_local_and_says_where(
     assert command[:3] == ["-m", "mlflow", "ui"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "5001"
-    assert command[command.index("--backend-store-uri") + 1].endswith(f"{results}/mlflow.db")
+    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{results}/mlflow.db"
+
+
+def test_a_store_elsewhere_is_shown_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server is only named; for a database this process becomes one, its password unsaid."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, command: calls.append(command))
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")  # Put back afterwards.
+    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
+    track.serve(tmp_path, 5001, "http://team:5000")
+    assert capsys.readouterr().out == "MLflow: http://team:5000\n"
+    assert not calls
+    track.serve(tmp_path, 5001, "postgresql://me:secret@team/runs")
+    assert "postgresql+psycopg://me:secret@team/runs" in os.environ["MLFLOW_BACKEND_STORE_URI"]
+    assert not any("secret" in word for word in calls[0])

@@ -1,0 +1,289 @@
+"""The page in a real browser: run by ``make test-browser``, and by no other name collected.
+
+Chromium is the one that PATCHBENCH_CHROMIUM names, else ``chromium`` or ``google-chrome`` in PATH.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Literal
+from urllib.parse import quote
+
+import pytest
+import suite_page
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
+from suite_page import HOSTILE, SETS
+
+from harness import site
+
+# It runs as root in a container, and asks nobody for anything.
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+Theme = Literal["dark", "light"]
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 300">'
+    '<rect width="600" height="300" style="fill: {}"/></svg>'
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    found = [
+        os.environ.get("PATCHBENCH_CHROMIUM"),
+        *map(shutil.which, ("chromium", "google-chrome")),
+    ]
+    path = next(filter(None, found), None)
+    if path is None:
+        pytest.fail("no browser: install chromium, or name one in PATCHBENCH_CHROMIUM")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of a small suite lies on this disk."""
+    folder = suite_page.write(tmp_path_factory.mktemp("results") / "small")
+    site.write(folder)
+    for name, colour in (("", "white"), ("-dark", "black")):
+        (folder / f"patches-const-96-24{name}.svg").write_text(SVG.format(colour), "utf-8")
+    path = folder / site.PAGE
+    path.write_text(site.page(folder, about="A suite"), encoding="utf-8")
+    return path.as_uri()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """The page on a desk; whatever it says to the console or asks for elsewhere is an error."""
+    faults: list[str] = []
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    watch(opened, faults)
+    opened.goto(address)
+    yield opened
+    opened.close()
+    assert faults == []
+
+
+def watch(page: Page, faults: list[str]) -> None:
+    page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: refuse(dialog, faults))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith(("file:", "data:")) else faults.append(request.url)
+        ),
+    )
+
+
+def refuse(dialog: Dialog, faults: list[str]) -> None:
+    faults.append(dialog.message)
+    dialog.dismiss()
+
+
+def column(table: Locator, name: str) -> list[str]:
+    """The texts of a column of the rows that are shown."""
+    heads = table.locator("thead tr:last-child > *").all_inner_texts()
+    number = 1 + next(at for at, head in enumerate(heads) if head.strip().startswith(name))
+    return table.locator(f"tbody tr:visible > :nth-child({number})").all_inner_texts()
+
+
+def values(texts: list[str]) -> list[float]:
+    return [
+        float(text.replace(",", "").replace("\N{MINUS SIGN}", "-").split()[0]) for text in texts
+    ]
+
+
+def ranking(page: Page) -> Locator:
+    return page.locator(".ranking:visible")
+
+
+def test_numbers_sort_as_numbers(page: Page) -> None:
+    """A click sorts a column by size, another turns it round; what is empty stays below."""
+    table = ranking(page)
+    button = table.get_by_role("button", name="parameters")
+    heading = table.get_by_role("columnheader", name="parameters")
+    button.click()
+    rising = values(column(table, "parameters"))
+    expect(heading).to_have_attribute("aria-sort", "ascending")
+    button.click()
+    expect(heading).to_have_attribute("aria-sort", "descending")
+    assert rising == sorted(rising)
+    assert values(column(table, "parameters")) == rising[::-1]
+    assert [str(number) for number in rising] != sorted(map(str, rising))  # by letter it differs
+
+    for _ in range(2):
+        table.get_by_role("button", name="place").click()
+        assert "\N{EN DASH}" in column(table, "place")[-1]
+
+
+def test_keyboard_alone_sorts(page: Page) -> None:
+    """Tab reaches a heading's button, and Enter sorts by it."""
+    table = ranking(page)
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "skill":
+            break
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    page.keyboard.press("Enter")
+    expect(table.get_by_role("columnheader", name="skill")).to_have_attribute(
+        "aria-sort", "ascending"
+    )
+    rising = values(column(table, "skill"))
+    assert rising == sorted(rising)
+    assert outline == "solid"
+
+
+def test_filters_hide_what_does_not_fit(page: Page) -> None:
+    """By name, by verdict, by track and by data set; the count says how many are left."""
+    table = ranking(page)
+    everyone = table.locator("tbody tr").count()
+    page.get_by_role("searchbox", name="Method").fill("UNIF")
+    assert column(table, "method") == ["uniform_best", "uniform"]
+    expect(page.locator("#shown")).to_have_text(f"2 of {everyone} methods")
+    page.get_by_role("button", name="Show all").click()
+    expect(page.locator("#shown")).to_have_text(f"{everyone} of {everyone} methods")
+
+    page.get_by_label("Verdict").select_option("better")
+    assert column(table, "method") == ["jumps"]
+    page.get_by_label("Verdict").select_option("")
+    page.get_by_label("Track").select_option("reference")
+    assert [name.split()[0] for name in column(table, "method")] == ["seasonal_naive"]
+    page.get_by_role("button", name="Show all").click()
+
+    page.get_by_role("combobox", name="Data set").select_option("const")
+    heads = page.locator(".cells:visible thead tr:first-child th:visible")
+    assert heads.all_inner_texts() == ["const"]
+    assert page.locator(".cells:visible tbody tr").first.locator("td:visible").count() == 1
+
+
+def test_track_switch_shows_one_look_back(page: Page) -> None:
+    """One track at a time, the longest look-back first; an address can ask for another."""
+    expect(page.locator("#track-512")).to_be_visible()
+    expect(page.locator("#track-96")).to_be_hidden()
+    page.get_by_role("radio", name="96").press("Space")
+    expect(page.locator("#track-512")).to_be_hidden()
+    expect(page.locator("#track-96")).to_be_visible()
+    page.evaluate("location.hash = '#track-512'")
+    expect(page.locator("#track-512")).to_be_visible()
+
+
+def test_deep_links_open_what_they_name(page: Page, address: str) -> None:
+    """A method, a data set and a cell have addresses, whatever they are called."""
+    for kind, name in (("method", HOSTILE), ("dataset", SETS[-1]), ("dataset", "const")):
+        page.goto("about:blank")
+        page.goto(f"{address}#{kind}-{quote(name, safe='')}")
+        section = page.locator(f"details[data-{kind}]").filter(
+            has=page.get_by_role("heading", name=name, exact=True)
+        )
+        expect(section).to_have_attribute("open", "")
+        expect(section.locator("tbody tr").first).to_be_visible()
+    expect(section.locator("img:visible")).to_have_count(1)
+
+    page.goto("about:blank")
+    page.goto(f"{address}#cell/jumps/{quote(SETS[-1], safe='')}/96/24/12")
+    expect(page.get_by_role("dialog")).to_contain_text(f"jumps on {SETS[-1]} 96→24 K=12")
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert "#cell" not in page.url
+    page.evaluate("location.hash = '#cell/nobody/const/96/24/12'")
+    expect(page.get_by_role("dialog")).to_contain_text("No such cell")
+
+
+def test_cell_shows_its_record(page: Page) -> None:
+    """Each cell leads to its runs: seeds, keys, failures, and commands that repeat them."""
+    line = page.locator(".cells:visible tbody tr", has_text="soft")
+    assert "1 of 3 failed" in line.inner_text()
+    line.locator("td a", has_text="failed").click()
+    record = page.get_by_role("dialog")
+    assert record.locator("tbody tr").count() == 3
+    expect(record).to_contain_text("MemoryError: <b>no room</b>")
+    expect(record).to_contain_text("0123456789abcdef")
+    key = record.locator("tbody tr code").first.inner_text()
+    expect(record).to_contain_text(f"make rerun KEY={key}")
+    expect(record).to_contain_text(
+        "METHODS=soft DATASETS=bursts LOOK_BACKS=512 HORIZONS=24 SEEDS=1,2,3"
+    )
+    link = record.get_by_role("link", name="run").first.get_attribute("href")
+    assert (
+        link
+        == f"http://127.0.0.1:5000/#/experiments/1/runs?searchFilter=tags.key%20%3D%20%22{key}%22"
+    )
+
+
+def test_commands_are_safe_to_paste(page: Page) -> None:
+    """A name with signs of the shell is quoted in the command."""
+    line = page.locator(".cells:visible tbody tr", has_text=HOSTILE)
+    line.locator("td a").first.click()
+    expect(page.get_by_role("dialog")).to_contain_text(f"METHODS='{HOSTILE}' DATASETS='")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_theme_follows_the_system_until_it_is_switched(page: Page, scheme: Theme) -> None:
+    """Colours and figures are those of the system's theme; the switch turns them and stays."""
+    other = "dark" if scheme == "light" else "light"
+    lightness = "getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)[0]"
+    page.emulate_media(color_scheme=scheme)
+    page.evaluate("location.hash = '#dataset-const'")
+    figure = page.locator("#dataset-const img:visible")
+    before = page.evaluate(lightness)
+    assert (before > 128) == (scheme == "light")
+    assert scheme in (figure.get_attribute("class") or "")
+    page.get_by_role("button", name=f"{other} theme").click()
+    assert (page.evaluate(lightness) > 128) == (other == "light")
+    assert other in (figure.get_attribute("class") or "")
+    page.reload()
+    assert (page.evaluate(lightness) > 128) == (other == "light")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_nothing_keeps_anyone_out(page: Page, scheme: Theme, width: int) -> None:
+    """Axe finds nothing serious in either theme, with everything open, nor in a record."""
+    page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size({"width": width, "height": 812})
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    expect(page.locator("#methods .scores table").first).to_be_visible()
+    assert grave(page) == []
+    page.evaluate("location.hash = '#cell/jumps/const/512/24/12'")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert grave(page) == []
+
+
+def grave(page: Page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_phone_never_scrolls_sideways(page: Page) -> None:
+    """At 375 px wide tables scroll in their own box, also with everything open."""
+    page.set_viewport_size({"width": 375, "height": 812})
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    expect(page.locator("#methods .scores table").first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    assert page.evaluate("document.querySelector('.box').scrollWidth") > 375
+
+
+def test_page_can_be_read_without_scripts(browser: Browser, address: str) -> None:
+    """Without JavaScript every table is there, of every track, and no dead control."""
+    page = browser.new_page(java_script_enabled=False)
+    page.goto(address)
+    assert page.locator(".ranking:visible").count() == 2
+    assert page.locator(".cells:visible").count() == 2
+    assert page.locator("button:visible").count() == 0
+    expect(page.get_by_text("Without JavaScript")).to_be_visible()
+    page.close()

@@ -1,0 +1,66 @@
+"""A small suite with all that a page has to show: real rows, written as a run writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import store
+from harness.store import Job, Provenance, Record
+from harness.task import Task
+
+SETS = ("bursts", "const", "levels", "ordinal", "</script><script>alert(1)</script>")
+"""Five, so that there are verdicts; the last one is what a user may call a file's data."""
+HOSTILE = "<img src=x onerror=alert(1)>"
+"""A method that a file can be called."""
+LEVEL = {
+    "uniform": 1.0,
+    "uniform_best": 0.99,
+    "random_step": 1.02,
+    "jumps": 0.9,
+    "soft": 0.97,
+    HOSTILE: 1.0001,
+}
+_ORIGIN = Provenance("0123456789abcdef", "python 3.11.7, torch 2.13.0+cpu")
+
+
+def write(folder: Path, look_backs: Sequence[int] = (512, 96), seeds: int = 3) -> Path:
+    """Leave rows in ``folder``: ``jumps`` wins, a run of ``soft`` failed and one is missing."""
+    for method, level in LEVEL.items():
+        records = list(_records(folder.name, method, level, look_backs, seeds))
+        store.write(folder / f"{method}.csv", records[:-1] if method == "soft" else records)
+    naive = list(_records(folder.name, "seasonal_naive", 2.0, look_backs, 1))
+    store.write(folder / "seasonal_naive.csv", naive)
+    return folder
+
+
+def _records(
+    suite: str, method: str, level: float, look_backs: Sequence[int], seeds: int
+) -> Iterator[Record]:
+    kind = "reference" if method == "seasonal_naive" else "patcher"
+    for look_back in look_backs:
+        for number, dataset in enumerate(SETS):
+            for seed in range(1, seeds + 1):
+                # A little of its own to every run, the same each time.
+                own = 1 + 0.001 * ((7 * number + 3 * seed + len(method)) % 5)
+                mse = level * own * (1 + number) / 10
+                is_failed = (method, number, seed) == ("soft", 0, 2)
+                names = ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape", "valid_mse")
+                measured: dict[str, Any] = dict.fromkeys(names, mse)
+                measured |= {"tokens_mean": 12.0, "flops": 1.7e6, "train_seconds": 10.0 * seed}
+                yield store.row(
+                    Job(suite, method, Task(dataset, look_back, 24, 12), seed),
+                    _ORIGIN,
+                    status="failed" if is_failed else "done",
+                    error="MemoryError: <b>no room</b>" if is_failed else "",
+                    kind=kind,
+                    ranked=kind == "patcher",
+                    method_source=f"{len(method):064x}",
+                    data_hash=f"{number:064x}",
+                    data_verified=True,
+                    device="CPU",
+                    windows=2000,
+                    parameters=1000 * len(method),
+                    **({} if is_failed else measured),
+                )

@@ -1,0 +1,256 @@
+"""The page of a suite: whole, honest, the same each time, and safe with any name."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections import Counter
+from hashlib import sha256
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pandas as pd
+import pytest
+import suite_page
+from suite_page import HOSTILE, SETS
+
+from harness import cli, ledger, site, store
+
+CARDS = {"jumps": {"summary": "Cuts at jumps.", "source": "A & B", "track": "strict budget"}}
+SVG = '<svg viewBox="0 0 648 324"><text>{}</text><path d="M 0 0\nL 1 1"/></svg>'
+
+
+class Html(HTMLParser):
+    """Every tag of a page with its attributes, and the text that follows it up to the next."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        self.texts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self.elements.append((f"/{tag}", {}))
+        self.texts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.texts:
+            self.texts[-1] += data
+
+    def of(self, tag: str) -> list[tuple[dict[str, str], str]]:
+        return [
+            (attributes, text)
+            for (name, attributes), text in zip(self.elements, self.texts, strict=True)
+            if name == tag
+        ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return suite_page.write(tmp_path_factory.mktemp("results") / "small")
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Html:
+    return Html(site.page(folder, about="A suite <of> ours.", cards=CARDS))
+
+
+def data(page: Html) -> dict[str, Any]:
+    [text] = [text for attributes, text in page.of("script") if attributes.get("id") == "data"]
+    return json.loads(text)
+
+
+def unpacked(table: dict[str, Any]) -> pd.DataFrame:
+    """What the script reads from a table by columns."""
+
+    def column(packed: Any) -> list[Any]:  # noqa: ANN401 - JSON
+        if isinstance(packed, dict):
+            return [packed["values"][code] for code in packed["codes"]]
+        return packed if isinstance(packed, list) else [packed] * table["rows"]
+
+    return pd.DataFrame({name: column(packed) for name, packed in table["columns"].items()})
+
+
+def test_nothing_comes_from_outside(page: Html) -> None:
+    """Whatever the page loads is in the page, and its policy allows nothing else."""
+    loaded = [
+        attributes["src" if "src" in attributes else "href"]
+        for tag, attributes in page.elements
+        if tag != "a" and {"src", "href"} & set(attributes)
+    ]
+    assert [address for address in loaded if not address.startswith("data:")] == []
+    [policy] = [
+        own["content"] for own, _ in page.of("meta") if own.get("http-equiv", "")[:7] == "Content"
+    ]
+    scripts = [text for attributes, text in page.of("script") if "type" not in attributes]
+    digests = [b64encode(sha256(text.encode()).digest()).decode() for text in scripts]
+    assert "default-src 'none'" in policy
+    assert [f"sha256-{digest}" in policy for digest in digests] == [True]
+
+
+def test_names_are_text(page: Html) -> None:
+    """A method or data set named like markup is shown as it is called, and starts nothing."""
+    assert len(page.of("script")) == 2
+    assert [own for own, _ in page.of("img") if own.get("src") == "x"] == []
+    assert data(page)["methods"] == sorted([*suite_page.LEVEL, "seasonal_naive"])
+    assert {cell[1] for cell in data(page)["cells"]} == set(SETS)
+    assert HOSTILE in [text for _, text in page.of("h3")]
+
+
+def test_every_run_is_there_to_be_looked_up(page: Html, folder: Path) -> None:
+    """Key, seed, status and errors of every row are in the page, to six digits."""
+    rows = ledger.rows(folder)
+    content = data(page)
+    runs = unpacked(content["runs"])
+    assert list(runs.key) == list(rows.key)
+    assert list(runs.seed) == list(rows.seed)
+    assert list(runs.status) == list(rows.status)
+    assert [content["methods"][number] for number in runs.method] == list(rows.method)
+    cells = rows[ledger.CELL].itertuples(index=False, name=None)
+    assert [tuple(content["cells"][number]) for number in runs.cell] == list(cells)
+    assert runs.mse.astype(float).to_numpy() == pytest.approx(rows.mse, rel=1e-5, nan_ok=True)
+    assert "MemoryError: <b>no room</b>" in set(runs.error)
+
+
+def test_scores_are_those_of_the_tables(page: Html, folder: Path) -> None:
+    """The change of a cell is that of its mean error against the reference's."""
+    content = data(page)
+    scores = unpacked(content["scores"])
+    rows = ledger.rows(folder)
+    means = rows[rows.status == "done"].groupby(["method", *ledger.CELL]).mse.mean()
+    own = scores[scores.method == content["methods"].index("jumps")]
+    assert content["reference"] == "uniform_best"
+    for line in own.itertuples():
+        cell = tuple(content["cells"][line.cell])
+        partner = means["uniform_best", *cell]
+        assert line.change == pytest.approx(100 * (means["jumps", *cell] / partner - 1), rel=1e-4)
+
+
+def test_links_lead_somewhere(page: Html, folder: Path) -> None:
+    """Ids are unique, and every link is to one of them or to a file that lies beside the page."""
+    ids = Counter(own["id"] for _, own in page.elements if "id" in own)
+    links = [own["href"] for own, _ in page.of("a")]
+    anchors = {unquote(link[1:]) for link in links if link.startswith("#")}
+    files = {unquote(link) for link in links if not link.startswith("#")}
+    assert [name for name, count in ids.items() if count > 1] == []
+    assert {f"method-{HOSTILE}", f"dataset-{SETS[-1]}"} <= anchors <= set(ids)
+    assert [name for name in files if not (folder / name).exists()] == []
+
+
+def test_tables_can_be_read_aloud(page: Html) -> None:
+    """Each table has a caption, and each of its headings says what it heads."""
+    assert len(page.of("caption")) == len(page.of("table")) == 4
+    assert [own for own, _ in page.of("th") if "scope" not in own] == []
+    assert [own for own, _ in page.of("img") if not own.get("alt")] == []
+
+
+def test_look_backs_never_share_a_table(page: Html) -> None:
+    """Each look-back is a track with its own tables, the longest first."""
+    tracks = [own["data-track"] for own, _ in page.of("section") if "data-track" in own]
+    assert tracks == ["512", "96"]
+    radios = [own["value"] for own, _ in page.of("input") if own.get("name") == "track"]
+    assert radios == tracks
+
+
+def test_verdict_stands_in_words_beside_its_interval(page: Html) -> None:
+    """Who wins is said in words, with the interval of the change, and why in its section."""
+    text = " ".join(page.texts)
+    [line] = re.findall(r"jumps\s+better\s+(\S+ %)\s+(\S+ to \S+ %)", text)[:1]
+    assert line[0].startswith("\N{MINUS SIGN}")
+    assert all(end.startswith("\N{MINUS SIGN}") for end in line[1].split(" to "))
+    assert "better: -" in text
+
+
+def test_holes_and_failures_are_seen(page: Html) -> None:
+    """A failed run is counted in its cell, a missing one is named, and its method has no place."""
+    text = " ".join(" ".join(page.texts).split())
+    assert "1 of 3 failed" in text
+    assert "no place: soft (1)" in text
+    assert f"soft on {SETS[0]}" not in text
+    assert re.search(r"soft on \S+ 512->24 K=12 seed 3|soft on \S+ 96->24 K=12 seed 3", text)
+
+
+def test_cell_without_a_run_is_a_hole(tmp_path: Path) -> None:
+    """Where a method has no run, the table says so."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    kept = [run for run in store.read(folder / "jumps.csv") if run.dataset != "const"]
+    store.write(folder / "jumps.csv", kept)
+    page = Html(site.page(folder))
+    assert [text for own, text in page.of("td") if own.get("class") == "hole"] == ["no run"]
+
+
+def test_methods_say_what_they_are(page: Html) -> None:
+    """A card is shown as it is; a method without one is shown by its rows."""
+    text = " ".join(page.texts)
+    assert "Cuts at jumps." in text
+    assert "A & B" in text
+    assert "A suite <of> ours." in text
+    assert {own.get("data-kind") for own, _ in page.of("tr")} - {None} == {
+        "strict budget",
+        "patcher",
+        "reference",
+    }
+
+
+def test_figures_lie_in_the_page(tmp_path: Path) -> None:
+    """What lies in the folder is shown, in both themes, that of a data set in its section."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    for name in ("errors", "errors-dark", "patches-const-96-24", "of-mine"):
+        (folder / f"{name}.svg").write_text(SVG.format(name), encoding="utf-8")
+    text = site.page(folder)
+    images = Html(text).of("img")
+    shown = [unquote(own["src"]) for own, _ in images]
+    assert [re.findall(r"<text>(.*)</text>", source) for source in shown] == [
+        ["errors"],
+        ["errors-dark"],
+        ["patches-const-96-24"],
+    ]
+    assert {(own["width"], own["height"]) for own, _ in images} == {("648", "324")}
+    assert text.index('id="dataset-const"') < text.index("patches-const-96-24.svg")
+
+
+def test_page_is_a_function_of_what_lies_there(tmp_path: Path) -> None:
+    """The same rows in another folder and another order give the same bytes."""
+    one = suite_page.write(tmp_path / "one" / "small")
+    other = suite_page.write(tmp_path / "other" / "small")
+    table = pd.read_csv(other / "jumps.csv", dtype=str, keep_default_na=False)
+    table[::-1].to_csv(other / "jumps.csv", index=False)
+    assert site.page(one) == site.page(other)
+    assert str(tmp_path) not in site.page(one)
+
+
+def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
+    """Figures of rows are drawn anew; one that needs bundles stays as it lies without them."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    committed = folder / "patches-const-96-24.svg"
+    committed.write_text(SVG.format("as it was"), encoding="utf-8")
+    *drawn, page = site.write(folder)
+    assert page.read_text(encoding="utf-8") == site.page(folder)
+    assert folder / "errors.svg" in drawn
+    assert [path for path in drawn if not path.exists()] == []
+    assert committed.read_text(encoding="utf-8") == SVG.format("as it was")
+
+
+def test_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
+    """A page is stale when it is not there, or not what rows, figures and methods say."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    path = folder / site.PAGE
+    assert cli._stale_pages(tmp_path) == [path]
+    path.write_text(site.page(folder, **cli._words_for_page(folder)), encoding="utf-8")
+    assert "Cuts every row into K patches of equal length." in path.read_text(encoding="utf-8")
+    assert cli._stale_pages(tmp_path) == []
+    (folder / "errors.svg").write_text(SVG.format("errors"), encoding="utf-8")
+    assert cli._stale_pages(tmp_path) == [path]
+
+
+def test_folder_without_rows_is_refused(tmp_path: Path) -> None:
+    """There is no page without records."""
+    with pytest.raises(FileNotFoundError, match="holds no records"):
+        site.write(tmp_path)
