@@ -103,8 +103,6 @@ class _Tables(NamedTuple):
     rows: pd.DataFrame
     ranking: pd.DataFrame
     scores: pd.DataFrame
-    effects: pd.DataFrame
-    verdicts: pd.DataFrame
     holes: list[tuple[int, str, str]]
     """Look-back, method and name of each run that is not there and keeps it from a place."""
 
@@ -126,29 +124,33 @@ class _Tables(NamedTuple):
         return sorted(set(self.rows[CELL].itertuples(index=False, name=None)))
 
     @property
-    def reference(self) -> str:
-        """What changes are measured against, where anything of the kind has run."""
-        return next(iter(statistics.controls(self.rows)), ledger.UNIFORM)
+    def references(self) -> dict[int, str]:
+        """What the changes of each look-back are measured against."""
+        return _references(self.ranking)
 
 
 def _tables(rows: pd.DataFrame) -> _Tables:
     chosen = ledger.selected(rows, "show")
-    if "flops" in chosen:
-        chosen = chosen.assign(mflops=chosen.flops / 1e6)
     charged = ledger.charged(chosen)
+    ranking = leaderboard.ranking(chosen, "show")
     missing = ledger.missing_runs(chosen)
     gaps = [(int(where[1]), str(where[0]), why) for where, why in ledger.gaps_in_sweeps(rows)]
     return _Tables(
         chosen,
-        leaderboard.ranking(chosen, "show"),
-        _scores(chosen, charged),
-        statistics.effects(charged),
-        statistics.verdicts(charged),
+        ranking,
+        _scores(chosen, charged, _references(ranking)),
         [*missing, *gaps],
     )
 
 
-def _scores(chosen: pd.DataFrame, charged: pd.DataFrame) -> pd.DataFrame:
+def _references(ranking: pd.DataFrame) -> dict[int, str]:
+    first = ranking.drop_duplicates("look_back")
+    return dict(zip(first.look_back, first.reference, strict=True))
+
+
+def _scores(
+    chosen: pd.DataFrame, charged: pd.DataFrame, references: dict[int, str]
+) -> pd.DataFrame:
     """A line a cell and method: errors, costs, and the change against the reference."""
     cells = leaderboard.cells(chosen, "show")
     done = chosen.status == "done"
@@ -159,8 +161,7 @@ def _scores(chosen: pd.DataFrame, charged: pd.DataFrame) -> pd.DataFrame:
         "left",
         [*CELL, "method"],
     )
-    reference = next(iter(statistics.controls(chosen)), ledger.UNIFORM)
-    errors = table[table.method == reference].set_index(CELL).mse
+    errors = table[table.method == table.look_back.map(references)].set_index(CELL).mse
     partner = errors.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy()
     change = 100 * (table.mse / partner - 1)
     return table.assign(change=change.where(partner > 0))
@@ -220,7 +221,7 @@ def _track(tables: _Tables, look_back: int, cards: Cards) -> dict[str, Any]:
     columns = [
         name for name in _COLUMNS if name.key in ranking and ranking[name.key].notna().any()
     ]
-    scale = _scale(ranking)
+    scale, reference = _scale(ranking), tables.references[look_back]
     lines = [
         {
             "method": line["method"],
@@ -228,8 +229,8 @@ def _track(tables: _Tables, look_back: int, cards: Cards) -> dict[str, Any]:
             "note": _note(line),
             "verdict": line["verdict"],
             "place": _number(line["place"], "{:.0f}"),
-            "change": _change(line, tables.reference),
-            "interval": _interval(line, scale, tables.reference),
+            "change": _change(line, reference),
+            "interval": _interval(line, scale, reference),
             "numbers": [_number(line[name.key], name.form) for name in columns],
         }
         for line in ranking.to_dict("records")
@@ -245,38 +246,26 @@ def _track(tables: _Tables, look_back: int, cards: Cards) -> dict[str, Any]:
         "verdicts": any(line["verdict"] for line in lines),
         "intervals": any(line["interval"]["text"] for line in lines),
         "legend": [
-            (head, text.format(reference=tables.reference))
-            for head, text in legend
-            if head in heads
+            (head, text.format(reference=reference)) for head, text in legend if head in heads
         ],
         **_grid(tables, look_back, lines),
     }
 
 
 def _ranking(tables: _Tables, look_back: int) -> pd.DataFrame:
-    """The ranking of a track, with each method's effect, verdict and costs beside it."""
-    effects, rows = tables.effects, tables.rows[tables.rows.look_back == look_back]
-    against = effects[(effects.look_back == look_back) & (effects.control == tables.reference)]
-    verdicts = tables.verdicts[tables.verdicts.look_back == look_back]
-    costs = [name for name in ("mflops", "trials") if name in rows]
-    beside = (
-        against[["method", "change", "low", "high", "win_rate", "p_holm"]],
-        verdicts[["method", "verdict", "why"]],
-        rows[rows.status == "done"].groupby("method")[costs].median().reset_index(),
-    )
+    """The ranking of a track, with what the page shows in other units or under another name."""
     order = tables.ranking[tables.ranking.look_back == look_back]
-    for table in beside:
-        order = order.drop(columns=[*table.columns.drop("method")], errors="ignore")
-        order = order.merge(table, "left", "method")
-    return order
+    p = f"p_{tables.references[look_back]}"
+    return order.assign(mflops=order.flops / 1e6, p_holm=order.get(p, math.nan))
 
 
 def _caption(tables: _Tables, look_back: int) -> str:
     sets = tables.rows[tables.rows.look_back == look_back].dataset.nunique()
     return (
-        f"Changes of MSE against {tables.reference} on {sets} data set{'s' * (sets != 1)}, which "
-        f"are the unit; less is better. Of interest is {statistics.SMALLEST_EFFECT} % or more. "
-        f"A failed run is charged the error of {ledger.NAIVE} at least."
+        f"Changes of MSE against {tables.references[look_back]} on {sets} data "
+        f"set{'s' * (sets != 1)}, which are the unit; less is better. Of interest is "
+        f"{statistics.SMALLEST_EFFECT} % or more. A failed run is charged the error of "
+        f"{ledger.NAIVE} at least."
     )
 
 
@@ -299,11 +288,10 @@ def _kind(method: str, kind: str, cards: Cards) -> str:
 
 
 def _note(line: _Line) -> str:
-    if not pd.isna(line["place"]):
-        return ""
-    if line["kind"] == "reference":
-        return "no patcher"
-    return "has holes" if line["ranked"] else "never ranked"
+    """Why a method has no place; of one that has, its track, unless that is the main one."""
+    if line["beside"]:
+        return line["beside"]
+    return "" if line["track"] == "strict" else f"{line['track']} budget"
 
 
 def _change(line: _Line, reference: str) -> _Number:
@@ -397,7 +385,7 @@ def _score(line: _Line | None) -> dict[str, Any] | None:
 def _filters(tables: _Tables, cards: Cards) -> list[tuple[str, str, list[str]]]:
     """The name, the label and the choices of each selection; one with one choice is none."""
     kinds = tables.rows.drop_duplicates("method")
-    there = set(tables.verdicts.verdict)
+    there = set(tables.ranking.verdict)
     filters = [
         ("dataset", "Data set", tables.datasets),
         ("verdict", "Verdict", [name for name in statistics.VERDICTS if name in there]),
@@ -435,7 +423,7 @@ def _method(
         for name in ("source", "fidelity", "track")
         if card.get(name)
     ]
-    verdicts = tables.verdicts[tables.verdicts.method == method]
+    verdicts = tables.ranking[tables.ranking.method == method]
     judged = [
         (f"Verdict, look-back {line.look_back}", f"{line.verdict}: {line.why}")
         for line in verdicts.itertuples()
@@ -505,7 +493,7 @@ def _data(tables: _Tables, suite: str) -> dict[str, Any]:
     runs = tables.rows.drop(columns=[name for name in _NOT_SHOWN if name in tables.rows])
     return {
         "suite": suite,
-        "reference": tables.reference,
+        "references": tables.references,
         "methods": tables.methods,
         "cells": tables.cells,
         "scores": _packed(scores.rename(columns={"tokens_mean": "tokens"}), tables),

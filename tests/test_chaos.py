@@ -25,7 +25,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import bench, catalog, executors, ledger, store
+from harness import bench, catalog, executors, ledger, store, watch
 from harness.bench import Cell, Folders, Stored
 from harness.executors import Say
 from harness.store import Job, Provenance, Record
@@ -89,12 +89,8 @@ def chaos(place: Path, jobs: int, kills: int, seed: int) -> Report:
     (place / "driver.py").write_text(DRIVER)
     report, dice = Report(4 * len(seeds)), random.Random(seed)  # noqa: S311 - moments, not secrets
     parent = _start(place, "disturbed", report)
-    _until_first_run(place, parent)
-    while report.parents + report.workers < kills:
-        time.sleep(dice.uniform(0.1, 1.5))
-        if parent.poll() is not None:
-            assert _rows(place, "disturbed"), "it ended before it had been killed often enough"
-            break
+    while report.parents + report.workers < kills and _is_at_work(place, parent):
+        time.sleep(dice.uniform(0.0, 0.4))
         workers = _workers(parent.pid)
         if workers and dice.random() < 0.5:
             with suppress(ProcessLookupError):
@@ -125,11 +121,14 @@ def _start(place: Path, results: str, report: Report) -> subprocess.Popen[bytes]
     )
 
 
-def _until_first_run(place: Path, parent: subprocess.Popen[bytes]) -> None:
-    """Before that there is nothing to lose."""
-    while not _rows(place, "disturbed"):
-        assert parent.poll() is None
-        time.sleep(0.05)
+def _is_at_work(place: Path, parent: subprocess.Popen[bytes]) -> bool:
+    """Wait until it has done a run, before which there is little to lose; False if it has ended."""
+    while parent.poll() is None:
+        going = watch.progress(place / "disturbed")
+        if going is not None and going.stored:
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _workers(parent: int) -> list[int]:

@@ -94,11 +94,13 @@ def test_a_glance_does_not_stand_in_the_way_of_a_bench(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        for _ in range(50):
-            time.sleep(0.01)
-            with watch.alone(tmp_path):
-                pass
-        process.kill()
+        try:
+            for _ in range(50):
+                time.sleep(0.01)
+                with watch.alone(tmp_path):
+                    pass
+        finally:
+            process.kill()
 
 
 def test_what_a_bench_does_is_seen_as_long_as_it_lives(

@@ -199,7 +199,7 @@ function scores(page) {
     });
   });
   const where = method ? ["cell"] : ["method", "look-back→horizon"];
-  const head = [...where, "MSE", "sd over seeds", "MAE", `change against ${data().reference}`, "tokens", "train s", "runs"];
+  const head = [...where, "MSE", "sd over seeds", "MAE", `change against ${[...new Set(Object.values(data().references))].join(" or ")}`, "tokens", "train s", "runs"];
   return tableOf(method ? `Every cell of ${method}` : `Every method on ${dataset}`, head, lines);
 }
 for (const page of all(".page"))
