@@ -8,7 +8,7 @@ that of the same ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -82,6 +82,45 @@ def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
     Raises:
         ValueError: damaged boundaries, or two seeds of a task that were cut on different rows.
     """
+    columns = [*TASK, "method", "keywords", "seed_a", "seed_b", "f1_1", "f1_1_chance"]
+    lines = []
+    for run, seeds in sorted(_by_run(bundles).items()):
+        samples = {seed: read(path) for seed, path in sorted(seeds.items())}
+        for (seed_a, a), (seed_b, b) in combinations(samples.items(), 2):
+            _refuse_other_rows(a, b, f"seeds {seed_a} and {seed_b} of {run[4]} on {run[0]}")
+            far = np.roll(b["starts"], len(b["starts"]) // 2, axis=0)
+            chance = stability(a["starts"], far)
+            lines.append((*run, seed_a, seed_b, stability(a["starts"], b["starts"]), chance))
+    return pd.DataFrame(lines, columns=columns)
+
+
+def between_methods(bundles: Iterable[Bundle]) -> pd.DataFrame:
+    """A line for each two methods of a task: how alike their first seeds cut the same rows.
+
+    Columns: dataset, look_back, horizon, patches, method_a, method_b, ``f1_1``. A method with
+    itself is its first two seeds. Bundles without boundaries are left out.
+
+    Raises:
+        ValueError: damaged boundaries, or runs of a task that were cut on different rows.
+    """
+    tasks: dict[tuple[Any, ...], list[tuple[str, list[Path]]]] = {}
+    for run, seeds in sorted(_by_run(bundles).items()):
+        paths = [path for _, path in sorted(seeds.items())]
+        tasks.setdefault(run[:4], []).append((run[4], paths))
+    lines = []
+    for task, methods in tasks.items():
+        samples = [(name, [read(path) for path in paths[:2]]) for name, paths in methods]
+        for (name_a, a), (name_b, b) in combinations_with_replacement(samples, 2):
+            pair = (a[0], b[0]) if a is not b else tuple(a)
+            if len(pair) == 2:
+                _refuse_other_rows(*pair, f"{name_a} and {name_b} on {task[0]}")
+                alike = stability(pair[0]["starts"], pair[1]["starts"])
+                lines.append((*task, name_a, name_b, alike))
+    return pd.DataFrame(lines, columns=[*TASK, "method_a", "method_b", "f1_1"])
+
+
+def _by_run(bundles: Iterable[Bundle]) -> dict[tuple[Any, ...], dict[int, Path]]:
+    """The boundaries of each task, method and setting, by seed."""
     runs: dict[tuple[Any, ...], dict[int, Path]] = {}
     for bundle in bundles:
         if bundle.boundaries is not None:
@@ -89,21 +128,14 @@ def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
             _, *_, seed, keywords = record.cell
             task = (getattr(record, column) for column in TASK)
             runs.setdefault((*task, record.method, keywords), {})[seed] = bundle.boundaries
-    columns = [*TASK, "method", "keywords", "seed_a", "seed_b", "f1_1", "f1_1_chance"]
-    lines = []
-    for run, seeds in sorted(runs.items()):
-        samples = {seed: read(path) for seed, path in sorted(seeds.items())}
-        for (seed_a, a), (seed_b, b) in combinations(samples.items(), 2):
-            for name in ("window", "channel"):
-                if not np.array_equal(a[name], b[name]):
-                    raise ValueError(
-                        f"seeds {seed_a} and {seed_b} of {run[4]} on {run[0]} were cut on"
-                        f" different rows: {seeds[seed_a]} and {seeds[seed_b]}"
-                    )
-            far = np.roll(b["starts"], len(b["starts"]) // 2, axis=0)
-            chance = stability(a["starts"], far)
-            lines.append((*run, seed_a, seed_b, stability(a["starts"], b["starts"]), chance))
-    return pd.DataFrame(lines, columns=columns)
+    return runs
+
+
+def _refuse_other_rows(
+    first: Mapping[str, NDArray[Any]], second: Mapping[str, NDArray[Any]], who: str
+) -> None:
+    if any(not np.array_equal(first[name], second[name]) for name in ("window", "channel")):
+        raise ValueError(f"{who} were cut on different rows")
 
 
 _END = 1 << 30  # behind every step

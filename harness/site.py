@@ -666,6 +666,11 @@ _SORTS = (
         "habit alone gives.",
     ),
     _Sort(
+        "alike",
+        "Agreement of methods",
+        "How far two methods cut the same rows at the same steps; on the diagonal, two seeds.",
+    ),
+    _Sort(
         "patches",
         "Where methods cut",
         "One test window as each method cuts it; triangles are true boundaries, where known.",
@@ -751,6 +756,8 @@ def _of_training(patchers: pd.DataFrame, runs: Path) -> Iterator[tuple[str, Call
     yield "curves", partial(figures.curves, pd.DataFrame(lines))
     if all(bundle.boundaries for bundle in bundles):
         yield "agreement", partial(figures.agreement, agreement.between_seeds(bundles))
+        between = agreement.between_methods(bundles)
+        yield "alike", partial(figures.agreement_of_methods, between)
 
 
 def _read(rows: pd.DataFrame, runs: Path) -> list[store.Bundle]:

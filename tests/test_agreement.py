@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from harness import agreement, store
-from harness.agreement import between_seeds, stability
+from harness.agreement import between_methods, between_seeds, stability
 from harness.run import run
 from harness.store import Bundle, Job, Provenance
 from harness.task import Architecture, Budget, Task
@@ -123,10 +123,10 @@ def test_without_two_seeds_there_is_an_empty_table(tmp_path: Path) -> None:
 
 
 def test_seeds_that_cut_different_rows_are_refused(tmp_path: Path) -> None:
-    """The message names both files."""
+    """The message names the seeds and the task."""
     other = {**sample(), "window": np.arange(1, 41, dtype=np.int32)}
     runs = [bundle(tmp_path, 1, sample()), bundle(tmp_path, 2, other)]
-    with pytest.raises(ValueError, match=r"seeds 1 and 2 of learned on waves .*boundaries\.npz"):
+    with pytest.raises(ValueError, match="seeds 1 and 2 of learned on waves were cut"):
         between_seeds(runs)
 
 
@@ -180,3 +180,26 @@ def test_damaged_boundaries_are_named(tmp_path: Path, content: bytes) -> None:
         agreement.read(path)
     with pytest.raises(FileNotFoundError):
         agreement.read(tmp_path / "none.npz")
+
+
+def test_methods_are_compared_by_their_first_seeds(tmp_path: Path) -> None:
+    """Each pair once, and a method that has two seeds with itself."""
+    mine, theirs = sample(), sample(3)
+    runs = [
+        bundle(tmp_path, 2, sample(1), "a"),
+        bundle(tmp_path, 1, mine, "a"),
+        bundle(tmp_path, 1, theirs, "b"),
+        bundle(tmp_path, 1, None, "c"),
+    ]
+    table = between_methods(runs)
+    assert list(zip(table.method_a, table.method_b, strict=True)) == [("a", "a"), ("a", "b")]
+    assert table.f1_1[0] == stability(mine["starts"], sample(1)["starts"])
+    assert table.f1_1[1] == stability(mine["starts"], theirs["starts"])
+
+
+def test_methods_cut_on_different_rows_are_not_compared(tmp_path: Path) -> None:
+    """The message names both and their data set."""
+    other = sample() | {"window": np.arange(1, 41, dtype=np.int32)}
+    runs = [bundle(tmp_path, 1, sample(), "a"), bundle(tmp_path, 1, other, "b")]
+    with pytest.raises(ValueError, match="a and b on waves were cut on different rows"):
+        between_methods(runs)

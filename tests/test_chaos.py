@@ -122,7 +122,7 @@ def _start(place: Path, results: str, report: Report) -> subprocess.Popen[bytes]
 
 
 def _is_at_work(place: Path, parent: subprocess.Popen[bytes]) -> bool:
-    """Wait until it has done a run, before which there is little to lose; False if it has ended."""
+    """Wait until it has done a run, before which little can be lost; False if it has ended."""
     while parent.poll() is None:
         going = watch.progress(place / "disturbed")
         if going is not None and going.stored:
