@@ -393,10 +393,15 @@ class Files:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all, even if the machine stops or the disk is full."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """:func:`write_text` of what is no text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        _flushed(temporary, text)
+        _flushed(temporary, content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -514,12 +519,12 @@ def write_bundle(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        _flushed(temporary / "record.json", json.dumps(asdict(record), indent=1) + "\n")
-        _flushed(temporary / "curves.csv", _curves(curves))
+        _flushed(temporary / "record.json", (json.dumps(asdict(record), indent=1) + "\n").encode())
+        _flushed(temporary / "curves.csv", _curves(curves).encode())
         if overlay is not None:
-            _flushed(temporary / "overlay.json", json.dumps(overlay) + "\n")
+            _flushed(temporary / "overlay.json", (json.dumps(overlay) + "\n").encode())
         if log:
-            _flushed(temporary / "log.txt", log)
+            _flushed(temporary / "log.txt", log.encode())
         files = {"weights.pt": weights, "patcher.pt": patcher, "boundaries.npz": boundaries}
         for name, save in files.items():
             if save is not None:
@@ -627,8 +632,8 @@ def _save(save: Callable[[Path], None], path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _flushed(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(text)
+def _flushed(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())

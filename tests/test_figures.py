@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from html import unescape
 from itertools import pairwise
 from pathlib import Path
@@ -398,6 +399,20 @@ def test_themes_can_be_read() -> None:
         assert contrast(themed(ink.INK), ground) > 7
         assert min(contrast(themed(hue), ground) for hue in (*ink.HUES, ink.GREY)) > 2
     assert len({ink.DARK[colour] for colour in ink.DARK}) == len(ink.DARK)
+
+
+def test_a_disk_that_is_full_keeps_no_half_picture(small_disk: Path) -> None:
+    """What cannot be written whole is not written; the picture that was there stays."""
+    drawn = figures.overlay(window())
+    figures.save(drawn, small_disk / "patches")
+    before = {path.name: path.read_bytes() for path in small_disk.iterdir()}
+    with (small_disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(4096))
+    with pytest.raises(OSError, match="No space"):
+        figures.save(drawn, small_disk / "patches")
+    (small_disk / "filler").unlink()
+    assert {path.name: path.read_bytes() for path in small_disk.iterdir()} == before
 
 
 def test_a_saved_figure_is_the_same_every_time(tmp_path: Path) -> None:

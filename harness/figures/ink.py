@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
+
+from harness import store
 
 # Okabe and Ito's palette: told apart with every common kind of colour blindness, and in grey.
 BLUE, ORANGE, GREEN, RED, PURPLE = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7"
@@ -85,12 +88,16 @@ def save(figure: Figure, stem: Path) -> list[Path]:
 
 def _write(figure: Figure, stem: Path) -> list[Path]:
     svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
-    # Not savefig, which goes through everything once more to find a layout.
+    # Not savefig, which goes through everything once more to find a layout. Into memory first, so
+    # that no file is ever half a picture.
+    text, picture = io.StringIO(), io.BytesIO()
     vector: Any = FigureCanvasSVG(figure)
-    vector.print_svg(svg, metadata={"Date": None, "Creator": None})
+    vector.print_svg(text, metadata={"Date": None, "Creator": None})
     figure.set_dpi(_DPI)  # the other canvas left its own
     pixels: Any = FigureCanvasAgg(figure)
-    pixels.print_png(png, metadata={"Software": None})
+    pixels.print_png(picture, metadata={"Software": None})
+    store.write_text(svg, text.getvalue())
+    store.write_bytes(png, picture.getvalue())
     return [svg, png]
 
 
