@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from harness import statistics
+from harness import figures, statistics
 from harness.statistics import CONTROLS, LEVEL, SMALLEST_EFFECT
 
 Errors = Float[np.ndarray, "table method dataset horizon seed"]
@@ -227,9 +227,10 @@ def with_error(table: pd.DataFrame, share: str, tables: int) -> pd.DataFrame:
 
 
 def main(folder: Path, tables: int = 4000) -> None:
-    """Measure all of it and write the two files."""
+    """Measure all of it, write the two files and draw the second."""
     for name, table in (("calibration", calibration(tables)), ("power", powers(tables))):
         table.to_csv(folder / f"{name}.csv", float_format="%.4g", lineterminator="\n")
+    figures.save(figures.power(pd.read_csv(folder / "power.csv")), folder / "power")
 
 
 if __name__ == "__main__":
