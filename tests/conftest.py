@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,10 @@ jaxtyping.install_import_hook(
 # Tiny tensors are slower on many threads, and tests may run beside other work. Torch reads this
 # when it is first imported, which is after this file.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where tests are started in the background, as by a script with &, Ctrl-C is ignored, and programs
+# that tests start and interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
