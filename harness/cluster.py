@@ -413,7 +413,7 @@ def _attend(
             if time.monotonic() >= quiet_until:
                 quiet_until = time.monotonic() + QUIET
                 yield said
-    executors._release_memory()  # noqa: SLF001 - as a local worker does: the next peak is its own
+    executors.release_memory()  # as a local worker does: the next peak is its own
     kind, content = said
     if "trace" in content and printed.getvalue():
         content["trace"] += f"\n\nprinted by the worker:\n{printed.getvalue()}"

@@ -281,7 +281,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     with suppress(EOFError):
         while True:
             pipe.send_bytes(_attempt(pipe.recv_bytes(), pipe))
-            _release_memory()
+            release_memory()
 
 
 def keep_memory() -> None:
@@ -297,7 +297,7 @@ def keep_memory() -> None:
         libc.mallopt(trim_threshold, -1)
 
 
-def _release_memory() -> None:
+def release_memory() -> None:
     """Give back what a job has freed, so that the next one's peak is its own."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -620,6 +620,23 @@ def test_ranks_without_any_difference_are_one_group() -> None:
     assert (groups, np.isnan(p)) == ([["a", "b", "c"]], True)
 
 
+def test_in_a_rank_a_crash_counts_before_the_error() -> None:
+    """A cell with a failed seed stands behind a worse one without, however small its charge."""
+    runs = [
+        row(m, e, s, seed=seed)
+        for s in SETS
+        for m, e in (("x", 1.0), ("y", 2.0))
+        for seed in (1, 2)
+    ]
+    crashed = [
+        own | {"status": "failed"} if own["method"] == "x" and own["seed"] == 1 else own
+        for own in runs
+    ]
+    for rows, first in ((runs, "x"), (crashed, "y")):
+        ranks, *_ = statistics.critical_difference(table(*rows), 96)
+        assert ranks.to_dict() == {first: 1.0, ({"x", "y"} - {first}).pop(): 2.0}
+
+
 def test_a_method_with_holes_is_not_in_the_diagram() -> None:
     """Ranks over other cells are no ranks; without any whole method the question is refused."""
     rows = [row(m, e, s) for s in SETS for m, e in (("x", 1.0), ("y", 2.0), ("z", 3.0))]
