@@ -7,6 +7,8 @@ the features of a token. No layer here mixes rows: a row's output never depends 
 from __future__ import annotations
 
 import math
+import sys
+from itertools import repeat
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,6 +29,18 @@ def instance_norm(
     variance, mean = torch.var_mean(values, dim=-1, correction=0, keepdim=True)
     scale = (variance + 1e-5).sqrt()
     return (values - mean) / scale, mean, scale
+
+
+def at_once(device: torch.device, numbers: int) -> int:
+    """Rows to pass through layers at a time that hold up to so many numbers of each.
+
+    On a CPU as many as stay in the cache of a core, where they go through a fifth to a third
+    faster; elsewhere all.
+    """
+    return max(1, _CACHED // numbers) if device.type == "cpu" else sys.maxsize
+
+
+_CACHED = 2**18
 
 
 class Dropout(nn.Module):
@@ -332,12 +346,25 @@ class Transformer(nn.Module):
         self.dropout = Dropout(architecture.dropout)
         self.blocks = nn.ModuleList(Block(architecture) for _ in range(architecture.layers))
         self.norm = nn.LayerNorm(architecture.width)
+        self.widest = max(3 * architecture.width, architecture.feedforward)
 
     def forward(
         self,
         token: Float[Tensor, "row patch width"],
         mask: Bool[Tensor, "row 1 1 patch"] | None,
         coarse: Int[Tensor, "row coarse"] | None = None,
+    ) -> Float[Tensor, "row patch width"]:
+        if torch.is_grad_enabled():
+            return self._mix(token, mask, coarse)
+        rows = at_once(token.device, token.shape[1] * self.widest)
+        masks, groups = (
+            repeat(None) if some is None else some.split(rows) for some in (mask, coarse)
+        )
+        parts = zip(token.split(rows), masks, groups, strict=False)
+        return torch.cat([self._mix(*part) for part in parts])  # the same to the last bit
+
+    def _mix(
+        self, token: Tensor, mask: Tensor | None, coarse: Tensor | None
     ) -> Float[Tensor, "row patch width"]:
         token = self.dropout(token)
         if coarse is None:

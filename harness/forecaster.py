@@ -112,21 +112,23 @@ class PatchForecaster(Forecaster):
     ) -> Forecast:
         patches = self.cut(past, ids, truth, generator)
         rows, sets = ids.numel(), len(patches.start) // ids.numel()
-        future = self.predict(past, patches if sets == 1 else patches.rows(slice(rows)))
+        normal, mean, scale = self._normalise(past)
+        values, shape = normal.flatten(0, 1), (-1, *past.shape[:2], self.task.horizon)
+        first = self._forecast(values, patches if sets == 1 else patches.rows(slice(rows)))
+        future = first.view(shape) * scale + mean
         if sets == 1:
-            return Forecast(future[None], patches)
+            return Forecast(future, patches)
         with torch.no_grad():
             # As many sets in one call as suit the cache of a CPU core, or fill a GPU.
-            at_once = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
+            together = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
             rollouts = [
-                self.predict(
-                    past.repeat(min(at_once, sets - first), 1, 1),
-                    patches.rows(slice(first * rows, (first + at_once) * rows)),
+                self._forecast(
+                    values.repeat(min(together, sets - done), 1),
+                    patches.rows(slice(done * rows, (done + together) * rows)),
                 )
-                for first in range(0, sets, at_once)
+                for done in range(0, sets, together)
             ]
-        together = torch.cat(rollouts).view(sets, *future.shape)
-        return Forecast(future[None], patches, together)
+            return Forecast(future, patches, torch.cat(rollouts).view(shape) * scale + mean)
 
     def cut(
         self,
@@ -158,11 +160,19 @@ class PatchForecaster(Forecaster):
     ) -> Float[Tensor, "batch channel horizon"]:
         """The forecast from the look-back as it is cut."""
         normal, mean, scale = self._normalise(past)
+        return (
+            self._forecast(normal.flatten(0, 1), patches).view(*past.shape[:2], -1) * scale + mean
+        )
+
+    def _forecast(
+        self, values: Float[Tensor, "row time"], patches: Patches
+    ) -> Float[Tensor, "row horizon"]:
+        """The forecast of normalised rows, as normalised as they are."""
         mask = None if self.patcher.strict else patches.valid[:, None, None]
-        token = self.embedder(normal.flatten(0, 1), patches)
+        token = self.embedder(values, patches)
         token = dechunk(self.backbone(token, mask, patches.coarse), patches)
-        future = self.head(token, patches).view(*past.shape[:2], -1)
-        return future * scale + mean
+        future: Tensor = self.head(token, patches)
+        return future
 
     def remember(
         self, windows: Iterable[tuple[Tensor, Int[Tensor, "batch channel"], Tensor | None]]

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.blocks import at_once
 from harness.patcher import Patcher, Patches, Rows, from_scores, from_starts, uniform_starts
 from harness.task import Task
 
@@ -31,7 +32,7 @@ Uniform = Float[Tensor, "set row step"]
 
 def gumbel(uniform: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """Standard Gumbel noise from uniform draws."""
-    return -(-uniform.log()).log()
+    return uniform.log().neg_().log_().neg_()
 
 
 def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "set row count"]:
@@ -39,7 +40,7 @@ def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "
 
     The largest of logit plus Gumbel noise come in just that order (Kool et al., ICML 2019).
     """
-    return (logits.detach() + gumbel(uniform)).topk(count, dim=-1).indices
+    return gumbel(uniform).add_(logits.detach()).topk(count, dim=-1).indices
 
 
 def log_prob_in_order(
@@ -47,16 +48,22 @@ def log_prob_in_order(
 ) -> Float[Tensor, "set row"]:
     """Plackett-Luce log-probability of steps in the order they were drawn.
 
-    The denominators, logsumexp of what is not yet taken, are a running one from the end: first of
-    all that was never taken, then the drawn ones from last to first.
+    The denominators, sums of exp(logit) over what is not yet taken, run from the end: first all
+    that was never taken, then the drawn ones from last to first, so that none is a difference. The
+    gradient is written out: of step i, whether it was drawn, less its share in each denominator
+    that has it. By automatic differentiation it takes twice as long.
     """
-    full = logits.expand(len(order), -1, -1)
-    drawn = full.gather(-1, order)
-    left = drawn.flip(-1)
-    if order.shape[-1] < logits.shape[-1]:
-        never = full.scatter(-1, order, -math.inf).logsumexp(-1, keepdim=True)
-        left = torch.cat([never, left], dim=-1)
-    return (drawn - left.logcumsumexp(-1).flip(-1)[..., : drawn.shape[-1]]).sum(-1)
+    fixed = logits.detach().log_softmax(-1)
+    # Of float32, e to the minus 104 would be 0.
+    weight = fixed.double().exp().expand(len(order), -1, -1)
+    drawn, never = weight.gather(-1, order), weight.scatter(-1, order, 0.0)
+    left = torch.cat([never.sum(-1, keepdim=True), drawn.flip(-1)], dim=-1).cumsum(-1)
+    left = left.flip(-1)[..., : order.shape[-1]]
+    value = (drawn.log() - left.log()).sum(-1).to(logits.dtype)
+    shares = functional.pad(left.reciprocal().cumsum(-1), (1, 0))
+    slope = (fixed + shares[..., -1:].log().to(logits.dtype)).exp().neg_()
+    slope = slope.scatter_(-1, order, (1 - drawn * shares[..., 1:]).to(logits.dtype))
+    return value + (slope * (logits - logits.detach())).sum(-1)
 
 
 # --- independent labels --------------------------------------------------------------------------
@@ -221,9 +228,12 @@ class Policy(nn.Module):
         of_level, of_change = self.window.weight.chunk(2, dim=1)
         kernel = torch.cat([of_level - of_level.mean(-1, keepdim=True), of_change], dim=1)
         seen = torch.cat([level, change], dim=1)
-        hidden = functional.conv1d(seen, kernel, self.window.bias).relu()
-        logits: Tensor = self.out(hidden.transpose(1, 2))
-        return logits.transpose(1, 2)[..., 1:]
+        to_logits = self.out.weight[..., None], self.out.bias
+        logits = [
+            functional.conv1d(functional.conv1d(part, kernel, self.window.bias).relu(), *to_logits)
+            for part in seen.split(at_once(values.device, len(kernel) * values.shape[1]))
+        ]
+        return torch.cat(logits)[..., 1:]
 
 
 class PolicyPatcher(Patcher):

@@ -136,6 +136,27 @@ def test_unused_slots_change_nothing() -> None:
         assert torch.allclose(first, second, atol=1e-6), head_type
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
+    monkeypatch: pytest.MonkeyPatch, *, masked: bool, grouped: bool
+) -> None:
+    """To the last bit, with the last part smaller than the others."""
+    torch.manual_seed(0)
+    backbone, token = Transformer(Architecture(dropout=0.0)), torch.randn(11, 12, 16)
+    mask = (torch.rand(11, 1, 1, 12) < 0.7).index_fill(3, torch.tensor(0), value=True)
+    coarse = torch.tensor([[0, 3, 8]] * 11)
+    inputs = token, mask if masked else None, coarse if grouped else None
+    expected = backbone(*inputs)
+    seen: list[int] = []
+    backbone.norm.register_forward_hook(lambda _, __, out: seen.append(len(out)))
+    monkeypatch.setattr("harness.blocks._CACHED", 4 * 12 * 128)
+    with torch.no_grad():
+        got = backbone(*inputs)
+    assert seen == [4, 4, 3]
+    assert torch.equal(got, expected)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
 def test_dropout_drops_the_rate_it_says_and_keeps_the_mean(rate: float) -> None:
     """The share of zeros is the rate to within noise, and the mean of the rest makes up for it."""

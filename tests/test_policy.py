@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from harness.patcher import Patches, Rows
 from harness.policy import (
     FixedSize,
+    Policy,
     PolicyPatcher,
     advantage,
     draw_in_order,
@@ -132,6 +133,24 @@ def differences(law: Law, at: Tensor) -> Tensor:
     return torch.stack([law(at + nudge) - law(at - nudge) for nudge in nudges]) / 2e-5
 
 
+# --- the network ---------------------------------------------------------------------------------
+
+
+def test_a_policy_says_the_same_of_rows_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Logits, and the slopes of its weights."""
+    torch.manual_seed(0)
+    policy, values = Policy(8, outputs=2), torch.randn(7, 40)
+    torch.nn.init.normal_(policy.out.weight)
+    weight = torch.randn(7, 2, 39)
+    whole = policy(values)
+    expected = torch.autograd.grad((weight * whole).sum(), list(policy.parameters()))
+    monkeypatch.setattr("harness.blocks._CACHED", 3 * 8 * 40)
+    parts = policy(values)
+    got = torch.autograd.grad((weight * parts).sum(), list(policy.parameters()))
+    torch.testing.assert_close(parts, whole)
+    torch.testing.assert_close(got, expected)
+
+
 # --- log-probabilities ---------------------------------------------------------------------------
 
 
@@ -201,6 +220,16 @@ def test_log_probability_in_order_equals_a_slow_loop() -> None:
     right = slope((weight * expected).sum(), at)
     wrong = (slope((weight.float() * got).sum(), logits) - right).abs().max()
     assert wrong < 1e-5
+
+
+def test_a_policy_sure_of_everything_stays_finite() -> None:
+    """Logits so far apart that what is not yet taken has no weight left in float32."""
+    logits = torch.tensor([[400.0, 200.0, 0.0, -200.0, -200.0]], requires_grad=True)
+    order = torch.tensor([[[0, 1, 2]], [[4, 3, 2]]])
+    got = log_prob_in_order(logits, order)
+    assert got[0].item() == pytest.approx(0, abs=1e-6)
+    assert got[1].isfinite()
+    assert slope(got.sum(), logits).isfinite().all()
 
 
 def test_the_slope_of_a_set_is_the_set_minus_its_inclusion_probabilities() -> None:
