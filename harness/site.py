@@ -49,7 +49,7 @@ def write(
     rows = ledger.selected(ledger.rows(folder), "show")
     drawn: list[Path] = []
     for stem, draw in _drawings(rows, runs or folder.parent / "runs"):
-        with suppress(ValueError):  # there is nothing of the kind to draw
+        with suppress(figures.NothingToDrawError):
             drawn += figures.save(draw(), folder / stem)
     path = folder / PAGE
     store.write_text(path, page(folder, about=about, cards=cards))

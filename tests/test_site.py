@@ -238,6 +238,17 @@ def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
     assert committed.read_text(encoding="utf-8") == SVG.format("as it was")
 
 
+def test_a_figure_with_a_fault_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be drawn for want of anything to draw is left out; a fault is no such thing."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("starts must rise")
+
+    monkeypatch.setattr("harness.figures.errors", broken)
+    with pytest.raises(ValueError, match="starts must rise"):
+        site.write(suite_page.write(tmp_path / "small", look_backs=(96,)))
+
+
 def test_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
     """A page is stale when it is not there, or not what rows, figures and methods say."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))

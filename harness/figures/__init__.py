@@ -8,7 +8,7 @@ Of very many methods the first are drawn, which are the best ones, and the contr
 others; of very many tasks the first. The figure then says how many are not in it.
 """
 
-from harness.figures.ink import save
+from harness.figures.ink import NothingToDrawError, save
 from harness.figures.plans import (
     agreement,
     agreement_of_methods,
@@ -29,6 +29,7 @@ from harness.figures.scores import (
 from harness.figures.training import curves, hindsight, tuning
 
 __all__ = [
+    "NothingToDrawError",
     "agreement",
     "agreement_of_methods",
     "critical_difference",

@@ -220,9 +220,13 @@ def task_names(rows: pd.DataFrame) -> pd.Series[str]:
     return name
 
 
+class NothingToDrawError(ValueError):
+    """There is nothing of the kind: no figure, and no fault."""
+
+
 def need(table: pd.DataFrame, *columns: str) -> None:
     """Refuse a table without rows, or without some of the columns."""
     if absent := [column for column in columns if column not in table]:
         raise ValueError(f"the figure needs the column {', '.join(absent)}")
     if table.empty:
-        raise ValueError("the table has no rows to draw")
+        raise NothingToDrawError("the table has no rows to draw")

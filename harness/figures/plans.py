@@ -30,6 +30,7 @@ from harness.figures.ink import (
     TASK,
     TINY,
     WIDTH,
+    NothingToDrawError,
     foot,
     head,
     keys_of,
@@ -93,7 +94,7 @@ def gallery(overlays: Sequence[Mapping[str, Any]]) -> Figure:
         ValueError: no overlays, one that cannot be drawn, or windows that differ.
     """
     if not overlays:
-        raise ValueError("no overlay to draw")
+        raise NothingToDrawError("no overlay to draw")
     for data in overlays:
         _refuse_unless_drawable(data)
         if any(data[name] != overlays[0][name] for name in ("dataset", "values")):
@@ -124,7 +125,7 @@ def lengths(plans: Plans, look_back: int, task: str) -> Figure:
         ValueError: no plans, or a row that does not start at 0 or leaves the look-back.
     """
     if not plans:
-        raise ValueError("no plan to draw")
+        raise NothingToDrawError("no plan to draw")
     methods = shown(list(plans))
     # Half a step off, so that bars stand around whole numbers, and none between two of them.
     doublings = np.arange(2 * math.ceil(math.log2(look_back)) + 2) / 2 - 0.25
@@ -168,7 +169,7 @@ def density(plans: Plans, values: Float[np.ndarray, "row time"], task: str) -> F
         ValueError: no plans, or one that is not of these rows.
     """
     if not plans:
-        raise ValueError("no plan to draw")
+        raise NothingToDrawError("no plan to draw")
     ranks = pd.DataFrame(np.abs(np.diff(values, axis=1))).rank(axis=1, pct=True).to_numpy()
     tenth = np.ceil(_TENTHS * ranks).astype(int) - 1
     steps = np.bincount(tenth.ravel(), minlength=_TENTHS)

@@ -33,6 +33,7 @@ from harness.figures.ink import (
     RULE,
     TASK,
     WIDTH,
+    NothingToDrawError,
     at_rims,
     foot,
     head,
@@ -66,7 +67,7 @@ def errors(rows: pd.DataFrame) -> Figure:
     """
     done = rows[rows.status == "done"]
     if done.empty:
-        raise ValueError("no finished run to draw")
+        raise NothingToDrawError("no finished run to draw")
     done = done.assign(task=task_names(done), role=_roles(done))
     means = done.groupby(["task", "method"]).mse.mean()
     ranks = means.groupby("task").rank().groupby("method").median().sort_values(kind="stable")
@@ -96,8 +97,10 @@ def critical_difference(mean_ranks: pd.Series[float], groups: Sequence[Sequence[
     Raises:
         ValueError: no ranks, one that is no number, or a group with a method that has none.
     """
-    if mean_ranks.empty or mean_ranks.isna().any():
-        raise ValueError("a mean rank is needed of every method, and of one at least")
+    if mean_ranks.empty:
+        raise NothingToDrawError("no mean rank to draw")
+    if mean_ranks.isna().any():
+        raise ValueError("a mean rank is needed of every method")
     if strangers := {name for group in groups for name in group} - set(mean_ranks.index):
         raise ValueError(f"no mean rank of {', '.join(sorted(strangers))}")
     ranks = mean_ranks.sort_index().sort_values(kind="stable")
@@ -195,7 +198,9 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
         if len(table := _relative(rows[rows.look_back == track], cost))
     }
     if not tracks:
-        raise ValueError(f"no method whose mse and {cost} can be held against those of uniform")
+        raise NothingToDrawError(
+            f"no method whose mse and {cost} can be held against those of uniform"
+        )
     drawn = {track: own.loc[shown(list(own.index), 2 * LINES)] for track, own in tracks.items()}
     sizes = [max(0.2 * len(table), 2.2) for table in drawn.values()]
     figure = Figure(figsize=(WIDTH, sum(sizes) + 0.5 * len(sizes) + 0.6))
@@ -229,7 +234,7 @@ def seed_spread(rows: pd.DataFrame) -> Figure:
     cells = rows[rows.status == "done"].groupby(["method", *TASK]).mse.agg(["std", "mean"])
     table = cells[cells["std"].notna() & (cells["mean"] > 0)].reset_index()
     if table.empty:
-        raise ValueError("no two finished seeds of one cell to compare")
+        raise NothingToDrawError("no two finished seeds of one cell to compare")
     table["spread"] = 100 * table["std"] / table["mean"]
     bars = (table.spread**2).groupby([table.look_back, table.method]).mean() ** 0.5
     everyone = bars.groupby("method").mean().sort_values(kind="stable")
@@ -279,7 +284,7 @@ def gap_closed(table: pd.DataFrame) -> Figure:
     need(table, "look_back", "dataset", "method", "closed")
     table = table[table.closed.notna() & ~table.method.isin(["uniform", "oracle"])]
     if table.empty:
-        raise ValueError("no data set on which true boundaries gain anything")
+        raise NothingToDrawError("no data set on which true boundaries gain anything")
     table = table.assign(task=task_names(table.assign(horizon=0, patches=0)))
     means = table.groupby("method").closed.mean().sort_values(ascending=False, kind="stable")
     methods = shown(list(means.index), 2 * LINES)

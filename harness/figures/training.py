@@ -20,6 +20,7 @@ from harness.figures.ink import (
     RED,
     TASK,
     WIDTH,
+    NothingToDrawError,
     foot,
     line_styles,
     need,
@@ -47,7 +48,7 @@ def curves(table: pd.DataFrame, error: Literal["valid_mse", "train_mse"] = "vali
     need(table, *TASK, "method", "seed", "epoch", "valid_mse", error)
     table = table.dropna(subset=["valid_mse", error])
     if table.empty:
-        raise ValueError(f"no epoch with valid_mse and {error} to draw")
+        raise NothingToDrawError(f"no epoch with valid_mse and {error} to draw")
     if table.duplicated([*TASK, "method", "seed", "epoch"]).any():
         raise ValueError("an epoch of a run is there twice: choose one run a seed")
     table = table.assign(task=task_names(table))
