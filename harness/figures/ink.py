@@ -226,7 +226,7 @@ class NothingToDrawError(ValueError):
 
 def need(table: pd.DataFrame, *columns: str) -> None:
     """Refuse a table without rows, or without some of the columns."""
-    if absent := [column for column in columns if column not in table]:
-        raise ValueError(f"the figure needs the column {', '.join(absent)}")
     if table.empty:
         raise NothingToDrawError("the table has no rows to draw")
+    if absent := [column for column in columns if column not in table]:
+        raise ValueError(f"the figure needs the column {', '.join(absent)}")
