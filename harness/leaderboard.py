@@ -311,7 +311,7 @@ def _costs(runs: pd.DataFrame) -> pd.DataFrame:
 def _beside(line: Any, incomplete: set[str]) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Why the method is not ranked; nothing if it is."""
     if line.kind == "reference":
-        return "no patcher"
+        return "own forecaster"
     if not line.ranked:
         return "never ranked"
     if line.Index in incomplete:

@@ -481,7 +481,7 @@ def test_the_page_by_hand(table: Table) -> None:
     assert "| 2 | `learned` |" in page
     assert "| too few data sets | 1.50 | 75% | 0.907 | 1 of 4 |" in page
     assert "| `learned` | 42.0 | 1,000 | 2.0 |" in page
-    assert "| no patcher | `seasonal_naive` |" in page
+    assert "| own forecaster | `seasonal_naive` |" in page
     assert (
         "| ETTh1† | 96 | 42 | 0.5100 ± 0.0141 | 0.7050 ± 0.4172 (1 of 2 failed) | 1.000 |" in page
     )

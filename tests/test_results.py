@@ -14,9 +14,11 @@ import pytest
 
 from harness import audit, catalog, data, ledger, store
 from harness.store import Record
+from harness.suite import find
 from harness.windows import TEST_WINDOWS
 
 RESULTS = Path(__file__).parent.parent / "results"
+SUITES = RESULTS.parent / "suites"
 COMMITTED = ("planted", "ltsf")
 PUBLISHED_CELL = ["dataset", "look_back", "horizon"]
 
@@ -38,7 +40,7 @@ def errors(suite: str, which: Callable[[Record], bool]) -> list[float]:
 
 def test_nothing_is_wrong_with_the_committed_rows() -> None:
     """Keys, plan, data, windows, budget; rows that only lag behind the code are left to CI."""
-    problems = audit.validate(RESULTS, RESULTS.parent / "suites")
+    problems = audit.validate(RESULTS, SUITES)
     assert [str(wrong) for wrong in problems if not wrong.what.startswith("stale: ")] == []
 
 
@@ -175,3 +177,29 @@ def test_errors_stand_beside_the_published_ones(
 def test_the_embedder_does_not_fake_a_boundary_effect() -> None:
     """Random boundaries at the same K lie within 8 % of uniform ones on ETTh1, look-back 336."""
     assert etth1("random_step", 336) <= 1.08 * etth1("uniform", 336)
+
+
+def test_every_method_ran_to_the_end_on_etth1() -> None:
+    """Three seeds each at look-back 512 and horizon 96, patchers at the same K."""
+    done = Counter(
+        (row.method, row.patches)
+        for row in rows("ltsf")
+        if (row.dataset, row.look_back, row.horizon, row.status) == ("ETTh1", 512, 96, "done")
+        and row.method != "uniform_best"
+    )
+    expected = set(find("ltsf", SUITES).methods) - {"uniform_best"}
+    assert done == {(method, 32): 3 for method in expected}
+
+
+def test_no_patcher_beats_equal_patches_on_etth1() -> None:
+    """What the README says of it, and of ReinPatch with the boundaries of another window."""
+    means = {
+        method: etth1(method, 512)
+        for method in {row.method for row in rows("ltsf") if row.kind == "patcher"}
+        if method not in {"uniform", "uniform_best"}
+    }
+    assert min(means.values()) > etth1("uniform", 512)
+    swapped = [
+        row.mse_swapped for row in rows("ltsf") if row.method == "reinpatch" and row.mse_swapped
+    ]
+    assert mean(swapped) == pytest.approx(means["reinpatch"], rel=0.02)

@@ -99,10 +99,10 @@ def gallery(overlays: Sequence[Mapping[str, Any]]) -> Figure:
         _refuse_unless_drawable(data)
         if any(data[name] != overlays[0][name] for name in ("dataset", "values")):
             raise ValueError(f"{data['method']} and {overlays[0]['method']} cut different windows")
-    methods = shown([data["method"] for data in overlays])
+    methods = shown([data["method"] for data in overlays], 2 * LINES)
     drawn = [data for data in overlays if data["method"] in methods]
     look_back = len(overlays[0]["values"])
-    figure, grid = panels(len(drawn), 1.25, columns=2, sharex=True, sharey=True)
+    figure, grid = panels(len(drawn), 1.1, columns=2, sharex=True, sharey=True)
     for axes, data in zip(grid, drawn, strict=True):
         starts = list(data["starts"])
         _cut(axes, starts, look_back)

@@ -48,7 +48,7 @@ from harness.figures.ink import (
     view,
 )
 
-_ROLES = {"patcher": BLUE, "patcher, never ranked": GREEN, "no patcher": RED}
+_ROLES = {"patcher": BLUE, "patcher, never ranked": GREEN, "own forecaster": RED}
 _VERDICTS = {"better": BLUE, "near-tie": GREEN, "worse": RED}
 _COSTS = {"tokens_mean": "tokens of a window", "flops": "FLOPs of a window's forward pass"}
 _DOT: dict[str, Any] = {"linestyle": "", "marker": "o"}
