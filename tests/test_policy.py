@@ -137,7 +137,7 @@ def differences(law: Law, at: Tensor) -> Tensor:
 
 
 def test_a_policy_says_the_same_of_rows_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Logits, and the slopes of its weights."""
+    """Logits, and the slopes of its weights; each row has its own, as if alone."""
     torch.manual_seed(0)
     policy, values = Policy(8, outputs=2), torch.randn(7, 40)
     torch.nn.init.normal_(policy.out.weight)
@@ -149,6 +149,8 @@ def test_a_policy_says_the_same_of_rows_a_few_at_a_time(monkeypatch: pytest.Monk
     got = torch.autograd.grad((weight * parts).sum(), list(policy.parameters()))
     torch.testing.assert_close(parts, whole)
     torch.testing.assert_close(got, expected)
+    for row in range(7):
+        torch.testing.assert_close(policy(values[row, None])[0], whole[row])
 
 
 # --- log-probabilities ---------------------------------------------------------------------------
