@@ -1,0 +1,90 @@
+"""The public face of patchbench: what people who write methods, or notebooks, need of it.
+
+``from harness import Patcher, Patches, Rows, from_scores`` is all that most methods import. Names
+are looked up when they are first asked for, so that ``import harness`` loads neither torch nor
+pandas.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.core.task import Architecture, Budget, Task
+    from harness.model.blocks import (
+        Dropout,
+        Place,
+        Stem,
+        Transformer,
+        Votes,
+        at_once,
+        bounds,
+        instance_norm,
+        running_mean,
+        running_sum,
+    )
+    from harness.model.forecaster import Forecast, Forecaster
+    from harness.model.patcher import (
+        Patcher,
+        Patches,
+        Rows,
+        from_chosen,
+        from_marks,
+        from_scores,
+        from_starts,
+        sample,
+        uniform_starts,
+    )
+
+__all__ = [
+    "Architecture",
+    "Budget",
+    "Dropout",
+    "Forecast",
+    "Forecaster",
+    "Patcher",
+    "Patches",
+    "Place",
+    "Rows",
+    "Stem",
+    "Task",
+    "Transformer",
+    "Votes",
+    "at_once",
+    "bounds",
+    "from_chosen",
+    "from_marks",
+    "from_scores",
+    "from_starts",
+    "instance_norm",
+    "running_mean",
+    "running_sum",
+    "sample",
+    "uniform_starts",
+]
+
+_HOMES = {
+    "harness.core.task": ("Architecture", "Budget", "Task"),
+    "harness.model.blocks": (
+        *("Dropout", "Place", "Stem", "Transformer", "Votes"),
+        *("at_once", "bounds", "instance_norm", "running_mean", "running_sum"),
+    ),
+    "harness.model.forecaster": ("Forecast", "Forecaster"),
+    "harness.model.patcher": (
+        *("Patcher", "Patches", "Rows", "from_chosen", "from_marks", "from_scores", "from_starts"),
+        *("sample", "uniform_starts"),
+    ),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """The public name, from the room it lives in."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

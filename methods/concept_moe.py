@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from harness.blocks import Stem
-from harness.patcher import Patcher, Patches, Rows
-from harness.routing import CosineRouter, chunks, ratio_loss, target_rate
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Stem, Task
+from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 
 
 class ConceptMoE(Patcher):

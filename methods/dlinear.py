@@ -7,8 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.forecaster import Forecast, Forecaster
-from harness.task import Architecture, Task
+from harness import Architecture, Forecast, Forecaster, Task
 
 
 class DLinear(Forecaster):

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.patcher import Patcher, Patches, Rows, from_scores, sample
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Task, from_scores, sample
 
 
 class EntropyGaussian(Patcher):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from harness.blocks import Stem
-from harness.patcher import Patcher, Patches, Rows
-from harness.routing import CosineRouter, chunks, ratio_loss, target_rate
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Stem, Task
+from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 
 
 class HNet(Patcher):

@@ -10,10 +10,19 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.blocks import Dropout, Place, Transformer, bounds, instance_norm, running_mean
-from harness.forecaster import Forecast, Forecaster
-from harness.routing import CosineRouter, chunks, ratio_loss, target_rate
-from harness.task import Architecture, Task
+from harness import (
+    Architecture,
+    Dropout,
+    Forecast,
+    Forecaster,
+    Place,
+    Task,
+    Transformer,
+    bounds,
+    instance_norm,
+    running_mean,
+)
+from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 
 
 class HNetFull(Forecaster):

@@ -6,10 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from harness.blocks import Stem
-from harness.patcher import Patcher, Patches, Rows
-from harness.routing import CosineRouter, chunks, ratio_loss, target_rate
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Stem, Task
+from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 
 
 class HNetStrict(Patcher):

@@ -6,8 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from harness.blocks import running_sum
-from harness.patcher import Patcher, Patches, Rows, from_starts
+from harness import Patcher, Patches, Rows, from_starts, running_sum
 
 
 class L2Optimal(Patcher):

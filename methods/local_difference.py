@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.patcher import Patcher, Patches, Rows, from_scores
+from harness import Patcher, Patches, Rows, from_scores
 
 
 class LocalDifference(Patcher):

@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.patcher import Patcher, Patches, Rows, from_marks
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Task, from_marks
 
 
 class Mosaic(Patcher):

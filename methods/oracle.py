@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from harness.patcher import Patcher, Patches, Rows, from_scores, uniform_starts
+from harness import Patcher, Patches, Rows, from_scores, uniform_starts
 
 
 class Oracle(Patcher):

@@ -7,9 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.blocks import Dropout, instance_norm
-from harness.forecaster import Forecast, Forecaster
-from harness.task import Architecture, Task
+from harness import Architecture, Dropout, Forecast, Forecaster, Task, instance_norm
 
 
 class PatchTST(Forecaster):

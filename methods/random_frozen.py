@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.patcher import Patcher, Patches, Rows, from_scores, from_starts
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Task, from_scores, from_starts
 
 
 class RandomFrozen(Patcher):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.patcher import Patches, Rows, from_chosen
-from harness.policy import PolicyPatcher, draw_in_order, log_prob_in_order
+from harness import Patches, Rows, from_chosen
+from methods._policy import PolicyPatcher, draw_in_order, log_prob_in_order
 
 
 class ReinPatch(PolicyPatcher):

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from harness.patcher import Patches, Rows, from_marks
-from harness.policy import PolicyPatcher, log_prob_of_labels
+from harness import Patches, Rows, from_marks
+from methods._policy import PolicyPatcher, log_prob_of_labels
 
 
 class ReinPatchBernoulli(PolicyPatcher):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.patcher import Patches, Rows, from_scores
-from harness.policy import FixedSize, PolicyPatcher
+from harness import Patches, Rows, from_scores
+from methods._policy import FixedSize, PolicyPatcher
 
 
 class ReinPatchCB(PolicyPatcher):

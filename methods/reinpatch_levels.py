@@ -7,8 +7,8 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from harness.patcher import Patches, Rows, from_chosen, uniform_starts
-from harness.policy import PolicyPatcher, draw_in_order, log_prob_in_order
+from harness import Patches, Rows, from_chosen, uniform_starts
+from methods._policy import PolicyPatcher, draw_in_order, log_prob_in_order
 
 
 class ReinPatchLevels(PolicyPatcher):

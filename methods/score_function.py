@@ -9,10 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from harness.blocks import Stem
-from harness.patcher import Patcher, Patches, Rows, from_marks
-from harness.policy import log_prob_of_labels
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Stem, Task, from_marks
+from methods._policy import log_prob_of_labels
 
 
 class ScoreFunction(Patcher):

@@ -10,9 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.blocks import Stem
-from harness.patcher import Patcher, Patches, Rows, from_marks
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Stem, Task, from_marks
 
 
 class ScoreFunctionDiscounted(Patcher):

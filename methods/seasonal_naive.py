@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.forecaster import Forecast, Forecaster
+from harness import Forecast, Forecaster
 
 
 class SeasonalNaive(Forecaster):

@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from harness.blocks import Votes
-from harness.patcher import Patcher, Patches, Rows, from_starts
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Task, Votes, from_starts
 
 
 class Soft(Patcher):

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.blocks import Votes
-from harness.patcher import Patcher, Patches, Rows, from_scores
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Task, Votes, from_scores
 
 
 class StraightThrough(Patcher):

@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Binomial
 from torch.nn import functional
 
-from harness.blocks import Stem
-from harness.patcher import Patcher, Patches, Rows, from_marks
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Stem, Task, from_marks
 
 
 class StraightThroughGumbel(Patcher):

@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from harness.forecaster import Forecast, Forecaster
-from harness.task import Architecture, Task
+from harness import Architecture, Forecast, Forecaster, Task
 
 
 class Theta(Forecaster):

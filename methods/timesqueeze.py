@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from harness.patcher import Patcher, Patches, Rows, from_marks, from_scores, sample
-from harness.task import Task
+from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sample
 
 
 class TimeSqueeze(Patcher):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.patcher import Patcher, Patches, Rows, from_starts, uniform_starts
+from harness import Patcher, Patches, Rows, from_starts, uniform_starts
 
 
 class Uniform(Patcher):

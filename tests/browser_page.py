@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 from suite_page import HOSTILE, SETS
 
-from harness import site
+from harness.report.page import PAGE, page_text, write_page
 
 # It runs as root in a container, and asks nobody for anything.
 QUIET = (
@@ -54,11 +54,11 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the page of a small suite lies on this disk."""
     folder = suite_page.write(tmp_path_factory.mktemp("results") / "small")
-    site.write(folder)
+    write_page(folder)
     for name, colour in (("", "white"), ("-dark", "black")):
         (folder / f"patches-const-96-24{name}.svg").write_text(SVG.format(colour), "utf-8")
-    path = folder / site.PAGE
-    path.write_text(site.page(folder, about="A suite"), encoding="utf-8")
+    path = folder / PAGE
+    path.write_text(page_text(folder, about="A suite"), encoding="utf-8")
     return path.as_uri()
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from harness import store
-from harness.ledger import METRICS
-from harness.store import Job, Provenance, Record
-from harness.task import Task
+from harness.core.job import Job, Provenance, Record, new_record
+from harness.core.task import Task
+from harness.results.rows import write_rows
+from harness.results.table import METRICS
 
 HORIZONS = (96, 192, 336, 720)
 _CONTROLS = ("uniform", "uniform_best", "random_step", "seasonal_naive")
@@ -35,7 +35,7 @@ def write(
         noise = 1 + 0.005 * draw.standard_normal((datasets, len(HORIZONS), seeds))
         failed = draw.random((datasets, len(HORIZONS), seeds)) < 0.001
         records = _records(folder.name, method, level[..., None] * local * noise, failed)
-        store.write(folder / f"{method}.csv", records)
+        write_rows(folder / f"{method}.csv", records)
     return folder
 
 
@@ -49,7 +49,7 @@ def _records(suite: str, method: str, errors: np.ndarray, failed: np.ndarray) ->
         scores: dict[str, Any] = dict.fromkeys(METRICS, error)
         costs = {"tokens_mean": 32.0, "tokens_padded": 32.0, "parameters": 100_000}
         costs |= {"flops": 1e7, "flops_step": 1e9, "train_seconds": 60.0, "valid_mse": error}
-        yield store.row(
+        yield new_record(
             Job(suite, method, task, seed + 1),
             provenance,
             status="failed" if failed[at] else "done",

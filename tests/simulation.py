@@ -17,8 +17,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from harness import figures, statistics
-from harness.statistics import CONTROLS, LEVEL, SMALLEST_EFFECT
+from harness.report import figures, statistics
+from harness.report.statistics import CONTROLS, LEVEL, SMALLEST_EFFECT
 
 Errors = Float[np.ndarray, "table method dataset horizon seed"]
 Means = Float[np.ndarray, "table method dataset"]
@@ -121,7 +121,7 @@ def holm(p: Float[np.ndarray, "table method"]) -> Float[np.ndarray, "table metho
 
 
 def better(errors: Errors) -> Found:
-    """The rule of :func:`harness.statistics.verdicts` for "better", for many tables at once."""
+    """The rule of :func:`harness.report.statistics.verdicts` for "better", for many tables."""
     means = [against(errors, control) for control in range(len(CONTROLS))]
     changes = np.stack([mean.mean(axis=2) for mean in means])
     p = np.stack([p_value(mean) for mean in means])

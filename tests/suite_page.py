@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import store
-from harness.store import Job, Provenance, Record
-from harness.task import Task
+from harness.core.job import Job, Provenance, Record, new_record
+from harness.core.task import Task
+from harness.results.rows import write_rows
 
 SETS = ("bursts", "const", "levels", "ordinal", "</script><script>alert(1)</script>")
 """Five, so that there are verdicts; the last one is what a user may call a file's data."""
@@ -29,9 +29,9 @@ def write(folder: Path, look_backs: Sequence[int] = (512, 96), seeds: int = 3) -
     """Leave rows in ``folder``: ``jumps`` wins, a run of ``soft`` failed and one is missing."""
     for method, level in LEVEL.items():
         records = list(_records(folder.name, method, level, look_backs, seeds))
-        store.write(folder / f"{method}.csv", records[:-1] if method == "soft" else records)
+        write_rows(folder / f"{method}.csv", records[:-1] if method == "soft" else records)
     naive = list(_records(folder.name, "seasonal_naive", 2.0, look_backs, 1))
-    store.write(folder / "seasonal_naive.csv", naive)
+    write_rows(folder / "seasonal_naive.csv", naive)
     return folder
 
 
@@ -49,7 +49,7 @@ def _records(
                 names = ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape", "valid_mse")
                 measured: dict[str, Any] = dict.fromkeys(names, mse)
                 measured |= {"tokens_mean": 12.0, "flops": 1.7e6, "train_seconds": 10.0 * seed}
-                yield store.row(
+                yield new_record(
                     Job(suite, method, Task(dataset, look_back, 24, 12), seed),
                     _ORIGIN,
                     status="failed" if is_failed else "done",

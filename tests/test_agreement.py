@@ -12,11 +12,17 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from harness import agreement, store
-from harness.agreement import between_methods, between_seeds, stability
-from harness.run import run
-from harness.store import Bundle, Job, Provenance
-from harness.task import Architecture, Budget, Task
+from harness.core.job import Job, Provenance, new_record
+from harness.core.task import Architecture, Budget, Task
+from harness.report.agreement import between_methods, between_seeds, stability
+from harness.results.bundles import (
+    Bundle,
+    read_boundaries,
+    read_bundle,
+    write_boundaries,
+    write_bundle,
+)
+from harness.run.job import run
 
 TASK = Task("waves", 30, 8, 6)
 
@@ -45,7 +51,7 @@ def bundle(
     folder: Path, seed: int, where: dict[str, Any] | None, method: str = "learned"
 ) -> Bundle:
     """A finished run that left these boundaries."""
-    record = store.row(
+    record = new_record(
         Job("tiny", method, TASK, seed),
         Provenance("c", "v"),
         status="done",
@@ -58,9 +64,9 @@ def bundle(
         mse=1.0,
         mae=1.0,
     )
-    save = None if where is None else lambda path: agreement.write(where, path)
-    place = store.write_bundle(folder, record, curves=(), overlay=None, boundaries=save)
-    return store.read_bundle(place)
+    save = None if where is None else lambda path: write_boundaries(where, path)
+    place = write_bundle(folder, record, curves=(), overlay=None, boundaries=save)
+    return read_bundle(place)
 
 
 @pytest.mark.parametrize("tolerance", [0, 1, 3])
@@ -141,7 +147,7 @@ def test_a_run_leaves_where_it_cuts(tmp_path: Path) -> None:
         budget=Budget(epochs=1, steps=1, batch=8),
     )
     left = [
-        store.read_bundle(tmp_path / record.key).boundaries
+        read_bundle(tmp_path / record.key).boundaries
         for record in (
             run(
                 each,
@@ -154,7 +160,7 @@ def test_a_run_leaves_where_it_cuts(tmp_path: Path) -> None:
         )
     ]
     assert left[0] is not None
-    where = agreement.read(left[0])
+    where = read_boundaries(left[0])
     assert where["starts"].tolist() == [[0, 8, 16, 24, 32, 40]] * 256
     assert where["values"].shape == (256, 48)
     assert left[1] is None
@@ -163,9 +169,9 @@ def test_a_run_leaves_where_it_cuts(tmp_path: Path) -> None:
 def test_boundaries_are_read_as_they_were_written(tmp_path: Path) -> None:
     """Types and values, and the same bytes from the same arrays."""
     for name in ("a.npz", "b.npz"):
-        agreement.write(sample(), tmp_path / name)
+        write_boundaries(sample(), tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
-    again = agreement.read(tmp_path / "a.npz")
+    again = read_boundaries(tmp_path / "a.npz")
     for name, values in sample().items():
         assert again[name].dtype == values.dtype
         np.testing.assert_array_equal(again[name], values)
@@ -177,9 +183,9 @@ def test_damaged_boundaries_are_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "boundaries.npz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"boundaries\.npz is damaged"):
-        agreement.read(path)
+        read_boundaries(path)
     with pytest.raises(FileNotFoundError):
-        agreement.read(tmp_path / "none.npz")
+        read_boundaries(tmp_path / "none.npz")
 
 
 def test_methods_are_compared_by_their_first_seeds(tmp_path: Path) -> None:

@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 
-from harness import audit, catalog, cli, data, executors, store, suite, windows
-from harness.ledger import METRICS
-from harness.run import run
-from harness.store import Job, Provenance, Record
+from harness import data
+from harness.bench import audit, local, suite
+from harness.cli import verbs
+from harness.core.job import Job, Provenance, Record, job_key, new_record
+from harness.model import registry
+from harness.results.rows import put_row, read_rows, write_rows
+from harness.results.table import METRICS
+from harness.run import windows
+from harness.run.job import run
 
 SUITE = """\
 seeds = [1, 2]
@@ -46,14 +51,14 @@ def rows(suites: Path) -> list[Record]:
 
 def recorded(job: Job, **changes: Any) -> Record:  # noqa: ANN401 - columns of any type
     """The row of a job, with what a run of it would say, or other things."""
-    method = catalog.find(job.method)
-    job = replace(job, keywords=tuple(catalog.check_keywords(method, dict(job.keywords)).items()))
+    method = registry.find(job.method)
+    job = replace(job, keywords=tuple(registry.check_keywords(method, dict(job.keywords)).items()))
     series = data.load("const", ())
     said: dict[str, Any] = {
         "status": "done",
         "kind": "patcher",
         "ranked": True,
-        "method_source": catalog.source_hash(method),
+        "method_source": registry.source_hash(method),
         "data_hash": series.hash,
         "data_verified": True,
         "device": "CPU",
@@ -63,7 +68,7 @@ def recorded(job: Job, **changes: Any) -> Record:  # noqa: ANN401 - columns of a
         "epochs": 2,
         "steps": 6,
     }
-    return store.row(job, PROVENANCE, **said | changes)
+    return new_record(job, PROVENANCE, **said | changes)
 
 
 @pytest.fixture
@@ -79,7 +84,7 @@ def suites(tmp_path: Path) -> Path:
 def results(tmp_path: Path, suites: Path) -> Path:
     """Results in which nothing is wrong: line 2 is of seed 1, line 3 of seed 2."""
     for record in rows(suites):
-        store.put(tmp_path / "results" / "small" / f"{record.method}.csv", record)
+        put_row(tmp_path / "results" / "small" / f"{record.method}.csv", record)
     return tmp_path / "results"
 
 
@@ -105,7 +110,7 @@ def test_rows_as_a_bench_leaves_them_are_accepted(results: Path, suites: Path) -
     [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
     nothing = dict.fromkeys([*METRICS, "windows", "epochs", "steps", "tokens_mean", "tokens_p95"])
     failed = recorded(job, status="failed", tokens_padded=None, **nothing)
-    store.put(results / "small" / "uniform.csv", failed)
+    put_row(results / "small" / "uniform.csv", failed)
     (results / "small" / "cells.csv").write_text("method\nuniform\n")
     assert found(results, suites) == []
 
@@ -172,8 +177,8 @@ def test_a_row_of_a_run_that_is_not_planned_is_named(
     [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
     tokens = dict.fromkeys(("tokens_mean", "tokens_p95", "tokens_padded"), other(job).task.patches)
     path = results / "small" / "uniform.csv"
-    kept = [record for record in store.read(path) if record.seed == 2]
-    store.write(path, [*kept, recorded(other(job), **tokens)])
+    kept = [record for record in read_rows(path) if record.seed == 2]
+    write_rows(path, [*kept, recorded(other(job), **tokens)])
     [(name, _, said)] = found(results, suites)
     assert name == "uniform.csv"
     assert said.startswith(what)
@@ -240,12 +245,12 @@ def test_the_verb_lists_all_and_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 1 and a line for each problem; without any, a sentence."""
-    monkeypatch.setattr(cli, "SUITES", suites)
-    cli.validate(results)
+    monkeypatch.setattr(verbs, "SUITES", suites)
+    verbs.validate(results)
     assert "Every row in" in capsys.readouterr().out
     edit(results / "small" / "uniform.csv", 3, windows="3")
     with pytest.raises(SystemExit, match="1"):
-        cli.validate(results)
+        verbs.validate(results)
     said = capsys.readouterr()
     assert f"{results / 'small' / 'uniform.csv'}, line 3: windows is 3" in said.out
     assert "1 problems" in said.err
@@ -259,18 +264,18 @@ def test_a_job_is_told_by_its_row(suites: Path, tmp_path: Path) -> None:
     told = audit.job_of(record)
     assert (told.task, told.budget, told.architecture) == (job.task, job.budget, job.architecture)
     assert told.source == own
-    assert store.key(told, record.method_source, record.data_hash) == record.key
+    assert job_key(told, record.method_source, record.data_hash) == record.key
 
 
 def test_a_run_repeated_measures_the_same(suites: Path, tmp_path: Path) -> None:
     """To the last digit, in a worker as the bench has them; what differs is shown."""
     [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
-    [slot] = executors.cpu_slots(1)
+    [slot] = local.cpu_slots(1)
     settings: dict[str, Any] = {"directories": (), "device": "cpu", "provenance": PROVENANCE}
     path = tmp_path / "results" / "small" / "uniform.csv"
-    store.put(path, run(job, runs=tmp_path / "runs", **settings))
+    put_row(path, run(job, runs=tmp_path / "runs", **settings))
     before = path.read_bytes()
-    [record] = store.read(path)
+    [record] = read_rows(path)
     again = audit.rerun(audit.find(record.key, tmp_path / "results"), slot=slot, **settings)
     assert audit.differences(record, again) == []
     assert again.key == record.key
@@ -284,7 +289,7 @@ def test_a_run_that_fails_when_repeated_says_why(suites: Path) -> None:
     """The error of the worker, and the key."""
     [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
     record = recorded(replace(job, task=replace(job.task, dataset="ETTh1")))
-    [slot] = executors.cpu_slots(1)
+    [slot] = local.cpu_slots(1)
     with pytest.raises(ValueError, match=rf"{record.key} fails now: FileNotFoundError: not here"):
         audit.rerun(record, slot=slot, directories=(), device="cpu", provenance=PROVENANCE)
 

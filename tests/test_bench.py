@@ -17,17 +17,22 @@ from typing import Any
 
 import pytest
 
-from harness import bench, catalog, data, executors, store, watch
-from harness.bench import Cell, Estimate, Folders, Stored, Warned
-from harness.executors import Finished, Retried, Say, cpu_slots, local
-from harness.store import Job, Provenance, Record
-from harness.task import Budget, Task
+from harness import data
+from harness.bench import execute, local, watch
+from harness.bench.execute import Cell, Estimate, Folders, Stored, Warned
+from harness.bench.local import Finished, Retried, Say, cpu_slots, run_locally
+from harness.core.job import Job, Provenance, Record, new_record
+from harness.core.task import Budget, Task
+from harness.model import registry
+from harness.results import rows
+from harness.results.bundles import read_bundle, write_bundle
+from harness.results.rows import RowFiles, put_row, read_rows, write_rows
 
 ORIGIN = Provenance("abc", "python 3")
 TASK = Task("mitdb", 48, 12, 6, 300)
 CellWork = Callable[[Cell, Say], Record]
 METHOD = """\
-from harness.patcher import Patcher
+from harness.model.patcher import Patcher
 
 
 class Plain(Patcher):
@@ -43,7 +48,7 @@ def finish(cell: Cell, say: Say) -> Record:
     identity = dict(cell.identity)
     if cell.job.seed == 14:
         identity["method_source"] = "edited"
-    return store.row(
+    return new_record(
         cell.job, ORIGIN, status="done", device="cpu", mse=0.5, mae=cell.job.seed, **identity
     )
 
@@ -64,13 +69,13 @@ def job(seed: int = 1, method: str = "plain", dataset: str = "mitdb") -> Job:
 
 def states(jobs: list[Job], folders: Folders) -> list[str]:
     """How the jobs stand."""
-    return [cell.state for cell in bench.survey(jobs, folders)]
+    return [cell.state for cell in execute.survey(jobs, folders)]
 
 
 def store_all(jobs: list[Job], folders: Folders) -> None:
     """As if all had run."""
-    files = store.Files()
-    for cell in bench.survey(jobs, folders):
+    files = RowFiles()
+    for cell in execute.survey(jobs, folders):
         files.put(folders.rows(cell.job), finish(cell, lambda _: None), cell.outdated)
     files.save()
 
@@ -80,10 +85,10 @@ def run(
     folders: Folders,
     work: CellWork = finish,
     **options: Any,  # noqa: ANN401 - those of execute
-) -> Generator[bench.Event]:
+) -> Generator[execute.Event]:
     """What the bench tells, with one worker."""
-    executor = partial(local, work=work, slots=cpu_slots(1))
-    return bench.execute(cells, executor, folders, ORIGIN, **options)
+    executor = partial(run_locally, work=work, slots=cpu_slots(1))
+    return execute.execute(cells, executor, folders, ORIGIN, **options)
 
 
 def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
@@ -92,15 +97,15 @@ def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
     assert states(jobs, folders) == ["missing"] * 3
     store_all(jobs[:2], folders)
     assert states(jobs, folders) == ["done", "done", "missing"]
-    cells = bench.survey(jobs, folders)
-    assert [cell.job.method for cell in bench.to_run(cells)] == ["other"]
-    assert len(bench.to_run(cells, force=True)) == 3
+    cells = execute.survey(jobs, folders)
+    assert [cell.job.method for cell in execute.to_run(cells)] == ["other"]
+    assert len(execute.to_run(cells, force=True)) == 3
 
 
 def test_a_job_is_completed_before_it_gets_its_key(folders: Folders) -> None:
     """Saying a default out loud makes no other run."""
-    (silent,) = bench.survey([job()], folders)
-    (spoken,) = bench.survey([replace(job(), keywords=(("hidden", 16),))], folders)
+    (silent,) = execute.survey([job()], folders)
+    (spoken,) = execute.survey([replace(job(), keywords=(("hidden", 16),))], folders)
     assert silent.key == spoken.key
     assert silent.job.keywords == (("hidden", 16),)
 
@@ -122,7 +127,7 @@ def test_a_row_of_other_code_or_settings_is_stale(folders: Folders, change: obje
     assert states([changed], folders) == ["stale"]
     store_all([changed], folders)
     assert states([changed], folders) == ["done"]
-    assert len(store.read(folders.rows(changed))) == 1
+    assert len(read_rows(folders.rows(changed))) == 1
 
 
 def sweep(*sizes: int, seed: int = 1) -> list[Job]:
@@ -132,7 +137,7 @@ def sweep(*sizes: int, seed: int = 1) -> list[Job]:
 
 def sizes(folders: Folders) -> list[int]:
     """The settings in the file of rows."""
-    return [json.loads(row.job)["keywords"]["hidden"] for row in store.read(folders.rows(job()))]
+    return [json.loads(row.job)["keywords"]["hidden"] for row in read_rows(folders.rows(job()))]
 
 
 def test_the_settings_of_a_sweep_have_a_row_each(folders: Folders) -> None:
@@ -152,7 +157,7 @@ def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folde
     fewer = [*sweep(8, 16), *sweep(4, 8, 16, seed=2)]
     assert states(fewer, folders) == ["stale", *["done"] * 4]
     assert states(sweep(8, 32), folders) == ["done", "stale"]
-    due = bench.to_run(bench.survey(fewer, folders))
+    due = execute.to_run(execute.survey(fewer, folders))
     list(run(due, folders))
     assert states(fewer, folders) == ["done"] * 5
     assert sorted(sizes(folders)) == [4, 8, 8, 16, 16]
@@ -160,11 +165,11 @@ def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folde
 
 def test_more_patches_than_the_head_has_cells_are_refused_before_a_run(folders: Folders) -> None:
     """A patch length is a setting like others, but K tokens must suit the head, whoever sets K."""
-    real = replace(folders, methods=catalog.METHODS)
+    real = replace(folders, methods=registry.METHODS)
     planned = [
         replace(job(method="uniform_best"), keywords=(("patch", patch),)) for patch in (8, 2, 49)
     ]
-    fits, blurred, long = bench.survey(planned, real)
+    fits, blurred, long = execute.survey(planned, real)
     assert (fits.state, blurred.state, long.state) == ("missing", "broken", "broken")
     assert "6 cells of 8 steps, fewer than the 24 patches" in blurred.why
     assert "patch is 49; a length from 1 to 48" in long.why
@@ -186,17 +191,17 @@ def test_a_stale_run_says_why(folders: Folders) -> None:
     """The setting that differs with its values, the method, the data or the protocol."""
     store_all([job(seed) for seed in (1, 2, 3, 4)], folders)
     path = folders.rows(job())
-    rows = store.read(path)
+    rows = read_rows(path)
     rows[2] = replace(rows[2], data_hash="other", key="0" * 16)
     rows[3] = replace(rows[3], key="1" * 16)
-    store.write(path, rows)
+    write_rows(path, rows)
     changed = [
         replace(job(1), budget=Budget(epochs=99)),
         replace(job(2), keywords=(("hidden", 8),)),
         job(3),
         job(4),
     ]
-    cells = bench.survey(changed, folders)
+    cells = execute.survey(changed, folders)
     assert [cell.state for cell in cells] == ["stale"] * 4
     assert [cell.why for cell in cells] == [
         "other settings: budget.epochs 10 -> 99",
@@ -205,7 +210,7 @@ def test_a_stale_run_says_why(folders: Folders) -> None:
         "its key was edited",
     ]
     (folders.methods / "plain.py").write_text(METHOD.replace("hidden", "wide"))
-    (cell, *_) = bench.survey([job()], folders)
+    (cell, *_) = execute.survey([job()], folders)
     assert cell.why == "the method was edited"
 
 
@@ -213,8 +218,8 @@ def test_failed_is_tried_again_and_diverged_is_not(folders: Folders) -> None:
     """A failure may be the machine's; the same digits diverge again."""
     store_all([job(1), job(2)], folders)
     path = folders.rows(job())
-    first, second = store.read(path)
-    store.write(path, [replace(first, status="failed"), replace(second, status="diverged")])
+    first, second = read_rows(path)
+    write_rows(path, [replace(first, status="failed"), replace(second, status="diverged")])
     assert states([job(1), job(2)], folders) == ["failed", "done"]
 
 
@@ -222,12 +227,12 @@ def test_missing_data_keep_committed_rows_and_stop_nothing_else(folders: Folders
     """Where a data set is not at hand, its rows still count and other sets still run."""
     jobs = [job(1, dataset="ETTh1"), job(2, dataset="ETTh1"), job(1)]
     known = data.entry("ETTh1").hash
-    (cell, *_) = bench.survey(jobs, folders)
+    (cell, *_) = execute.survey(jobs, folders)
     assert cell.identity["data_hash"] == known
-    store.put(folders.rows(cell.job), finish(cell, lambda _: None))
+    put_row(folders.rows(cell.job), finish(cell, lambda _: None))
     assert states(jobs, folders) == ["done", "absent", "missing"]
-    assert [cell.job for cell in bench.to_run(bench.survey(jobs, folders))] == [
-        bench.survey([jobs[2]], folders)[0].job
+    assert [cell.job for cell in execute.to_run(execute.survey(jobs, folders))] == [
+        execute.survey([jobs[2]], folders)[0].job
     ]
 
 
@@ -237,7 +242,7 @@ def test_a_broken_method_or_own_file_costs_its_jobs_alone(folders: Folders) -> N
     source = data.Source(folders.results / "none.csv", "h", 24)
     own = replace(job(dataset="mine"), source=source)
     wrong = replace(job(), keywords=(("hiden", 8),))
-    broken, absent, misspelt, fine = bench.survey(
+    broken, absent, misspelt, fine = execute.survey(
         [job(method="other"), own, replace(wrong, seed=3), job()], folders
     )
     assert [cell.state for cell in (broken, absent, misspelt, fine)] == ["broken"] * 3 + [
@@ -247,12 +252,12 @@ def test_a_broken_method_or_own_file_costs_its_jobs_alone(folders: Folders) -> N
     assert "none.csv" in absent.why
     assert "did you mean 'hidden'" in misspelt.why
     with pytest.raises(ValueError, match="unknown method 'plane'; did you mean 'plain'"):
-        bench.survey([job(method="plane")], folders)
+        execute.survey([job(method="plane")], folders)
 
 
 def test_records_are_stored_as_they_come(folders: Folders) -> None:
     """Done, failed and suspicious runs each leave a row; tracking that breaks costs none."""
-    cells = bench.survey([job(seed) for seed in (1, 13, 14, 2)], folders)
+    cells = execute.survey([job(seed) for seed in (1, 13, 14, 2)], folders)
     tracked: list[Path] = []
 
     def track(bundle: Path) -> None:
@@ -270,12 +275,12 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
     assert (unlucky.status, unlucky.error) == ("failed", "ValueError: bad luck")
     assert (unlucky.failure, unlucky.attempts, unlucky.micro_batch) == ("exception", 1, 32)
     assert unlucky.key == cells[1].key
-    assert sorted(stored, key=store._order) == store.read(folders.rows(job()))
+    assert sorted(stored, key=rows._order) == read_rows(folders.rows(job()))
     assert "method or data have changed" in edited.error
     (warning,) = warnings
     assert warning.startswith("tracking stopped: RuntimeError: no database; `make track SUITE=s")
     assert tracked == [folders.runs / unlucky.key]  # once, and the failed run had the first bundle
-    assert "in finish" in store.read_bundle(tracked[0]).log
+    assert "in finish" in read_bundle(tracked[0]).log
     assert states([job(seed) for seed in (1, 13, 14, 2)], folders) == [
         "done",
         "failed",
@@ -291,7 +296,7 @@ def bundle_then_die(cell: Cell, say: Say, *, runs: Path) -> Record:
             file.write(f"{cell.attempts}\n")
         os.kill(os.getpid(), signal.SIGKILL)
     record = replace(finish(cell, say), attempts=cell.attempts)
-    store.write_bundle(runs, record, curves=(), overlay=None)
+    write_bundle(runs, record, curves=(), overlay=None)
     if cell.job.seed == 2 and cell.attempts == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return record
@@ -299,19 +304,19 @@ def bundle_then_die(cell: Cell, say: Say, *, runs: Path) -> Record:
 
 def test_a_killed_run_is_tried_once_more(folders: Folders) -> None:
     """With the same settings; killed again, it has failed. Both are told, and counted."""
-    cells = bench.survey([job(seed) for seed in (1, 2, 3)], folders)
+    cells = execute.survey([job(seed) for seed in (1, 2, 3)], folders)
     events = list(run(cells, folders, partial(bundle_then_die, runs=folders.runs)))
     retried = [event.job.job.seed for event in events if isinstance(event, Retried)]
     assert retried == [2, 3]
     assert (folders.runs / "started").read_text() == "1\n2\n"
-    one, two, three = store.read(folders.rows(job()))
+    one, two, three = read_rows(folders.rows(job()))
     assert [(row.status, row.failure, row.attempts) for row in (one, two, three)] == [
         ("done", None, 1),
         ("done", None, 2),
         ("failed", "killed", 2),
     ]
-    assert "killed by SIGKILL" in store.read_bundle(folders.runs / two.key).log
-    log = store.read_bundle(folders.runs / three.key).log
+    assert "killed by SIGKILL" in read_bundle(folders.runs / two.key).log
+    log = read_bundle(folders.runs / three.key).log
     assert log.count("killed by SIGKILL") == 2
     assert "the second time:" in log
 
@@ -332,41 +337,41 @@ def test_out_of_memory_is_tried_once_more_in_halves(
     folders: Folders, enough: int, outcome: tuple[object, ...]
 ) -> None:
     """Of a batch of 32 first 16 windows at a time, and then no fewer."""
-    cells = bench.survey([job()], folders)
+    cells = execute.survey([job()], folders)
     list(run(cells, folders, partial(eat, enough=enough)))
-    (row,) = store.read(folders.rows(job()))
+    (row,) = read_rows(folders.rows(job()))
     assert (row.status, row.failure, row.attempts, row.micro_batch) == outcome
     assert row.key == cells[0].key
 
 
 @pytest.mark.parametrize("failure", ["exception", "timeout"])
 def test_what_would_come_again_is_not_tried_again(
-    folders: Folders, failure: executors.Failure
+    folders: Folders, failure: local.Failure
 ) -> None:
     """An error of the method and a time that is too short; nor one window that does not fit."""
-    (cell,) = bench.survey([job()], folders)
-    assert bench.second_try(Finished(cell, 1.0, failure=failure)) is None
+    (cell,) = execute.survey([job()], folders)
+    assert execute.second_try(Finished(cell, 1.0, failure=failure)) is None
     smallest = replace(cell, micro_batch=1)
-    assert bench.second_try(Finished(smallest, 1.0, failure="out-of-memory")) is None
+    assert execute.second_try(Finished(smallest, 1.0, failure="out-of-memory")) is None
 
 
 def lose_rows(jobs: list[Job], folders: Folders) -> None:
     """As if the parent had been killed when the bundles were there and the rows were not."""
-    for cell in bench.survey(jobs, folders):
-        store.write_bundle(folders.runs, finish(cell, lambda _: None), curves=(), overlay=None)
+    for cell in execute.survey(jobs, folders):
+        write_bundle(folders.runs, finish(cell, lambda _: None), curves=(), overlay=None)
 
 
 def test_a_run_whose_parent_was_killed_has_only_to_be_written_down(folders: Folders) -> None:
     """Its bundle is as good as its row, and becomes one; no other bundle does."""
     jobs = [job(seed) for seed in (1, 2, 3)]
     lose_rows([*jobs[:2], replace(jobs[2], suite="other")], folders)
-    cells = bench.survey(jobs, folders)
+    cells = execute.survey(jobs, folders)
     assert [cell.state for cell in cells] == ["done", "done", "missing"]
     assert not folders.rows(job()).exists()  # to look is not to write
-    assert [record.seed for record in bench.adopt(cells, folders)] == [1, 2]
-    assert [row.seed for row in store.read(folders.rows(job()))] == [1, 2]
-    assert bench.adopt(bench.survey(jobs, folders), folders) == []
-    assert [cell.job.seed for cell in bench.to_run(bench.survey(jobs, folders))] == [3]
+    assert [record.seed for record in execute.adopt(cells, folders)] == [1, 2]
+    assert [row.seed for row in read_rows(folders.rows(job()))] == [1, 2]
+    assert execute.adopt(execute.survey(jobs, folders), folders) == []
+    assert [cell.job.seed for cell in execute.to_run(execute.survey(jobs, folders))] == [3]
 
 
 def test_a_bundle_replaces_a_failed_or_stale_row_and_no_other(folders: Folders) -> None:
@@ -374,24 +379,24 @@ def test_a_bundle_replaces_a_failed_or_stale_row_and_no_other(folders: Folders) 
     jobs = [job(seed) for seed in (1, 2, 3)]
     store_all(jobs, folders)
     path = folders.rows(job())
-    kept, failed, stale = store.read(path)
+    kept, failed, stale = read_rows(path)
     failed = replace(failed, status="failed", failure="killed")
-    store.write(path, [replace(kept, mse=7.0), failed, replace(stale, key="0" * 16)])
+    write_rows(path, [replace(kept, mse=7.0), failed, replace(stale, key="0" * 16)])
     lose_rows([jobs[0], jobs[2]], folders)
-    store.write_bundle(folders.runs, failed, curves=(), overlay=None)
-    cells = bench.survey(jobs, folders)
+    write_bundle(folders.runs, failed, curves=(), overlay=None)
+    cells = execute.survey(jobs, folders)
     assert [cell.state for cell in cells] == ["done", "failed", "done"]
-    assert [record.seed for record in bench.adopt(cells, folders)] == [3]
-    assert [row.mse for row in store.read(path)] == [7.0, 0.5, 0.5]
+    assert [record.seed for record in execute.adopt(cells, folders)] == [3]
+    assert [row.mse for row in read_rows(path)] == [7.0, 0.5, 0.5]
 
 
 def test_a_finished_bundle_spares_a_smaller_sweep_its_repetition(folders: Folders) -> None:
     """The rows that are no longer planned go all the same."""
     store_all(sweep(8, 16), folders)
     lose_rows(sweep(8), folders)
-    cells = bench.survey(sweep(8), folders)
+    cells = execute.survey(sweep(8), folders)
     assert [cell.state for cell in cells] == ["done"]
-    bench.adopt(cells, folders)
+    execute.adopt(cells, folders)
     assert sizes(folders) == [8]
 
 
@@ -405,12 +410,12 @@ def test_the_time_that_is_left_is_guessed_from_rows(folders: Folders) -> None:
         ("fourth", "electric_devices"): 70.0,
     }
     for (method, dataset), seconds in known.items():
-        (cell,) = bench.survey([job(1, method, dataset)], folders)
+        (cell,) = execute.survey([job(1, method, dataset)], folders)
         row = replace(finish(cell, lambda _: None), train_seconds=seconds, evaluate_seconds=1.0)
-        store.put(folders.rows(cell.job), row)
+        put_row(folders.rows(cell.job), row)
     (folders.results / "cost.csv").write_text("method,ratio\nother,2.0\n")
     guesses = {
-        method: bench.estimate(bench.survey([job(2, method)], folders), folders)
+        method: execute.estimate(execute.survey([job(2, method)], folders), folders)
         for method in ("plain", "other", "third", "fourth")
     }
     assert guesses == {
@@ -423,7 +428,7 @@ def test_the_time_that_is_left_is_guessed_from_rows(folders: Folders) -> None:
 
 def test_others_can_see_what_is_being_done(folders: Folders) -> None:
     """Each run since when, its epoch, and how many are over; nothing when the bench has ended."""
-    cells = bench.survey([job(1), job(13)], folders)
+    cells = execute.survey([job(1), job(13)], folders)
     with watch.alone(folders.results):
         seen = [watch.progress(folders.results) for _ in run(cells, folders, tell)]
         assert watch.progress(folders.results) is None
@@ -459,14 +464,14 @@ def test_a_full_disk_is_no_fault_of_a_run(folders: Folders) -> None:
     """A worker that could not write its bundle ends the bench; no row calls the run a failure."""
     jobs = [job(1), job(2)]
     with pytest.raises(OSError, match=r"cannot be written in .*No space left.*goes on"):
-        list(run(bench.survey(jobs, folders), folders, full))
+        list(run(execute.survey(jobs, folders), folders, full))
     assert states(jobs, folders) == ["missing", "missing"]
 
 
 def test_stopping_in_the_middle_keeps_what_is_finished(folders: Folders) -> None:
     """Closing the events ends the work; the rows told of so far are in their files."""
     jobs = [job(seed) for seed in (1, 2, 3)]
-    cells = bench.survey(jobs, folders)
+    cells = execute.survey(jobs, folders)
     events = run(cells, folders)
     with closing(events):
         next(event for event in events if isinstance(event, Stored))
@@ -479,7 +484,7 @@ def test_results_that_cannot_be_written_stop_the_bench(folders: Folders) -> None
     (folders.results / "small").write_text("in the way")
     jobs = [job()]
     with pytest.raises(OSError, match="small"):
-        next(run(bench.survey(jobs, folders), folders))
+        next(run(execute.survey(jobs, folders), folders))
 
 
 def git(folder: Path, *words: str) -> None:
@@ -490,7 +495,7 @@ def git(folder: Path, *words: str) -> None:
 
 def test_provenance_names_the_commit_and_says_dirty(tmp_path: Path) -> None:
     """Changed code makes a checkout dirty, changed results do not; no checkout, no commit."""
-    commit = partial(lambda: bench.provenance(tmp_path).commit)
+    commit = partial(lambda: execute.provenance(tmp_path).commit)
     assert commit() == "unknown"
     git(tmp_path, "init", "-q")
     assert commit() == "unknown"
@@ -504,5 +509,5 @@ def test_provenance_names_the_commit_and_says_dirty(tmp_path: Path) -> None:
     assert commit() == clean
     (tmp_path / "methods" / "b.py").write_text("")
     assert commit() == f"{clean}-dirty"
-    assert bench.provenance(tmp_path / "methods").commit == "unknown"
-    assert "torch 2" in bench.provenance(tmp_path).versions
+    assert execute.provenance(tmp_path / "methods").commit == "unknown"
+    assert "torch 2" in execute.provenance(tmp_path).versions

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from harness.blocks import (
+from harness.core.task import Architecture, Task
+from harness.model.blocks import (
     AreaEmbedder,
     Dropout,
     FlattenHead,
@@ -17,8 +18,7 @@ from harness.blocks import (
     fourier,
     instance_norm,
 )
-from harness.patcher import Patches, from_scores, from_starts, uniform_starts
-from harness.task import Architecture, Task
+from harness.model.patcher import Patches, from_scores, from_starts, uniform_starts
 
 TASK = Task("x", 96, 24, 12, season=24)
 
@@ -150,7 +150,7 @@ def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
     expected = backbone(*inputs)
     seen: list[int] = []
     backbone.norm.register_forward_hook(lambda _, __, out: seen.append(len(out)))
-    monkeypatch.setattr("harness.blocks._CACHED", 4 * 12 * 128)
+    monkeypatch.setattr("harness.model.blocks._CACHED", 4 * 12 * 128)
     with torch.no_grad():
         got = backbone(*inputs)
     assert seen == [4, 4, 3]

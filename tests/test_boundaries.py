@@ -16,10 +16,14 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 from sktime.performance_metrics.detection import DirectedChamfer, EventTPR, RandIndex
 from torch import Tensor
 
-from harness import evaluate as evaluation
-from harness import synthetic
-from harness import windows as windows_of
-from harness.boundaries import (
+from harness.core.task import Architecture, Budget, Task
+from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
+from harness.data.series import Series
+from harness.model.forecaster import PatchForecaster
+from harness.model.patcher import Patcher, Patches, Rows, from_scores, from_starts
+from harness.run import evaluate as evaluation
+from harness.run import windows as windows_of
+from harness.run.boundaries import (
     TOLERANCES,
     Agreement,
     Habits,
@@ -31,20 +35,16 @@ from harness.boundaries import (
     permuted,
     rand_index,
 )
-from harness.evaluate import evaluate
-from harness.forecaster import PatchForecaster
-from harness.metrics import RARE
-from harness.patcher import Patcher, Patches, Rows, from_scores, from_starts
-from harness.series import Series
-from harness.task import Architecture, Budget, Task
-from harness.windows import Windows
+from harness.run.evaluate import evaluate
+from harness.run.metrics import RARE
+from harness.run.windows import Windows
 from methods.oracle import Oracle
 from methods.random_step import RandomStep
 from methods.repeat_last import RepeatLast
 from methods.straight_through import StraightThrough
 from methods.uniform import Uniform
 
-TASK = Task("planted", synthetic.LOOK_BACK, synthetic.HORIZON, patches=12)
+TASK = Task("planted", LOOK_BACK, HORIZON, patches=12)
 SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16)
 BUDGET = Budget()
 COUNT = 23  # windows, odd
@@ -387,15 +387,15 @@ class Wavering(Patcher):
 
 def planted(count: int = COUNT, channels: int = 2) -> tuple[Windows, Series]:
     """Windows of stairs, every channel with steps of its own, and the series they are from."""
-    planted = synthetic.plant("ordinal", count * channels, seed=3)
-    values = planted.values.reshape(channels, count * synthetic.WINDOW)
-    truth = np.zeros((count, synthetic.WINDOW), dtype=bool)
-    truth[:, : synthetic.LOOK_BACK] = planted.boundaries[:count]
+    planted = plant("ordinal", count * channels, seed=3)
+    values = planted.values.reshape(channels, count * WINDOW)
+    truth = np.zeros((count, WINDOW), dtype=bool)
+    truth[:, :LOOK_BACK] = planted.boundaries[:count]
     windows = Windows(
         values=torch.from_numpy(values).float(),
-        starts=torch.arange(count) * synthetic.WINDOW,
-        look_back=synthetic.LOOK_BACK,
-        horizon=synthetic.HORIZON,
+        starts=torch.arange(count) * WINDOW,
+        look_back=LOOK_BACK,
+        horizon=HORIZON,
         offset=0,
         mean=torch.zeros(channels),
         scale=torch.ones(channels),
@@ -582,7 +582,7 @@ def test_tokens_are_counted_on_any_windows() -> None:
         strict = False
 
         def forward(self, rows: Rows) -> Patches:
-            window = rows.ids // 2 // synthetic.WINDOW
+            window = rows.ids // 2 // WINDOW
             length = torch.tensor([[48, 48, 0], [32, 32, 32]])[(window >= 100).long()]
             return Patches(length.cumsum(1) - length, length, length > 0)
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import catalog
-from harness.forecaster import Forecaster
-from harness.patcher import Patcher
+from harness.model import registry
+from harness.model.forecaster import Forecaster
+from harness.model.patcher import Patcher
 
 METHOD = '''\
 """A method."""
 
-from harness.patcher import Patcher, from_scores
+from harness.model.patcher import Patcher, from_scores
 
 
 class Jumps(Patcher):
@@ -48,7 +48,7 @@ def outside(folder: Path, monkeypatch: pytest.MonkeyPatch, entries: str, code: s
     site = folder / "site"
     (site / "other-1.dist-info").mkdir(parents=True)
     (site / "other-1.dist-info" / "METADATA").write_text("Name: other\nVersion: 1\n")
-    (site / "other-1.dist-info" / "entry_points.txt").write_text(f"[{catalog.GROUP}]\n{entries}")
+    (site / "other-1.dist-info" / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{entries}")
     (site / "other_methods.py").write_text(code)
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "other_methods", raising=False)
@@ -56,26 +56,26 @@ def outside(folder: Path, monkeypatch: pytest.MonkeyPatch, entries: str, code: s
 
 def test_a_file_is_a_method(folder: Path) -> None:
     """Its name is the file's; what begins with an underscore is none."""
-    assert catalog.names(folder) == ["jumps"]
-    found = catalog.find("jumps", folder)
+    assert registry.names(folder) == ["jumps"]
+    found = registry.find("jumps", folder)
     assert found.__name__ == "Jumps"
-    assert found is catalog.find("jumps", folder)
-    assert (catalog.kind(found), catalog.ranked(found)) == ("patcher", True)
+    assert found is registry.find("jumps", folder)
+    assert (registry.kind(found), registry.ranked(found)) == ("patcher", True)
 
 
 def test_every_shipped_method_can_be_found() -> None:
     """No file of this repository's methods is broken, and references are told from patchers."""
-    found = {name: catalog.find(name) for name in catalog.names()}
-    assert catalog.kind(found["uniform"]) == "patcher"
+    found = {name: registry.find(name) for name in registry.names()}
+    assert registry.kind(found["uniform"]) == "patcher"
     references = {name for name, method in found.items() if issubclass(method, Forecaster)}
-    assert {name for name, method in found.items() if not catalog.ranked(method)} >= references
+    assert {name for name, method in found.items() if not registry.ranked(method)} >= references
 
 
 def test_a_method_that_sees_the_truth_is_not_ranked(folder: Path) -> None:
     """An upper bound does not compete."""
     text = METHOD.replace("    def __init__", "    uses_truth = True\n\n    def __init__", 1)
     (folder / "jumps.py").write_text(text)
-    assert not catalog.ranked(catalog.find("jumps", folder))
+    assert not registry.ranked(registry.find("jumps", folder))
 
 
 def test_a_misspelt_name_is_answered_with_the_nearest(folder: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"unknown method 'jump'; did you mean 'jumps'.* Known: j"
     ):
-        catalog.find("jump", folder)
+        registry.find("jump", folder)
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_a_misspelt_name_is_answered_with_the_nearest(folder: Path) -> None:
 def test_a_broken_file_is_named_and_hides_no_other(folder: Path, code: str, message: str) -> None:
     """Its own error says file and line; the others are found as before."""
     (folder / "broken.py").write_text(code)
-    assert catalog.names(folder) == ["broken", "jumps"]
-    assert catalog.find("jumps", folder)
+    assert registry.names(folder) == ["broken", "jumps"]
+    assert registry.find("jumps", folder)
     with pytest.raises(ValueError, match=rf"broken\.py.*{message}"):
-        catalog.find("broken", folder)
+        registry.find("broken", folder)
 
 
 def test_imported_and_private_classes_are_not_the_method(folder: Path) -> None:
     """A file may have helpers."""
     helper = (
-        "from harness.forecaster import PatchForecaster\n\n\nclass _Half(Patcher):\n    pass\n"
+        "from harness.model.forecaster import Forecaster\n\n\nclass _Half(Patcher):\n    pass\n"
     )
     (folder / "jumps.py").write_text(METHOD + helper)
-    assert catalog.find("jumps", folder).__name__ == "Jumps"
+    assert registry.find("jumps", folder).__name__ == "Jumps"
 
 
 @pytest.mark.parametrize("entry", ["leaps = other_methods:Leaps", "leaps = other_methods"])
@@ -120,8 +120,8 @@ def test_outside_packages_plug_in(
 ) -> None:
     """An entry point names a class, or a module that holds one."""
     outside(folder, monkeypatch, entry, METHOD.replace("Jumps", "Leaps"))
-    assert catalog.names(folder) == ["jumps", "leaps"]
-    assert issubclass(catalog.find("leaps", folder), Patcher)
+    assert registry.names(folder) == ["jumps", "leaps"]
+    assert issubclass(registry.find("leaps", folder), Patcher)
 
 
 def test_outside_packages_plug_in_beside_the_backport(
@@ -130,7 +130,7 @@ def test_outside_packages_plug_in_beside_the_backport(
     """Once MLflow has loaded its backport of importlib.metadata, they are found as before."""
     importlib.import_module("importlib_metadata")
     outside(folder, monkeypatch, "leaps = other_methods", METHOD.replace("Jumps", "Leaps"))
-    assert issubclass(catalog.find("leaps", folder), Patcher)
+    assert issubclass(registry.find("leaps", folder), Patcher)
 
 
 @pytest.mark.parametrize(
@@ -147,28 +147,28 @@ def test_what_an_outside_package_gets_wrong_is_named(
     """The same name twice, a class that is not there, a thing that is no method."""
     outside(folder, monkeypatch, entries, METHOD)
     with pytest.raises(ValueError, match=message):
-        catalog.find("leaps", folder)
+        registry.find("leaps", folder)
 
 
 def test_keywords_are_completed_and_checked(folder: Path) -> None:
     """A job says every keyword; a misspelt one is not swallowed."""
-    method = catalog.find("jumps", folder)
-    assert catalog.check_keywords(method, {"power": 3}) == {"power": 3, "name": "x"}
+    method = registry.find("jumps", folder)
+    assert registry.check_keywords(method, {"power": 3}) == {"power": 3, "name": "x"}
     with pytest.raises(
         ValueError, match=r"jumps\.py.*unknown keyword 'powr'; did you mean 'power'"
     ):
-        catalog.check_keywords(method, {"powr": 3})
+        registry.check_keywords(method, {"powr": 3})
     with pytest.raises(ValueError, match="unknown keyword 'task'"):
-        catalog.check_keywords(method, {"task": 3})
+        registry.check_keywords(method, {"task": 3})
     with pytest.raises(ValueError, match=r"keyword 'power' is .* not a plain value"):
-        catalog.check_keywords(method, {"power": object()})
+        registry.check_keywords(method, {"power": object()})
 
 
 def test_a_keyword_without_default_must_be_given(folder: Path) -> None:
     """The error names method and keyword."""
     (folder / "jumps.py").write_text(METHOD.replace("power=2", "power"))
     with pytest.raises(ValueError, match="keyword 'power' has no default and is not given"):
-        catalog.check_keywords(catalog.find("jumps", folder), {})
+        registry.check_keywords(registry.find("jumps", folder), {})
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ def test_the_source_hash_sees_code_and_nothing_else(
     folder: Path, old: str, new: str, *, same: bool
 ) -> None:
     """A better comment does not cost a night of runs; another number does."""
-    before = catalog.source_hash(catalog.find("jumps", folder))
+    before = registry.source_hash(registry.find("jumps", folder))
     assert old in METHOD
     (folder / "jumps.py").write_text(METHOD.replace(old, new))
-    after = catalog.source_hash(catalog.find("jumps", folder))
+    after = registry.source_hash(registry.find("jumps", folder))
     assert (before == after) is same

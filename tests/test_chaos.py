@@ -25,11 +25,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import bench, catalog, executors, ledger, store, watch
-from harness.bench import Cell, Folders, Stored
-from harness.executors import Say
-from harness.store import Job, Provenance, Record
-from harness.task import Task
+from harness.bench import execute, local, watch
+from harness.bench.execute import Cell, Folders, Stored
+from harness.bench.local import Say
+from harness.core.job import Job, Provenance, Record, new_record
+from harness.core.task import Task
+from harness.model import registry
+from harness.results.bundles import write_bundle
+from harness.results.rows import read_rows, write_rows
+from harness.results.table import read_table
 
 ROOT = Path(__file__).parents[1]
 SUITE = """\
@@ -144,7 +148,7 @@ def _workers(parent: int) -> list[int]:
 
 def _rows(place: Path, results: str) -> list[Record]:
     paths = sorted((place / results / "chaos").glob("*.csv"))
-    return [record for path in paths for record in store.read(path)]
+    return [record for path in paths for record in read_rows(path)]
 
 
 def _compared(place: Path, report: Report) -> Report:
@@ -176,7 +180,7 @@ def test_killing_parents_and_workers_loses_nothing(tmp_path: Path) -> None:
 
 def nothing(cell: Cell, say: Say, *, runs: Path) -> Record:
     """The work of a worker, done at once, with a bundle as small as they come."""
-    record = store.row(
+    record = new_record(
         cell.job,
         Provenance("", ""),
         status="done",
@@ -185,7 +189,7 @@ def nothing(cell: Cell, say: Say, *, runs: Path) -> Record:
         mae=0.5,
         **cell.identity,
     )
-    store.write_bundle(runs, record, curves=(), overlay=None)
+    write_bundle(runs, record, curves=(), overlay=None)
     return record
 
 
@@ -202,20 +206,20 @@ class Costs:
 
 def schedule(results: Path, jobs: int) -> Costs:
     """Plan, execute on two workers and store so many runs that do nothing, then plan again."""
-    folders = Folders(results, (), results / "cache", catalog.METHODS)
+    folders = Folders(results, (), results / "cache", registry.METHODS)
     task = Task("mitdb", 48, 12, 6, 300)
     planned = [Job("nothing", "uniform", task, seed) for seed in range(jobs)]
     began = time.perf_counter()
-    cells = bench.to_run(bench.survey(planned, folders))
+    cells = execute.to_run(execute.survey(planned, folders))
     surveyed = time.perf_counter()
     work = partial(nothing, runs=folders.runs)
-    executor = partial(executors.local, work=work, slots=executors.cpu_slots(2))
+    executor = partial(local.run_locally, work=work, slots=local.cpu_slots(2))
     stored, early = 0, 0.0
-    for event in bench.execute(cells, executor, folders, Provenance("", "")):
+    for event in execute.execute(cells, executor, folders, Provenance("", "")):
         stored += isinstance(event, Stored)
         early = early or (_resident() if stored >= jobs // 10 else 0.0)
     executed = time.perf_counter()
-    again = bench.survey(planned, folders)
+    again = execute.survey(planned, folders)
     assert [cell.state for cell in again] == ["done"] * jobs
     return Costs(
         plan=surveyed - began,
@@ -234,15 +238,15 @@ def _resident() -> float:
 def test_runs_that_do_nothing_are_all_stored(tmp_path: Path) -> None:
     """Plan, executor and rows, two hundred times over."""
     assert schedule(tmp_path / "results", 200).late > 0
-    assert len(store.read(tmp_path / "results" / "nothing" / "uniform.csv")) == 200
+    assert len(read_rows(tmp_path / "results" / "nothing" / "uniform.csv")) == 200
 
 
-def read_rows(folder: Path, count: int) -> float:
+def time_to_read(folder: Path, count: int) -> float:
     """Seconds that the leaderboard's table of so many rows takes to read."""
     for method, records in _many(count):
-        store.write(folder / f"{method}.csv", records)
+        write_rows(folder / f"{method}.csv", records)
     began = time.perf_counter()
-    assert len(ledger.rows(folder)) == count
+    assert len(read_table(folder)) == count
     return time.perf_counter() - began
 
 
@@ -252,7 +256,7 @@ def _many(count: int) -> Iterator[tuple[str, list[Record]]]:
     scores: dict[str, Any] = dict.fromkeys(
         ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape"), 0.25
     )
-    row = store.row(
+    row = new_record(
         job,
         Provenance("a" * 40, "python 3"),
         status="done",
@@ -290,7 +294,7 @@ def main() -> None:
         _say("10,000 runs that do nothing, on 2 workers, seconds and MiB", asdict(costs))
         total = costs.plan + costs.execute + costs.plan_again
         _say("together", {"ms a run": total / 10})
-        _say("100,000 rows", {"read in seconds": read_rows(place / "many", 100_000)})
+        _say("100,000 rows", {"read in seconds": time_to_read(place / "many", 100_000)})
     lost = (report.rows, report.doubled, report.other_digits) != (report.jobs, 0, 0)
     raise SystemExit(int(lost))
 

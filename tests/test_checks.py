@@ -11,16 +11,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import catalog, checks, cli
-from harness.forecaster import Forecast, Forecaster
-from harness.patcher import Patcher, Patches, Rows, from_scores, from_starts, uniform_starts
-from harness.task import Architecture, Task
+from harness.cli import verbs
+from harness.core.task import Architecture, Task
+from harness.model import registry
+from harness.model.forecaster import Forecast, Forecaster
+from harness.model.patcher import Patcher, Patches, Rows, from_scores, from_starts, uniform_starts
+from harness.studies import checks
 
 
-@pytest.mark.parametrize("name", catalog.names())
+@pytest.mark.parametrize("name", registry.names())
 def test_every_method_keeps_every_promise(name: str) -> None:
     """Whatever lies in methods/ is held to them, with no test of its own."""
-    promises = checks.check(catalog.find(name))
+    promises = checks.check(registry.find(name))
     assert all(promise.kept for promise in promises), checks.report(promises)
 
 
@@ -478,7 +480,7 @@ PLANTED = [
 ]
 
 
-def broken(method: catalog.Method) -> dict[str, str]:
+def broken(method: registry.Method) -> dict[str, str]:
     """What is found where a promise is broken."""
     promises = checks.check(method)
     return {promise.name: promise.detail for promise in promises if not promise.kept}
@@ -486,7 +488,7 @@ def broken(method: catalog.Method) -> dict[str, str]:
 
 @pytest.mark.parametrize(("method", "promise"), PLANTED)
 def test_a_planted_method_breaks_its_promise_and_no_other(
-    method: catalog.Method, promise: str | None
+    method: registry.Method, promise: str | None
 ) -> None:
     """A promise is no stricter, and no laxer, than what it says."""
     found = broken(method)
@@ -523,7 +525,7 @@ def test_a_detail_says_what_and_where() -> None:
 
 def test_keywords_reach_the_method() -> None:
     """One that it does not take breaks its constructor's promise, with a suggestion."""
-    method = catalog.find("straight_through")
+    method = registry.find("straight_through")
     assert all(promise.kept for promise in checks.check(method, reach=1))
     (first, *_) = checks.check(method, reech=1)
     assert (first.name, first.kept) == ("constructor", False)
@@ -546,7 +548,7 @@ def test_the_verb_shows_the_report(
     """A line a promise and the count; the exit code says whether all are kept."""
     monkeypatch.setattr(sys, "argv", ["harness", "check", "--method", method])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        verbs.main()
     shown = capsys.readouterr()
     assert end.value.code == code
     if code:
@@ -562,9 +564,9 @@ def test_the_verb_fails_where_a_promise_is_broken(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 1, for whoever runs it in a pipeline."""
-    monkeypatch.setattr(catalog, "find", lambda name: Spent)
+    monkeypatch.setattr(registry, "find", lambda name: Spent)
     monkeypatch.setattr(sys, "argv", ["harness", "check", "--method", "spent"])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        verbs.main()
     assert end.value.code == 1
     assert "BROKEN  training: " in capsys.readouterr().out

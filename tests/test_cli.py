@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
-from harness import cli, store
-from harness.bench import Cell
-from harness.executors import Say
-from harness.store import Provenance, Record
+from harness.bench.execute import Cell
+from harness.bench.local import Say
+from harness.cli import verbs
+from harness.core.job import Provenance, Record, new_record
+from harness.results.bundles import write_bundle
+from harness.results.rows import read_rows
 
 HERE = Path(__file__).resolve().parent
 RESULTS = ("--results", "results")  # not those of the checkout
@@ -52,13 +54,13 @@ def stand_in(
         ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape"), 0.25
     )
     spent: dict[str, Any] = {"tokens_mean": 6.0, "parameters": 7, "train_seconds": 0.1}
-    record = store.row(
+    record = new_record(
         cell.job, provenance, status="done", device=device, **cell.identity, **scores, **spent
     )
     window = {"values": [0.0, 1.0] * 24, "starts": [0, 8, 16, 24, 32, 40], "true_starts": None}
     shown = {"future": [0.0] * 12, "forecast": [0.5] * 12, "method": cell.job.method}
     overlay = {**window, **shown, "dataset": cell.job.task.dataset, "seed": cell.job.seed}
-    store.write_bundle(runs, record, curves=(), overlay=overlay)
+    write_bundle(runs, record, curves=(), overlay=overlay)
     return record
 
 
@@ -109,12 +111,12 @@ def verb(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.chdir(place)
     monkeypatch.delenv("PATCHBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-    monkeypatch.setattr(cli, "SUITES", Path("suites"))
+    monkeypatch.setattr(verbs, "SUITES", Path("suites"))
 
     def run(*words: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["harness", *words])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            verbs.main()
         assert isinstance(end.value.code, int)
         return end.value.code, *capsys.readouterr()
 
@@ -157,7 +159,7 @@ def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Ve
     drawn.unlink()
     for bundle in (place / "results" / "runs").glob("*/overlay.json"):
         bundle.unlink()
-    cli._show_leaderboard(place / "results" / "small")
+    verbs._show_leaderboard(place / "results" / "small")
     assert not drawn.exists()  # without all bundles, none is drawn and none replaced
 
     code, out, _ = verb("bench", "--suite", "small", "--plan", *RESULTS)
@@ -212,7 +214,7 @@ def test_data_sets_are_listed_with_where_they_are(verb: Verb) -> None:
 def rows_of(place: Path, *names: str) -> list[Record]:
     """What a suite has stored so far."""
     folder = place / "results" / "small"
-    return [record for name in names for record in store.read(folder / f"{name}.csv")]
+    return [record for name in names for record in read_rows(folder / f"{name}.csv")]
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -297,7 +299,7 @@ def test_a_full_disk_ends_the_bench_and_costs_nothing(place: Path, small_disk: P
     filler.unlink()
     process = start(place, *words)
     process.communicate(timeout=120)
-    assert len(store.read(small_disk / "results" / "small" / "uniform.csv")) == 2
+    assert len(read_rows(small_disk / "results" / "small" / "uniform.csv")) == 2
 
 
 def test_a_folder_that_may_not_be_written_is_said_before_any_work(

@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness import bench, cli, cluster, executors
-from harness.bench import Cell, Folders, Stored
-from harness.cluster import on_ray
-from harness.executors import Event, Finished, Retried, Said, Started, cpu_slots, local
-from harness.store import Job, Provenance, Record
-from harness.task import Architecture, Budget, Task
+from harness import data
+from harness.bench import cluster, execute, local
+from harness.bench.cluster import on_ray
+from harness.bench.execute import Cell, Folders, Stored
+from harness.bench.local import Event, Finished, Retried, Said, Started, cpu_slots, run_locally
+from harness.cli import options
+from harness.core.job import Job, Provenance, Record
+from harness.core.task import Architecture, Budget, Task
 
 ray = pytest.importorskip("ray")
 
@@ -316,13 +318,13 @@ def test_a_cluster_that_cannot_do_such_jobs_is_refused(nodes: TwoNodes, tmp_path
 
 def test_the_bench_asks_the_cluster_for_its_room(nodes: TwoNodes) -> None:
     """Cores and GPUs are those of the nodes, not of the machine where the command is typed."""
-    (slots, device), spread = cli._where("ray", nodes.address, "auto", None, 1, 1)
+    (slots, device), spread = options.room_of("ray", nodes.address, "auto", None, 1, 1)
     assert (2, "cpu") == (len(slots), device)
     assert spread is not None
-    (slots, device), _ = cli._where("ray", nodes.address, "cuda", None, 1, 1)
+    (slots, device), _ = options.room_of("ray", nodes.address, "cuda", None, 1, 1)
     assert (0, "cuda") == (len(slots), device)
     with pytest.raises(ValueError, match="--executor slurm: local or ray is needed"):
-        cli._where("slurm", "auto", "auto", None, 1, 1)
+        options.room_of("slurm", "auto", "auto", None, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -374,22 +376,22 @@ def jobs() -> list[Job]:
 
 
 def rows(
-    folders: Folders, executor: bench.Executor, heard: Callable[[bench.Event], object] = print
+    folders: Folders, executor: execute.Executor, heard: Callable[[execute.Event], object] = print
 ) -> list[Record]:
     """What is stored in the end: each run's row, told of once."""
     told = []
-    for event in bench.execute(bench.survey(jobs(), folders), executor, folders, ORIGIN):
+    for event in execute.execute(execute.survey(jobs(), folders), executor, folders, ORIGIN):
         heard(event)
         if isinstance(event, Stored):
             told.append(event.record)
-    stored = [record for cell in bench.survey(jobs(), folders) if (record := cell.record)]
+    stored = [record for cell in execute.survey(jobs(), folders) if (record := cell.record)]
     assert sorted(record.key for record in told) == sorted(record.key for record in stored)
     return stored
 
 
 def stay(
     cell: Cell,
-    say: executors.Say,
+    say: local.Say,
     *,
     node: str,
     mark: Path,
@@ -405,7 +407,7 @@ def stay(
     return record
 
 
-run_cell = partial(bench.run_cell, device="cpu", provenance=ORIGIN)
+run_cell = partial(execute.run_cell, device="cpu", provenance=ORIGIN)
 
 
 def test_a_node_that_dies_in_the_middle_costs_no_row(nodes: TwoNodes, tmp_path: Path) -> None:
@@ -413,7 +415,7 @@ def test_a_node_that_dies_in_the_middle_costs_no_row(nodes: TwoNodes, tmp_path: 
     mark = tmp_path / "mark"
     retried: list[str] = []
 
-    def kill_when_it_is_busy(event: bench.Event) -> None:
+    def kill_when_it_is_busy(event: execute.Event) -> None:
         if mark.exists() and not retried:
             nodes.kill_second()
         if isinstance(event, Retried):
@@ -427,14 +429,14 @@ def test_a_node_that_dies_in_the_middle_costs_no_row(nodes: TwoNodes, tmp_path: 
             work=partial(stay, node=nodes.second.node_id, mark=mark),
             address=nodes.address,
             runs=there.runs,
-            needs=lambda cell: cluster.file_of(cell.job, ()),
+            needs=lambda cell: data.file_of(cell.job.task.dataset, (), cell.job.source),
         ),
         kill_when_it_is_busy,
     )
     assert 1 == len(retried)
     assert [1, 2] == sorted({sum(n["Alive"] for n in ray.nodes()), len(ray.nodes())})
     at_home = partial(run_cell, directories=(), runs=here.runs)
-    near = rows(here, partial(local, work=at_home, slots=cpu_slots(2)))
+    near = rows(here, partial(run_locally, work=at_home, slots=cpu_slots(2)))
     assert 6 == len(near) == len(far)
     same = ("key", "status", "mse", "mae", "mse_raw", "valid_mse", "tokens_mean", "attempts")
     for ours, theirs in zip(near, far, strict=True):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.forecaster import PatchForecaster
-from harness.patcher import Patches, Rows
-from harness.task import Architecture, Task
+from harness.core.task import Architecture, Task
+from harness.model.forecaster import PatchForecaster
+from harness.model.patcher import Patches, Rows
 from methods.l2_optimal import L2Optimal
 from methods.phase_shift import PhaseShift
 from methods.uniform import Uniform

@@ -14,7 +14,7 @@ import pytest
 
 from harness import data
 from harness.data import Entry, Series, load
-from harness.series import value_hash
+from harness.data.series import value_hash
 
 VERIFIED = [name for name, found in data.CATALOGUE.items() if found.hash is not None]
 ROWS = 40

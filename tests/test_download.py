@@ -15,8 +15,8 @@ import pytest
 
 from harness import data
 from harness.data import Entry, load
-from harness.download import fetch
-from harness.series import value_hash
+from harness.data.download import fetch
+from harness.data.series import value_hash
 
 ROWS = 3000
 FRAME = pd.DataFrame(

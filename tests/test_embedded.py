@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness import bench, data, embedded, suite, synthetic
-from harness.data import load
+from harness import data
+from harness.bench import execute, suite
+from harness.data import embedded, load
+from harness.data.planted import families, plant
 
 
-@pytest.mark.parametrize("family", synthetic.families())
+@pytest.mark.parametrize("family", families())
 def test_planted_series_are_windows_end_to_end(family: str) -> None:
     """Episodes of 120 steps, boundaries inside look-backs, parts of whole windows."""
-    series, planted = load(family, []), synthetic.plant(family)
+    series, planted = load(family, []), plant(family)
     assert series.episode == 120
     assert series.borders == (20_000 * 120, 22_000 * 120, 24_000 * 120)
     assert not series.standardise
@@ -77,7 +79,7 @@ def test_a_plan_loads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         "look_back = 96\nhorizons = [24]\npatches = 12\n"
     )
     jobs = suite.plan(suite.load(path))
-    cells = bench.survey(jobs, bench.Folders(tmp_path, (), tmp_path))
+    cells = execute.survey(jobs, execute.Folders(tmp_path, (), tmp_path))
     assert [(cell.job.task.dataset, cell.state) for cell in cells] == [
         (name, "missing") for name in embedded.names()
     ]
@@ -93,9 +95,9 @@ def test_an_altered_bundle_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drawn_differently(monkeypatch: pytest.MonkeyPatch, by: float) -> None:
     """From now on, one planted value is another."""
-    planted = synthetic.plant("const")
+    planted = plant("const")
     planted.values[7, 7] += by
-    monkeypatch.setattr(synthetic, "plant", lambda family: planted)
+    monkeypatch.setattr(embedded, "plant", lambda family: planted)
 
 
 def test_the_last_digits_of_a_planted_value_may_be_the_machines(

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from harness import executors
-from harness.executors import (
+from harness.bench import local
+from harness.bench.local import (
     Finished,
     Retried,
     Said,
@@ -26,7 +26,7 @@ from harness.executors import (
     cpu_slots,
     failure_of,
     gpu_slots,
-    local,
+    run_locally,
 )
 
 
@@ -82,7 +82,7 @@ def touch_and_sleep(job: str, say: object) -> None:
 def outcomes(
     jobs: list[Any], work: Work[Any, Any], slots: int = 1, timeout: float | None = None
 ) -> dict[object, Finished[Any, Any]]:
-    events = local(jobs, work, cpu_slots(slots), timeout=timeout)
+    events = run_locally(jobs, work, cpu_slots(slots), timeout=timeout)
     return {event.job: event for event in events if isinstance(event, Finished)}
 
 
@@ -94,7 +94,7 @@ def test_every_job_is_done_once_and_answers_with_its_result() -> None:
 
 def test_no_jobs_start_no_workers() -> None:
     """An empty list yields nothing at once."""
-    assert [] == list(local([], double, cpu_slots(2)))
+    assert [] == list(run_locally([], double, cpu_slots(2)))
 
 
 def test_a_worker_does_one_job_after_the_other() -> None:
@@ -104,7 +104,7 @@ def test_a_worker_does_one_job_after_the_other() -> None:
 
 def test_events_come_in_order() -> None:
     """A job starts, says its epochs, and finishes."""
-    start, first, second, end = local([2], epochs, cpu_slots(1))
+    start, first, second, end = run_locally([2], epochs, cpu_slots(1))
     assert Started(2) == start
     assert [Said(2, {"epoch": e, "epochs": 2}) for e in (1, 2)] == [first, second]
     assert isinstance(end, Finished)
@@ -180,7 +180,7 @@ def test_the_count_of_kills_for_memory_is_compared(
     """A stand-in for the kernel's counter, which went up while the job ran."""
     counter = tmp_path / "vmstat"
     counter.write_text("pgfault 5\noom_kill 3\n")
-    monkeypatch.setattr(executors, "_COUNTERS", (counter, tmp_path / "none"))
+    monkeypatch.setattr(local, "_COUNTERS", (counter, tmp_path / "none"))
     assert "out-of-memory" == outcomes([counter], count_kill)[counter].failure
 
 
@@ -211,7 +211,7 @@ def test_the_many_words_for_no_memory_are_one_class(error: Exception, failure: s
 
 def test_a_worker_that_ran_out_of_memory_is_replaced() -> None:
     """What the process holds would be in the way of the next job, so that one has another."""
-    ends = list(local(["eat", ""], pid_or_eat, cpu_slots(1), again=lambda _: "pid"))
+    ends = list(run_locally(["eat", ""], pid_or_eat, cpu_slots(1), again=lambda _: "pid"))
     assert [Started, Retried, Started, Finished, Started, Finished] == list(map(type, ends))
     assert isinstance(ends[1], Retried)
     retried, last = (event.result for event in ends if isinstance(event, Finished))
@@ -241,7 +241,7 @@ def test_a_failed_job_is_tried_again_where_that_is_asked_for() -> None:
         asked.append((finished.job, finished.failure))
         return finished.job + 1 if finished.job == 3 else None
 
-    events = list(local([2, 3, 6, 5], fail_on_odd, cpu_slots(1), again=again))
+    events = list(run_locally([2, 3, 6, 5], fail_on_odd, cpu_slots(1), again=again))
     ends = [event for event in events if not isinstance(event, Started)]
     assert [2, 4, 4, 6, 5] == [event.job for event in ends]
     assert Retried(4, "ValueError: 3 is odd") == ends[1]
@@ -273,7 +273,7 @@ def test_a_job_over_its_time_is_killed() -> None:
 def test_the_environment_is_set_before_the_work_is_loaded() -> None:
     """One thread a CPU worker, one device a GPU worker."""
     assert "1" == outcomes(["OMP_NUM_THREADS"], variable)["OMP_NUM_THREADS"].result
-    events = local(["CUDA_VISIBLE_DEVICES"], variable, gpu_slots(["3", "5"], 1))
+    events = run_locally(["CUDA_VISIBLE_DEVICES"], variable, gpu_slots(["3", "5"], 1))
     assert ["3"] == [event.result for event in events if isinstance(event, Finished)]
 
 
@@ -306,7 +306,7 @@ def wait_for(condition: partial[bool]) -> None:
 def test_closing_the_generator_ends_the_workers(tmp_path: Path) -> None:
     """Whoever stops listening stops the work."""
     mark = tmp_path / "mark"
-    events: Iterator[object] = local([str(mark)], touch_and_sleep, cpu_slots(1))
+    events: Iterator[object] = run_locally([str(mark)], touch_and_sleep, cpu_slots(1))
     next(events)
     events.close()  # type: ignore[attr-defined]  # a generator, declared an iterator
     assert not mark.exists() or not alive(int(mark.read_text()))
@@ -319,7 +319,7 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from test_executors import touch_and_sleep\n"
-        "from harness.executors import cpu_slots, local\n"
+        "from harness.bench.local import cpu_slots, local\n"
         "if __name__ == '__main__':\n"
         "    list(local([sys.argv[2]], touch_and_sleep, cpu_slots(1)))\n"
     )

@@ -19,8 +19,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from harness import figures
-from harness.figures import ink
+from harness.report import figures
+from harness.report.figures import ink
 
 LOOK_BACK, HORIZON = 24, 6
 

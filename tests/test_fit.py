@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import windows
+from harness.core.task import Architecture, Budget, Task
 from harness.data import Series
-from harness.evaluate import cost, evaluate, look
-from harness.fit import DivergedError, fit, validation_error
-from harness.forecaster import Forecast, PatchForecaster
-from harness.patcher import Patcher, Patches, Rows, from_scores
-from harness.task import Architecture, Budget, Task
+from harness.model.forecaster import Forecast, PatchForecaster
+from harness.model.patcher import Patcher, Patches, Rows, from_scores
+from harness.run import windows
+from harness.run.evaluate import cost, evaluate, look
+from harness.run.fit import DivergedError, fit, validation_error
 from methods.dlinear import DLinear
 from methods.random_step import RandomStep
 from methods.repeat_last import RepeatLast

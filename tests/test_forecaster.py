@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.forecaster import PatchForecaster, training_loss
-from harness.patcher import Patcher, Patches, Rows, from_scores
-from harness.task import Architecture, Task
+from harness.core.task import Architecture, Task
+from harness.model.forecaster import PatchForecaster, training_loss
+from harness.model.patcher import Patcher, Patches, Rows, from_scores
 from methods.random_step import RandomStep
 from methods.straight_through import StraightThrough
 from methods.uniform import Uniform

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from harness import formats
-from harness.formats import Block, Heading, Table, bold, code
+from harness.report import formats
+from harness.report.formats import Block, Heading, Table, bold, code
 
 AWKWARD = r"a_b & 50% <script>alert('x')</script> | {~^\} #$ ±"
 PAGE: list[Block] = [

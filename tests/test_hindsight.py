@@ -13,12 +13,18 @@ import pandas as pd
 import pytest
 import torch
 
-from harness import bench, cli, figures, hindsight, ledger, store, suite, windows
-from harness.bench import Folders
+from harness.bench import execute, suite
+from harness.bench.execute import Folders
+from harness.cli import verbs
+from harness.core.job import Job, Provenance, Record
+from harness.core.task import Architecture, Budget, Task
 from harness.data import Source
-from harness.run import load, run
-from harness.store import Job, Provenance, Record
-from harness.task import Architecture, Budget, Task
+from harness.report import figures
+from harness.results.rows import put_row
+from harness.results.table import read_table
+from harness.run import windows
+from harness.run.job import load, run
+from harness.studies import hindsight
 
 SUITE = """\
 seeds = [1, 2, 3]
@@ -79,9 +85,9 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Done:
     (place / "suites" / "small.toml").write_text(SUITE)
     folders = Folders(place / "results", (), place / "cache")
     jobs = suite.plan(suite.find("small", place / "suites"))
-    finished = [trained(cell.job, folders.runs) for cell in bench.survey(jobs, folders)]
+    finished = [trained(cell.job, folders.runs) for cell in execute.survey(jobs, folders)]
     for job, record in finished:
-        store.put(folders.rows(job), record)
+        put_row(folders.rows(job), record)
     return Done(place, finished)
 
 
@@ -322,11 +328,11 @@ def test_the_verb_writes_shows_and_leaves_the_rows_alone(
     """Curve and picture lie in a folder of their own, which the leaderboard does not read."""
     results = tmp_path / "results"
     shutil.copytree(small.place / "results", results)
-    monkeypatch.setattr(cli, "SUITES", small.place / "suites")
+    monkeypatch.setattr(verbs, "SUITES", small.place / "suites")
     words = ["--suite", "small", "--plans", "4", "--windows", "20", "--results", str(results)]
     monkeypatch.setattr(sys, "argv", ["harness", "hindsight", *words, "--device", "cpu"])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        verbs.main()
     assert end.value.code == 0
     out = capsys.readouterr().out
     assert "never ranked" in out
@@ -334,4 +340,4 @@ def test_the_verb_writes_shows_and_leaves_the_rows_alone(
     assert table.plans.tolist() == [1, 2, 4] * 3
     assert f"{table[table.plans == 4].mse_chosen.mean():.4f}" in out
     assert (results / "small" / "hindsight" / "curve.svg").exists()
-    assert set(ledger.rows(results / "small").method) == {"uniform", "random_step"}
+    assert set(read_table(results / "small").method) == {"uniform", "random_step"}

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness import synthetic
-from harness.blocks import MeanEmbedder, dechunk, running_mean
-from harness.fit import fit
-from harness.forecaster import Forecast, PatchForecaster, training_loss
-from harness.patcher import Patches, Rows, from_starts
-from harness.routing import CosineRouter, chunks, ratio_loss, target_rate
-from harness.task import Architecture, Budget, Task
-from harness.windows import Windows
+from harness.core.task import Architecture, Budget, Task
+from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
+from harness.model.blocks import MeanEmbedder, dechunk, running_mean
+from harness.model.forecaster import Forecast, PatchForecaster, training_loss
+from harness.model.patcher import Patches, Rows, from_starts
+from harness.run.fit import fit
+from harness.run.windows import Windows
+from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 from methods.concept_moe import ConceptMoE
 from methods.hnet import HNet
 from methods.hnet_full import HNetFull
@@ -283,12 +283,12 @@ def test_the_backbone_sees_the_encoded_step_at_each_boundary() -> None:
 
 def planted(family: str, count: int, seed: int) -> Windows:
     """Windows of a planted family, in its own units."""
-    drawn = synthetic.plant(family, count, seed=seed).values
+    drawn = plant(family, count, seed=seed).values
     return Windows(
         values=torch.from_numpy(drawn).float().reshape(1, -1),
-        starts=torch.arange(count) * synthetic.WINDOW,
-        look_back=synthetic.LOOK_BACK,
-        horizon=synthetic.HORIZON,
+        starts=torch.arange(count) * WINDOW,
+        look_back=LOOK_BACK,
+        horizon=HORIZON,
         offset=0,
         mean=torch.zeros(1),
         scale=torch.ones(1),

@@ -19,9 +19,10 @@ import pytest
 import torch
 import typer
 
-from harness import cli, suite
-from harness.patcher import Patches, Rows
-from harness.task import Task
+from harness.bench import suite
+from harness.cli.verbs import app
+from harness.core.task import Task
+from harness.model.patcher import Patches, Rows
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -81,11 +82,11 @@ def broken(checkout: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "planted", "contract"),
     [
-        ("harness/windows.py", "import harness.fit", "floors"),
-        ("harness/fit.py", "import harness.evaluate", "floors"),
-        ("harness/attic.py", "import harness.task", "floors"),
+        ("harness/windows.py", "import harness.run.fit", "floors"),
+        ("harness/fit.py", "import harness.run.evaluate", "floors"),
+        ("harness/attic.py", "import harness.core.task", "floors"),
         ("harness/catalog.py", "import methods.uniform", "found-by-name"),
-        ("methods/uniform.py", "import harness.windows", "methods-see-the-contract"),
+        ("methods/uniform.py", "import harness.run.windows", "methods-see-the-contract"),
         ("methods/uniform.py", "import methods.random_step", "methods-see-the-contract"),
         ("methods/mine.py", "import harness.data", "methods-see-the-contract"),
         ("harness/run.py", "import mlflow.entities", "mlflow"),
@@ -94,7 +95,7 @@ def broken(checkout: Path) -> set[str]:
         ("harness/leaderboard.py", "import seaborn", "pictures"),
         ("harness/track.py", "import matplotlib.pyplot", "pictures"),
         ("harness/leaderboard.py", "import torch", "leaderboard"),
-        ("harness/leaderboard.py", "import harness.patcher", "leaderboard"),
+        ("harness/leaderboard.py", "import harness.model.patcher", "leaderboard"),
     ],
 )
 def test_contract_catches_a_planted_import(
@@ -261,7 +262,7 @@ def test_make_passes_only_options_that_exist() -> None:
     variables = re.search(r"^VARIABLES := (.*)$", makefile(), re.MULTILINE)
     assert variables
     values = [f"{name.removesuffix('=1')}=1" for name in variables[1].split()]
-    for verb, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]  # a group has commands
+    for verb, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]  # a group has commands
         known = {option for parameter in command.params for option in parameter.opts}
         recipe = run("make", "-n", "--old-file=.venv/.installed", verb, *values).stdout
         passed = set(re.findall(r"(--[\w-]+)", recipe))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.patcher import Rows
-from harness.task import Architecture, Task
+from harness.core.task import Architecture, Task
+from harness.model.patcher import Rows
 from methods.dlinear import DLinear
 from methods.local_difference import LocalDifference
 from methods.oracle import Oracle

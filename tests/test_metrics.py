@@ -10,7 +10,7 @@ import torch
 from gluonts.ev import stats
 from gluonts.ev.ts_stats import seasonal_error
 
-from harness.metrics import METRICS, RARE, Errors, Regions, Totals, last_event, naive_scale
+from harness.run.metrics import METRICS, RARE, Errors, Regions, Totals, last_event, naive_scale
 
 BATCH, CHANNELS, HORIZON = 50, 3, 8
 

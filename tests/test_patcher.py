@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness import synthetic
-from harness.fit import fit
-from harness.forecaster import PatchForecaster, training_loss
-from harness.patcher import Patcher, Patches, Rows, from_scores, from_starts
-from harness.task import Architecture, Budget, Task
-from harness.windows import Windows
+from harness.core.task import Architecture, Budget, Task
+from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
+from harness.model.forecaster import PatchForecaster, training_loss
+from harness.model.patcher import Patcher, Patches, Rows, from_scores, from_starts
+from harness.run.fit import fit
+from harness.run.windows import Windows
 from methods.random_frozen import RandomFrozen
 from methods.straight_through import StraightThrough
 from methods.uniform import Uniform
 
-TASK = Task("planted", synthetic.LOOK_BACK, synthetic.HORIZON, patches=12)
+TASK = Task("planted", LOOK_BACK, HORIZON, patches=12)
 LONGER = dataclasses.replace(TASK, look_back=200, patches=20)
 SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16)
 
@@ -65,12 +65,12 @@ def rows(look_back: int, generator: torch.Generator | None = None) -> Rows:
 
 
 def windows(count: int, seed: int) -> Windows:
-    planted = synthetic.plant("ordinal", count, seed=seed)
+    planted = plant("ordinal", count, seed=seed)
     return Windows(
         values=torch.from_numpy(planted.values).float().reshape(1, -1),
-        starts=torch.arange(count) * synthetic.WINDOW,
-        look_back=synthetic.LOOK_BACK,
-        horizon=synthetic.HORIZON,
+        starts=torch.arange(count) * WINDOW,
+        look_back=LOOK_BACK,
+        horizon=HORIZON,
         offset=0,
         mean=torch.zeros(1),
         scale=torch.ones(1),

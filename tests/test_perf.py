@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from harness import catalog, perf, store, windows
-from harness.fit import validation_error
-from harness.perf import Configuration, Spent, Stage, Table, Timing
-from harness.run import build
-from harness.task import Architecture
+from harness.core.task import Architecture
+from harness.model import registry
+from harness.results.rows import put_row, read_rows
+from harness.run import windows
+from harness.run.fit import validation_error
+from harness.run.job import build
+from harness.studies import perf
+from harness.studies.perf import Configuration, Spent, Stage, Table, Timing
 
 SMALL = Configuration(
     Architecture(width=8, heads=2, layers=2, feedforward=12, dropout=0.0),
@@ -40,7 +43,7 @@ def test_both_sides_forecast_the_same_from_the_same_weights(stage: Stage) -> Non
 def test_both_sides_learn_the_same_from_a_batch(stage: Stage) -> None:
     """One batch gives both the same loss, the same gradients and the same running statistics."""
     job = SMALL.job()
-    ours = build(catalog.find(job.method), job, "cpu").train()
+    ours = build(registry.find(job.method), job, "cpu").train()
     usual = perf.Conventional.like(ours).train()
     batch = windows.development(stage.series, job.task)[0].batch(torch.arange(3))
 
@@ -65,7 +68,7 @@ def test_both_sides_learn_the_same_from_a_batch(stage: Stage) -> None:
 def test_both_sides_score_the_same_windows(stage: Stage) -> None:
     """Our validation error and the conventional one are the same number."""
     job = SMALL.job()
-    model = build(catalog.find(job.method), job, "cpu")
+    model = build(registry.find(job.method), job, "cpu")
     some = perf.first(windows.development(stage.series, job.task)[1], 5)
     usual = perf.conventional_error(perf.Conventional.like(model), some, "cpu")
     assert usual == pytest.approx(validation_error(model, some, job.budget), rel=1e-5)
@@ -74,7 +77,7 @@ def test_both_sides_score_the_same_windows(stage: Stage) -> None:
 def test_dropout_is_the_same_on_both_sides() -> None:
     """Every dropout of the opponent has the rate that ours was rounded to."""
     job = replace(SMALL.job(), architecture=Architecture(width=8, heads=2, dropout=0.3))
-    model = perf.Conventional.like(build(catalog.find(job.method), job, "cpu"))
+    model = perf.Conventional.like(build(registry.find(job.method), job, "cpu"))
     rates = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
     assert rates == {77 / 256}
 
@@ -200,5 +203,5 @@ def test_overheads_are_of_records_that_can_be_stored(tmp_path: Path) -> None:
     """The rows whose storing is timed are real records: written, read back, equal."""
     record = perf._record(1)
     assert record.status == "done"
-    store.put(tmp_path / "rows.csv", record)
-    assert store.read(tmp_path / "rows.csv") == [record]
+    put_row(tmp_path / "rows.csv", record)
+    assert read_rows(tmp_path / "rows.csv") == [record]

@@ -15,8 +15,9 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from harness.patcher import Patches, Rows
-from harness.policy import (
+from harness.core.task import Task
+from harness.model.patcher import Patches, Rows
+from methods._policy import (
     FixedSize,
     Policy,
     PolicyPatcher,
@@ -26,7 +27,6 @@ from harness.policy import (
     log_prob_in_order,
     log_prob_of_labels,
 )
-from harness.task import Task
 from methods.reinpatch import ReinPatch
 from methods.reinpatch_bernoulli import ReinPatchBernoulli
 from methods.reinpatch_cb import ReinPatchCB
@@ -144,7 +144,7 @@ def test_a_policy_says_the_same_of_rows_a_few_at_a_time(monkeypatch: pytest.Monk
     weight = torch.randn(7, 2, 39)
     whole = policy(values)
     expected = torch.autograd.grad((weight * whole).sum(), list(policy.parameters()))
-    monkeypatch.setattr("harness.blocks._CACHED", 3 * 8 * 40)
+    monkeypatch.setattr("harness.model.blocks._CACHED", 3 * 8 * 40)
     parts = policy(values)
     got = torch.autograd.grad((weight * parts).sum(), list(policy.parameters()))
     torch.testing.assert_close(parts, whole)

@@ -11,11 +11,11 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from harness.blocks import Transformer
-from harness.forecaster import Forecast, PatchForecaster, autocast, training_loss
-from harness.patcher import Patcher, Patches, Rows, uniform_starts
-from harness.policy import PolicyPatcher
-from harness.task import Architecture, Task
+from harness.core.task import Architecture, Task
+from harness.model.blocks import Transformer
+from harness.model.forecaster import Forecast, PatchForecaster, autocast, training_loss
+from harness.model.patcher import Patcher, Patches, Rows, uniform_starts
+from methods._policy import PolicyPatcher
 from methods.random_step import RandomStep
 from methods.reinpatch import ReinPatch
 from methods.reinpatch_bernoulli import ReinPatchBernoulli

@@ -12,10 +12,14 @@ from statistics import mean
 import pandas as pd
 import pytest
 
-from harness import audit, catalog, data, ledger, store
-from harness.store import Record
-from harness.suite import find
-from harness.windows import TEST_WINDOWS
+from harness import data
+from harness.bench import audit
+from harness.bench.suite import find
+from harness.core.job import Record
+from harness.data.published import TEST_WINDOWS
+from harness.model import registry
+from harness.results.rows import read_rows
+from harness.results.table import published_errors, row_files
 
 RESULTS = Path(__file__).parent.parent / "results"
 SUITES = RESULTS.parent / "suites"
@@ -25,7 +29,7 @@ PUBLISHED_CELL = ["dataset", "look_back", "horizon"]
 
 def rows(suite: str) -> list[Record]:
     """Every committed row of a suite."""
-    found = [record for path in ledger.files(RESULTS / suite) for record in store.read(path)]
+    found = [record for path in row_files(RESULTS / suite) for record in read_rows(path)]
     assert found, f"no rows of {suite}"
     return found
 
@@ -46,7 +50,7 @@ def test_nothing_is_wrong_with_the_committed_rows() -> None:
 
 @pytest.mark.parametrize("suite", COMMITTED)
 def test_no_row_takes_more_than_it_may(suite: str) -> None:
-    """What :mod:`harness.audit` says, once more and by hand: windows, tokens and epochs."""
+    """What :mod:`harness.bench.audit` says, once more and by hand: windows, tokens and epochs."""
     for record in rows(suite):
         assert record.windows == TEST_WINDOWS.get(record.dataset, {}).get(
             record.horizon, record.windows
@@ -60,11 +64,11 @@ def test_published_errors_are_those_of_known_methods_and_sets() -> None:
     """A misspelt name would silently match nothing, and each number says where it is from."""
     table = pd.read_csv(RESULTS / "published.csv", keep_default_na=False)
     assert list(table) == [*PUBLISHED_CELL, "method", "metric", "value", "source", "note"]
-    assert set(table.method) <= set(catalog.names())
+    assert set(table.method) <= set(registry.names())
     assert set(table.dataset) <= set(data.known())
     assert set(table.metric) <= {"mse", "mae"}
     assert (table.source != "").all()
-    assert len(ledger.published(RESULTS / "published.csv")) == (table.metric == "mse").sum()
+    assert len(published_errors(RESULTS / "published.csv")) == (table.metric == "mse").sum()
 
 
 def planted(method: str, dataset: str) -> list[float]:
@@ -85,7 +89,7 @@ def compared(dataset: str, *, learned: bool = False) -> list[str]:
     return [
         name
         for name in names
-        if not learned or (catalog.ranked(catalog.find(name)) and _parameters(name))
+        if not learned or (registry.ranked(registry.find(name)) and _parameters(name))
     ]
 
 
@@ -169,7 +173,7 @@ def test_errors_stand_beside_the_published_ones(
     method: str, look_back: int, reference: str, within: float
 ) -> None:
     """Within a few percent of the literature on ETTh1 at horizon 96, over every test window."""
-    table = ledger.published(RESULTS / "published.csv").set_index([*PUBLISHED_CELL, "method"])
+    table = published_errors(RESULTS / "published.csv").set_index([*PUBLISHED_CELL, "method"])
     published = table.published[("ETTh1", look_back, 96, reference)]
     assert etth1(method, look_back) == pytest.approx(published, rel=within)
 

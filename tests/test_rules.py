@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.fit import fit
-from harness.forecaster import PatchForecaster
-from harness.patcher import Patcher, Rows, sample
-from harness.task import Architecture, Budget, Task
-from harness.windows import Windows
+from harness.core.task import Architecture, Budget, Task
+from harness.model.forecaster import PatchForecaster
+from harness.model.patcher import Patcher, Rows, sample
+from harness.run.fit import fit
+from harness.run.windows import Windows
 from methods import entrope
 from methods.entrope import Entrope
 from methods.entropy_gaussian import EntropyGaussian

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from harness import catalog, store
-from harness.patcher import Patcher
-from harness.run import build, run
-from harness.store import Job, Provenance, Record
-from harness.task import Architecture, Budget, Task
+from harness.core.job import Job, Provenance, Record, recomputed_key
+from harness.core.task import Architecture, Budget, Task
+from harness.model import registry
+from harness.model.patcher import Patcher
+from harness.results.bundles import read_bundle
+from harness.run.job import build, run
 
 TASK = Task("mitdb", 48, 12, 6, season=1)
 JOB = Job(
@@ -45,7 +46,7 @@ def test_the_same_job_gives_the_same_digits(tmp_path: Path) -> None:
 def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
     """Metrics, windows, tokens, boundaries, operations, memory and device are all there."""
     record = go(JOB, tmp_path)
-    assert record.key == store.recomputed_key(record)
+    assert record.key == recomputed_key(record)
     row = dataclasses.asdict(record)
     # One channel, and a method that does in training what it does when it is tested.
     absent = [name for name, value in row.items() if value is None]
@@ -62,7 +63,7 @@ def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
 def test_a_run_leaves_its_bundle(tmp_path: Path) -> None:
     """Curves an epoch, the window to look at, and weights that load without running code."""
     record = go(JOB, tmp_path)
-    bundle = store.read_bundle(tmp_path / record.key)
+    bundle = read_bundle(tmp_path / record.key)
     assert bundle.record == record
     assert [epoch["epoch"] for epoch in bundle.curves] == [1.0, 2.0]
     assert bundle.overlay is not None
@@ -74,7 +75,7 @@ def test_a_run_leaves_its_bundle(tmp_path: Path) -> None:
 
 PORTABLE = """
 from torch import nn
-from harness.patcher import Patcher, from_scores
+from harness.model.patcher import Patcher, from_scores
 
 class Portable(Patcher):
     def __init__(self, task, *, bias: bool = True):
@@ -99,17 +100,17 @@ def test_a_patcher_that_can_stand_alone_is_left_alone_in_the_bundle(tmp_path: Pa
         provenance=Provenance("c", "v"),
         methods=tmp_path,
     )
-    bundle = store.read_bundle(tmp_path / "runs" / record.key)
+    bundle = read_bundle(tmp_path / "runs" / record.key)
     assert bundle.patcher is not None
     assert bundle.weights is not None
-    method = catalog.find("portable", tmp_path)
+    method = registry.find("portable", tmp_path)
     assert issubclass(method, Patcher)
     carried = method.load(bundle.patcher, dataclasses.replace(TASK, look_back=96))
     weights = torch.load(bundle.weights, weights_only=True)
     assert torch.equal(carried.state_dict()["score.weight"], weights["patcher.score.weight"])
     for other in ("straight_through", "uniform", "repeat_last"):
         record = go(dataclasses.replace(JOB, method=other), tmp_path / "runs")
-        assert store.read_bundle(tmp_path / "runs" / record.key).patcher is None
+        assert read_bundle(tmp_path / "runs" / record.key).patcher is None
 
 
 def test_shared_layers_start_alike_for_every_patcher() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.blocks import Stem
-from harness.forecaster import PatchForecaster, training_loss
-from harness.patcher import Patches, Rows
-from harness.task import Architecture, Task
+from harness.core.task import Architecture, Task
+from harness.model.blocks import Stem
+from harness.model.forecaster import PatchForecaster, training_loss
+from harness.model.patcher import Patches, Rows
 from methods.score_function import ScoreFunction
 from methods.score_function_discounted import ScoreFunctionDiscounted, discounted
 

@@ -17,7 +17,10 @@ import pytest
 import suite_page
 from suite_page import HOSTILE, SETS
 
-from harness import cli, ledger, site, store
+from harness.cli import verbs
+from harness.report.page import PAGE, page_text, write_page
+from harness.results.rows import read_rows, write_rows
+from harness.results.table import CELL, read_table
 
 CARDS = {"jumps": {"summary": "Cuts at jumps.", "source": "A & B", "track": "strict budget"}}
 SVG = '<svg viewBox="0 0 648 324"><text>{}</text><path d="M 0 0\nL 1 1"/></svg>'
@@ -59,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Html:
-    return Html(site.page(folder, about="A suite <of> ours.", cards=CARDS))
+    return Html(page_text(folder, about="A suite <of> ours.", cards=CARDS))
 
 
 def data(page: Html) -> dict[str, Any]:
@@ -106,14 +109,14 @@ def test_names_are_text(page: Html) -> None:
 
 def test_every_run_is_there_to_be_looked_up(page: Html, folder: Path) -> None:
     """Key, seed, status and errors of every row are in the page, to six digits."""
-    rows = ledger.rows(folder)
+    rows = read_table(folder)
     content = data(page)
     runs = unpacked(content["runs"])
     assert list(runs.key) == list(rows.key)
     assert list(runs.seed) == list(rows.seed)
     assert list(runs.status) == list(rows.status)
     assert [content["methods"][number] for number in runs.method] == list(rows.method)
-    cells = rows[ledger.CELL].itertuples(index=False, name=None)
+    cells = rows[CELL].itertuples(index=False, name=None)
     assert [tuple(content["cells"][number]) for number in runs.cell] == list(cells)
     assert runs.mse.astype(float).to_numpy() == pytest.approx(rows.mse, rel=1e-5, nan_ok=True)
     assert "MemoryError: <b>no room</b>" in set(runs.error)
@@ -123,8 +126,8 @@ def test_scores_are_those_of_the_tables(page: Html, folder: Path) -> None:
     """The change of a cell is that of its mean error against the reference's."""
     content = data(page)
     scores = unpacked(content["scores"])
-    rows = ledger.rows(folder)
-    means = rows[rows.status == "done"].groupby(["method", *ledger.CELL]).mse.mean()
+    rows = read_table(folder)
+    means = rows[rows.status == "done"].groupby(["method", *CELL]).mse.mean()
     own = scores[scores.method == content["methods"].index("jumps")]
     assert set(content["references"].values()) == {"uniform_best"}
     for line in own.itertuples():
@@ -180,9 +183,9 @@ def test_holes_and_failures_are_seen(page: Html) -> None:
 def test_cell_without_a_run_is_a_hole(tmp_path: Path) -> None:
     """Where a method has no run, the table says so."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
-    kept = [run for run in store.read(folder / "jumps.csv") if run.dataset != "const"]
-    store.write(folder / "jumps.csv", kept)
-    page = Html(site.page(folder))
+    kept = [run for run in read_rows(folder / "jumps.csv") if run.dataset != "const"]
+    write_rows(folder / "jumps.csv", kept)
+    page = Html(page_text(folder))
     assert [text for own, text in page.of("td") if own.get("class") == "hole"] == ["no run"]
 
 
@@ -204,7 +207,7 @@ def test_figures_lie_in_the_page(tmp_path: Path) -> None:
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
     for name in ("errors", "errors-dark", "patches-const-96-24", "of-mine"):
         (folder / f"{name}.svg").write_text(SVG.format(name), encoding="utf-8")
-    text = site.page(folder)
+    text = page_text(folder)
     images = Html(text).of("img")
     shown = [unquote(own["src"]) for own, _ in images]
     assert [re.findall(r"<text>(.*)</text>", source) for source in shown] == [
@@ -222,8 +225,8 @@ def test_page_is_a_function_of_what_lies_there(tmp_path: Path) -> None:
     other = suite_page.write(tmp_path / "other" / "small")
     table = pd.read_csv(other / "jumps.csv", dtype=str, keep_default_na=False)
     table[::-1].to_csv(other / "jumps.csv", index=False)
-    assert site.page(one) == site.page(other)
-    assert str(tmp_path) not in site.page(one)
+    assert page_text(one) == page_text(other)
+    assert str(tmp_path) not in page_text(one)
 
 
 def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
@@ -231,8 +234,8 @@ def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
     committed = folder / "patches-const-96-24.svg"
     committed.write_text(SVG.format("as it was"), encoding="utf-8")
-    *drawn, page = site.write(folder)
-    assert page.read_text(encoding="utf-8") == site.page(folder)
+    *drawn, page = write_page(folder)
+    assert page.read_text(encoding="utf-8") == page_text(folder)
     assert folder / "errors.svg" in drawn
     assert [path for path in drawn if not path.exists()] == []
     assert committed.read_text(encoding="utf-8") == SVG.format("as it was")
@@ -244,24 +247,24 @@ def test_a_figure_with_a_fault_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     def broken(*_: object) -> None:
         raise ValueError("starts must rise")
 
-    monkeypatch.setattr("harness.figures.errors", broken)
+    monkeypatch.setattr("harness.report.figures.errors", broken)
     with pytest.raises(ValueError, match="starts must rise"):
-        site.write(suite_page.write(tmp_path / "small", look_backs=(96,)))
+        write_page(suite_page.write(tmp_path / "small", look_backs=(96,)))
 
 
 def test_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
     """A page is stale when it is not there, or not what rows, figures and methods say."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
-    path = folder / site.PAGE
-    assert cli._stale_pages(tmp_path) == [path]
-    path.write_text(site.page(folder, **cli._words_for_page(folder)), encoding="utf-8")
+    path = folder / PAGE
+    assert verbs._stale_pages(tmp_path) == [path]
+    path.write_text(page_text(folder, **verbs._words_for_page(folder)), encoding="utf-8")
     assert "Cuts every row into K patches of equal length." in path.read_text(encoding="utf-8")
-    assert cli._stale_pages(tmp_path) == []
+    assert verbs._stale_pages(tmp_path) == []
     (folder / "errors.svg").write_text(SVG.format("errors"), encoding="utf-8")
-    assert cli._stale_pages(tmp_path) == [path]
+    assert verbs._stale_pages(tmp_path) == [path]
 
 
 def test_folder_without_rows_is_refused(tmp_path: Path) -> None:
     """There is no page without records."""
     with pytest.raises(FileNotFoundError, match="holds no records"):
-        site.write(tmp_path)
+        write_page(tmp_path)

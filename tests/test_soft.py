@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from torch import Tensor
 
-from harness.blocks import MeanEmbedder, Stem
-from harness.patcher import Rows
-from harness.task import Architecture, Task
+from harness.core.task import Architecture, Task
+from harness.model.blocks import MeanEmbedder, Stem
+from harness.model.patcher import Rows
 from methods import soft
 from methods.soft import Soft
 from methods.straight_through_gumbel import StraightThroughGumbel

@@ -18,9 +18,9 @@ from scipy import stats
 from simulation import WORLDS, World
 from statsmodels.stats.multitest import multipletests
 
-from harness import ledger, statistics
-from harness.ledger import METRICS
-from harness.statistics import VERDICTS
+from harness.report import statistics
+from harness.report.statistics import VERDICTS
+from harness.results.table import METRICS, charged
 
 RESULTS = Path(__file__).parents[1] / "results"
 SETS = ["a", "b", "c", "d", "e", "f", "g"]
@@ -47,7 +47,7 @@ def row(method: str, mse: float | None, dataset: str = "a", **changes: object) -
 
 def table(*rows: dict[str, Any]) -> pd.DataFrame:
     """The rows, failures charged."""
-    return ledger.charged(pd.DataFrame(rows))
+    return charged(pd.DataFrame(rows))
 
 
 def suite(

@@ -17,10 +17,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import store
+from harness.core import job
+from harness.core.files import clear_unfinished
+from harness.core.job import (
+    Job,
+    Provenance,
+    Record,
+    job_key,
+    new_record,
+    recomputed_key,
+    why_stale,
+)
+from harness.core.protocol import PROTOCOL
+from harness.core.task import Architecture, Budget, Task
 from harness.data import Source
-from harness.store import Job, Provenance, Record
-from harness.task import Architecture, Budget, Task
+from harness.results.bundles import read_bundle, recorded, write_bundle
+from harness.results.rows import RowFiles, put_row, read_rows, write_rows
 
 JOB = Job("small", "uniform", Task("ETTh1", 96, 24, 12, 24), 1, (("hidden", 16),))
 ORIGIN = Provenance(commit="abc", versions="python 3.11, torch 2")
@@ -39,7 +51,7 @@ def row(job: Job = JOB, **changes: object) -> Record:
         "mse": 0.1,
         "mae": 0.2,
     }
-    return store.row(job, ORIGIN, **values | changes)  # type: ignore[arg-type]  # columns of several types
+    return new_record(job, ORIGIN, **values | changes)  # type: ignore[arg-type]  # columns of several types
 
 
 @pytest.mark.parametrize(
@@ -56,15 +68,15 @@ def row(job: Job = JOB, **changes: object) -> Record:
 )
 def test_the_key_changes_with_whatever_could_change_the_number(other: Job) -> None:
     """Every part of a job counts."""
-    assert store.key(JOB, "aa", "bb") != store.key(other, "aa", "bb")
+    assert job_key(JOB, "aa", "bb") != job_key(other, "aa", "bb")
 
 
 def test_the_key_changes_with_code_data_and_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same job of other code, other data or other rules is another run."""
-    before = store.key(JOB, "aa", "bb")
-    assert len({before, store.key(JOB, "ax", "bb"), store.key(JOB, "aa", "bx")}) == 3
-    monkeypatch.setattr(store, "PROTOCOL", store.PROTOCOL + 1)
-    assert before != store.key(JOB, "aa", "bb")
+    before = job_key(JOB, "aa", "bb")
+    assert len({before, job_key(JOB, "ax", "bb"), job_key(JOB, "aa", "bx")}) == 3
+    monkeypatch.setattr(job, "PROTOCOL", PROTOCOL + 1)
+    assert before != job_key(JOB, "aa", "bb")
 
 
 def test_the_key_knows_neither_suite_nor_path_nor_order_of_keywords() -> None:
@@ -76,16 +88,16 @@ def test_the_key_knows_neither_suite_nor_path_nor_order_of_keywords() -> None:
         keywords=(("b", 2), ("a", 1)),
         source=Source(Path("/else/where/a.csv"), "h", 24),
     )
-    assert store.key(job, "aa", "bb") == store.key(same, "aa", "bb")
+    assert job_key(job, "aa", "bb") == job_key(same, "aa", "bb")
 
 
 def test_the_key_can_be_recomputed_from_the_row(tmp_path: Path) -> None:
     """A row read back proves which run it is; an edited one does not."""
     job = replace(JOB, source=Source(Path("a.csv"), "h", 24), budget=Budget(learning_rate=3e-4))
-    store.write(tmp_path / "uniform.csv", [row(job)])
-    (read,) = store.read(tmp_path / "uniform.csv")
-    assert store.recomputed_key(read) == read.key == store.key(job, "aa", "bb")
-    assert store.recomputed_key(replace(read, data_hash="bx")) != read.key
+    write_rows(tmp_path / "uniform.csv", [row(job)])
+    (read,) = read_rows(tmp_path / "uniform.csv")
+    assert recomputed_key(read) == read.key == job_key(job, "aa", "bb")
+    assert recomputed_key(replace(read, data_hash="bx")) != read.key
 
 
 @given(
@@ -106,8 +118,8 @@ def test_rows_survive_the_file(
     path = tmp_path_factory.mktemp("store") / "uniform.csv"
     error = error.encode("utf-8", "ignore").decode()
     record = row(mse=mse, windows=windows, error=error, data_verified=verified)
-    store.write(path, [record])
-    assert store.read(path) == [record]
+    write_rows(path, [record])
+    assert read_rows(path) == [record]
 
 
 def test_rows_are_in_one_order_whatever_order_they_came_in(tmp_path: Path) -> None:
@@ -116,21 +128,21 @@ def test_rows_are_in_one_order_whatever_order_they_came_in(tmp_path: Path) -> No
         replace(JOB, seed=seed, task=Task("B", 96, h, 12)) for seed in (2, 1) for h in (24, 12)
     ]
     jobs.append(replace(JOB, task=Task("A", 96, 24, 12)))
-    store.write(tmp_path / "a.csv", map(row, jobs))
-    store.write(tmp_path / "b.csv", map(row, reversed(jobs)))
+    write_rows(tmp_path / "a.csv", map(row, jobs))
+    write_rows(tmp_path / "b.csv", map(row, reversed(jobs)))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    cells = [record.cell[1:] for record in store.read(tmp_path / "a.csv")]
+    cells = [record.cell[1:] for record in read_rows(tmp_path / "a.csv")]
     assert cells == sorted(cells)
 
 
 def test_a_newer_row_replaces_that_of_its_key_and_its_cell(tmp_path: Path) -> None:
     """One row a cell: neither a repetition nor other code leaves an older one behind."""
     path = tmp_path / "uniform.csv"
-    store.write(path, [row(mse=1.0), row(mse=2.0)])
-    assert [record.mse for record in store.read(path)] == [2.0]
-    store.put(path, row(mse=3.0, method_source="changed"))
-    store.put(path, row(replace(JOB, seed=2), mse=4.0))
-    assert [record.mse for record in store.read(path)] == [3.0, 4.0]
+    write_rows(path, [row(mse=1.0), row(mse=2.0)])
+    assert [record.mse for record in read_rows(path)] == [2.0]
+    put_row(path, row(mse=3.0, method_source="changed"))
+    put_row(path, row(replace(JOB, seed=2), mse=4.0))
+    assert [record.mse for record in read_rows(path)] == [3.0, 4.0]
 
 
 def test_rows_are_saved_at_times_and_in_the_end(
@@ -138,23 +150,23 @@ def test_rows_are_saved_at_times_and_in_the_end(
 ) -> None:
     """A file that takes two seconds to write is then left alone for forty; not by `save`."""
     clock, saved = [0.0], []
-    whole = store.write
+    whole = write_rows
 
     def write(path: Path, records: Iterable[Record]) -> None:
         clock[0] += 2.0
         whole(path, records)
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(store, "write", write)
-    path, files = tmp_path / "uniform.csv", store.Files()
+    monkeypatch.setattr(job, "write", write)
+    path, files = tmp_path / "uniform.csv", RowFiles()
     for seed in range(50):
         files.put(path, row(replace(JOB, seed=seed)))
         files.save_at_times()
-        saved.append(len(store.read(path)))
+        saved.append(len(read_rows(path)))
         clock[0] += 1.0
     assert saved == [1] * 40 + [41] * 10
     files.save()
-    assert len(store.read(path)) == 50
+    assert len(read_rows(path)) == 50
     before = path.stat().st_mtime_ns
     files.save()
     assert path.stat().st_mtime_ns == before  # nothing new, nothing written
@@ -164,26 +176,26 @@ def test_rows_in_memory_replace_as_those_in_the_file_do(tmp_path: Path) -> None:
     """One row a cell, and none of those that are called outdated."""
     path = tmp_path / "uniform.csv"
     old, other = row(method_source="old"), row(replace(JOB, keywords=(("hidden", 8),)))
-    store.write(path, [old, other])
-    files = store.Files()
+    write_rows(path, [old, other])
+    files = RowFiles()
     files.put(path, row(mse=3.0), outdated={other.key})
     files.save()
-    assert store.read(path) == [row(mse=3.0)]
+    assert read_rows(path) == [row(mse=3.0)]
 
 
 def test_records_are_found_in_bundles_that_are_whole(tmp_path: Path) -> None:
     """A damaged bundle, one under another name and one that was edited are no records."""
-    assert store.recorded(tmp_path / "none", ["a"]) == {}
+    assert recorded(tmp_path / "none", ["a"]) == {}
     fine, torn, moved, edited = (row(replace(JOB, seed=seed)) for seed in (1, 2, 3, 4))
     for record in (fine, torn, moved, edited):
-        store.write_bundle(tmp_path, record, curves=(), overlay=None)
+        write_bundle(tmp_path, record, curves=(), overlay=None)
     (tmp_path / torn.key / "record.json").write_text('{"suite":')
     (tmp_path / moved.key).rename(tmp_path / "0123456789abcdef")
     told = tmp_path / edited.key / "record.json"
     told.write_text(told.read_text().replace('"bb"', '"xx"'))
     keys = [fine.key, torn.key, "0123456789abcdef", edited.key]
-    assert store.recorded(tmp_path, keys) == {fine.key: fine}
-    assert store.recorded(tmp_path, []) == {}
+    assert recorded(tmp_path, keys) == {fine.key: fine}
+    assert recorded(tmp_path, []) == {}
 
 
 def test_what_dead_processes_have_begun_is_cleared(tmp_path: Path) -> None:
@@ -195,7 +207,7 @@ def test_what_dead_processes_have_begun_is_cleared(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     for name in (f".key.{dead}", f".key.{dead}.older", f".key.{alive}"):
         (tmp_path / name / "inside").mkdir(parents=True)
-    store.clear(tmp_path)
+    clear_unfinished(tmp_path)
     left = {".a.csv." + str(alive), ".hidden", "b.csv", ".0x.12x", f".key.{alive}"}
     assert {path.name for path in tmp_path.iterdir()} == left
 
@@ -204,30 +216,30 @@ def test_what_makes_a_row_another_is_named() -> None:
     """Each setting with its value then and now; data, method and protocol in words."""
     budget, task = replace(JOB.budget, epochs=3), replace(JOB.task, season=12)
     changed = replace(JOB, budget=budget, task=task, keywords=(("hidden", 8), ("new", None)))
-    assert store.differences(row(), JOB, "aa", "bb") == []
-    assert store.differences(row(), JOB, "ax", "bx") == ["the method was edited", "other data"]
-    (settings,) = store.differences(row(), changed, "aa", "bb")
+    assert why_stale(row(), JOB, "aa", "bb") == []
+    assert why_stale(row(), JOB, "ax", "bx") == ["the method was edited", "other data"]
+    (settings,) = why_stale(row(), changed, "aa", "bb")
     assert settings == (
         "other settings: budget.epochs 10 -> 3, keywords.hidden 16 -> 8,"
         " keywords.new nothing -> null, task.season 24 -> 12"
     )
-    (protocol,) = store.differences(replace(row(), protocol=0), JOB, "aa", "bb")
-    assert protocol == f"protocol 0 -> {store.PROTOCOL}"
+    (protocol,) = why_stale(replace(row(), protocol=0), JOB, "aa", "bb")
+    assert protocol == f"protocol 0 -> {PROTOCOL}"
 
 
 def test_a_row_of_an_earlier_version_lacks_later_columns(tmp_path: Path) -> None:
     """Columns that may be empty may be absent, and then they are empty."""
     path = tmp_path / "uniform.csv"
-    store.write(path, [row()])
+    write_rows(path, [row()])
     table = [line.split(",") for line in path.read_text().splitlines()]
     place = table[0].index("covering")
     path.write_text("\n".join(",".join([*line[:place], *line[place + 1 :]]) for line in table))
-    assert store.read(path) == [row()]
+    assert read_rows(path) == [row()]
 
 
 def test_no_file_is_no_rows(tmp_path: Path) -> None:
     """A suite that was never run has no results, which is no error."""
-    assert store.read(tmp_path / "none.csv") == []
+    assert read_rows(tmp_path / "none.csv") == []
 
 
 @pytest.mark.parametrize(
@@ -265,11 +277,11 @@ def test_a_damaged_file_is_refused_by_line_and_column(
 ) -> None:
     """No row is guessed: the error says file, line, column and what belongs there."""
     path = tmp_path / "uniform.csv"
-    store.write(path, [row()])
+    write_rows(path, [row()])
     text = damage(path.read_text())  # type: ignore[operator]  # the parameter is a callable
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=rf"uniform\.csv.*{message}"):
-        store.read(path)
+        read_rows(path)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +319,7 @@ def test_an_unknown_column_is_refused() -> None:
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
     """A write that fails half-way costs nothing that was there, and leaves nothing behind."""
     path = tmp_path / "uniform.csv"
-    store.write(path, [row()])
+    write_rows(path, [row()])
     before = path.read_bytes()
     small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before)},) * 2)\n"
     script = small + (
@@ -334,7 +346,7 @@ def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
         place.write_bytes(place.stem.encode())
 
     for log in ("old", "new"):
-        path = store.write_bundle(
+        path = write_bundle(
             tmp_path,
             row(),
             curves=curves,
@@ -343,7 +355,7 @@ def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
             patcher=save,
             log=log,
         )
-    bundle = store.read_bundle(path)
+    bundle = read_bundle(path)
     assert path == tmp_path / row().key
     assert bundle.record == row()
     assert bundle.curves == tuple(curves)
@@ -358,8 +370,8 @@ def test_a_bundle_comes_back_as_it_was_left(tmp_path: Path) -> None:
 
 def test_a_bundle_may_hold_the_record_alone(tmp_path: Path) -> None:
     """A failed run has no curves, no overlay, no weights and no patcher."""
-    path = store.write_bundle(tmp_path, row(status="failed"), curves=(), overlay=None)
-    bundle = store.read_bundle(path)
+    path = write_bundle(tmp_path, row(status="failed"), curves=(), overlay=None)
+    bundle = read_bundle(path)
     assert (bundle.curves, bundle.overlay, bundle.log) == ((), None, "")
     assert bundle.weights is None
     assert bundle.patcher is None
@@ -373,14 +385,14 @@ def test_a_bundle_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        store.write_bundle(tmp_path, row(), curves=(), overlay=None, weights=fail)
+        write_bundle(tmp_path, row(), curves=(), overlay=None, weights=fail)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_named_where_torch_does_not_name_it(small_disk: Path) -> None:
     """Weights that do not fit are an OSError like any file that does not fit."""
     with pytest.raises(OSError, match="No space left on device") as caught:
-        store.write_bundle(
+        write_bundle(
             small_disk,
             row(),
             curves=(),
@@ -397,4 +409,4 @@ def test_what_is_no_bundle_is_refused_by_name(tmp_path: Path, content: str | Non
     if content is not None:
         (tmp_path / "record.json").write_text(content)
     with pytest.raises(ValueError, match=f"{tmp_path} is not the bundle of a run"):
-        store.read_bundle(tmp_path)
+        read_bundle(tmp_path)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import store, suite
-from harness.store import Job
-from harness.task import Architecture, Budget, Task
+from harness.bench import suite
+from harness.core.job import Job, Provenance, job_key, new_record, recomputed_key
+from harness.core.task import Architecture, Budget, Task
 
 TEXT = """\
 description = "two data sets"
@@ -331,10 +331,10 @@ def test_the_number_of_trials_is_no_part_of_the_key(tmp_path: Path) -> None:
     """The same setting gives the same number, however it was found: older rows keep their keys."""
     job = jobs(tmp_path)[0]
     searched = replace(job, trials=4)
-    assert store.key(searched, "m", "d") == store.key(job, "m", "d")
-    provenance = store.Provenance("abc", "python 3")
+    assert job_key(searched, "m", "d") == job_key(job, "m", "d")
+    provenance = Provenance("abc", "python 3")
     rows = [
-        store.row(
+        new_record(
             one, provenance, status="failed", kind="patcher", ranked=True, method_source="m",
             data_hash="d", data_verified=True, device="cpu",
         )
@@ -343,7 +343,7 @@ def test_the_number_of_trials_is_no_part_of_the_key(tmp_path: Path) -> None:
     assert [row.trials for row in rows] == [None, 4]
     assert rows[0].job == rows[1].job
     assert "trials" not in rows[1].job
-    assert store.recomputed_key(rows[1]) == rows[1].key
+    assert recomputed_key(rows[1]) == rows[1].key
 
 
 def test_a_method_that_was_not_tuned_is_named_with_the_command(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness import synthetic
-from harness.synthetic import HORIZON, LOOK_BACK, Planted, families, plant
+from harness.data.planted import DURATIONS, HORIZON, LEVELS, LOOK_BACK, Planted, families, plant
 
 WINDOWS = 4000
 
@@ -155,8 +154,8 @@ def test_levels_name_their_durations_and_their_successor() -> None:
     for row, marks in zip(planted.values[:200], planted.boundaries[:200], strict=True):
         edges = np.flatnonzero(marks)
         inner = [row[a:b].mean() for a, b in pairwise(edges)]
-        states = [int(np.abs(synthetic.LEVELS - mean).argmin()) for mean in inner]
-        assert np.diff(edges).tolist() == synthetic.DURATIONS[states].tolist()
+        states = [int(np.abs(LEVELS - mean).argmin()) for mean in inner]
+        assert np.diff(edges).tolist() == DURATIONS[states].tolist()
         for a, b, c in zip(states, states[1:], states[2:], strict=False):
             after.setdefault((a, b), set()).add(c)
     assert len(after) == 20

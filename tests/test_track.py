@@ -23,10 +23,13 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from harness import store, track, tune
-from harness.suite import Choice
-from harness.task import Task
-from harness.track import Tracker, TrackingError
+from harness.bench import tune
+from harness.bench.suite import Choice
+from harness.core.job import Job, Provenance, new_record
+from harness.core.task import Task
+from harness.report import tracking
+from harness.report.tracking import Tracker, TrackingError
+from harness.results.bundles import read_bundle, write_bundle
 
 CURVES = [
     {"epoch": 1, "train_mse": 0.9, "valid_mse": math.inf, "learning_rate": 0.1, "seconds": 1.0},
@@ -49,7 +52,7 @@ def making(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CompletedPro
     """A store with its tables, made in a process of its own: it takes seconds, so once for all."""
     folder = tmp_path_factory.mktemp("store")
     code = (
-        "import sys, pathlib; from harness.track import Tracker;"
+        "import sys, pathlib; from harness.report.tracking import Tracker;"
         "Tracker(pathlib.Path(sys.argv[1]), 'empty');"
         "from mlflow.telemetry.client import get_telemetry_client as report; assert not report()"
     )
@@ -64,10 +67,10 @@ def results(tmp_path: Path, making: tuple[Path, CompletedProcess[str]]) -> Path:
 
 
 def bundle(results: Path, seed: int = 7, status: str = "done", **options: Any) -> Path:  # noqa: ANN401 - fields of several types
-    job = store.Job("tiny", "uniform", Task("ordinal", 4, 1, 2), seed, (("width", 3),))
-    record = store.row(
+    job = Job("tiny", "uniform", Task("ordinal", 4, 1, 2), seed, (("width", 3),))
+    record = new_record(
         job,
-        store.Provenance("c0ffee", "torch 2.13.0"),
+        Provenance("c0ffee", "torch 2.13.0"),
         status=status,
         kind="patcher",
         ranked=True,
@@ -83,7 +86,7 @@ def bundle(results: Path, seed: int = 7, status: str = "done", **options: Any) -
         evaluate_seconds=1.0,
     )
     content: dict[str, Any] = {"curves": CURVES, "overlay": OVERLAY, **options}
-    return store.write_bundle(results / "runs", record, **content)
+    return write_bundle(results / "runs", record, **content)
 
 
 def tracked(results: Path, experiment: str = "tiny") -> list[Run]:
@@ -178,8 +181,8 @@ def test_a_bundle_made_anew_replaces_its_run(results: Path) -> None:
     tracker = Tracker(results, "tiny")
     path = bundle(results)
     tracker.record(path)
-    record = replace(store.read_bundle(path).record, mse=0.125)
-    tracker.record(store.write_bundle(results / "runs", record, curves=(), overlay=None))
+    record = replace(read_bundle(path).record, mse=0.125)
+    tracker.record(write_bundle(results / "runs", record, curves=(), overlay=None))
     (run,) = tracked(results)
     assert run.data.metrics["mse"] == 0.125
 
@@ -190,7 +193,7 @@ def test_a_run_left_half_logged_is_logged_again(
     """The machine stopped between two calls: the next try does not take the stump for the run."""
     tracker, path = Tracker(results, "tiny"), bundle(results)
     with monkeypatch.context() as broken:
-        broken.setattr(track, "_artifacts", lambda *_: 1 / 0)
+        broken.setattr(tracking, "_artifacts", lambda *_: 1 / 0)
         with pytest.raises(TrackingError, match="ZeroDivisionError"):
             tracker.record(path)
     tracker.record(path)
@@ -246,7 +249,7 @@ def test_a_folder_that_is_no_bundle_is_refused(results: Path) -> None:
 
 def search(results: Path, suite: str = "tiny") -> Path:
     """The file that a search of four trials leaves: one pruned, one failed."""
-    job = store.Job(suite, "uniform", Task("ordinal", 4, 1, 2), 7, (("width", 3),))
+    job = Job(suite, "uniform", Task("ordinal", 4, 1, 2), 7, (("width", 3),))
     states = {"complete": 2, "fail": 1, "pruned": 1}
     choice = Choice("ordinal", 4, 1, 2, 7, 4, states, "uniform ordinal", 0.5, 0.002, {"width": 5})
     ends = [("complete", 0.75), ("pruned", 0.875), ("fail", None), ("complete", 0.5)]
@@ -266,7 +269,7 @@ def search(results: Path, suite: str = "tiny") -> Path:
     found = tune.Found(job, "e" * 16, choice, "d" * 64, "cpu", importances, trials)
     folder = results / "tuning" / suite
     folder.mkdir(parents=True, exist_ok=True)
-    return tune._tell(folder, found, store.Provenance("c0ffee", "torch 2.13.0"))
+    return tune._tell(folder, found, Provenance("c0ffee", "torch 2.13.0"))
 
 
 def test_a_search_is_a_run_with_its_trials_nested(results: Path) -> None:
@@ -389,7 +392,7 @@ def test_a_store_that_was_deleted_is_filled_again_from_files(
     for name in ("runs", "tuning"):
         (results / name).rename(anew / name)
     heard: list[tuple[int, int]] = []
-    filled = track.fill(anew, "tiny", say=lambda done, of: heard.append((done, of)))
+    filled = tracking.fill(anew, "tiny", say=lambda done, of: heard.append((done, of)))
     assert (filled.logged, filled.there, filled.refused) == (3, 0, [])
     assert heard == [(1, 3), (2, 3), (3, 3)]
     assert content(anew) == before
@@ -409,11 +412,11 @@ def test_only_what_is_missing_is_logged_later(results: Path) -> None:
     (results / "runs" / ".half.123" / "record.json").write_text("{")
     search(results)
     search(results, "another")
-    filled = track.fill(results, "tiny")
+    filled = tracking.fill(results, "tiny")
     assert (filled.logged, filled.there) == (2, 1)
     assert [why.split(" is not")[0] for why in filled.refused] == [str(results / "runs" / "torn")]
     before = content(results)
-    again = track.fill(results, "tiny")
+    again = tracking.fill(results, "tiny")
     assert (again.logged, again.there, len(again.refused)) == (0, 3, 1)
     assert content(results) == before
     seeds = [run["tags"]["seed"] for run in before if run["tags"]["level"] == "run"]
@@ -447,7 +450,7 @@ def test_a_store_that_does_not_answer_is_called_once(
     """Neither one that hangs nor one that is not there; the password stays out of the message."""
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
     assert 0 < int(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]) <= 5
-    assert track._driven("postgresql://h/runs").endswith("connect_timeout=5")
+    assert tracking._driven("postgresql://h/runs").endswith("connect_timeout=5")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     calls: list[int] = []
     with mute_server(calls) as port:
@@ -472,7 +475,7 @@ def test_eight_processes_may_meet_a_store_that_is_not_there_yet(tmp_path: Path) 
     bundles = [str(bundle(tmp_path, seed)) for seed in range(8)]
     # Forked from a process that has imported everything: all eight arrive at once.
     context = get_context("forkserver")
-    context.set_forkserver_preload(["harness.track"])
+    context.set_forkserver_preload(["harness.report.tracking"])
     with context.Pool(8) as pool:
         runs = pool.starmap(
             opens_and_records, [(str(tmp_path), path) for path in bundles], chunksize=1
@@ -484,7 +487,7 @@ def test_eight_processes_may_meet_a_store_that_is_not_there_yet(tmp_path: Path) 
 def test_there_is_nothing_to_serve_before_the_first_run(tmp_path: Path) -> None:
     """Say what to do, and do not leave an empty store behind."""
     with pytest.raises(FileNotFoundError, match="run a suite first"):
-        track.serve(tmp_path, 5000)
+        tracking.serve(tmp_path, 5000)
     assert not list(tmp_path.iterdir())
 
 
@@ -496,7 +499,7 @@ def test_serving_is_local_and_says_where(
     monkeypatch.setattr("os.execv", lambda _, command: calls.append(command))
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")  # Put back afterwards.
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    track.serve(results, 5001)
+    tracking.serve(results, 5001)
     assert "http://127.0.0.1:5001" in capsys.readouterr().out
     ((python, *command),) = calls
     assert python == sys.executable
@@ -514,9 +517,9 @@ def test_a_store_elsewhere_is_shown_from_there(
     monkeypatch.setattr("os.execv", lambda _, command: calls.append(command))
     monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")  # Put back afterwards.
     monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    track.serve(tmp_path, 5001, "http://team:5000")
+    tracking.serve(tmp_path, 5001, "http://team:5000")
     assert capsys.readouterr().out == "MLflow: http://team:5000\n"
     assert not calls
-    track.serve(tmp_path, 5001, "postgresql://me:secret@team/runs")
+    tracking.serve(tmp_path, 5001, "postgresql://me:secret@team/runs")
     assert "postgresql+psycopg://me:secret@team/runs" in os.environ["MLFLOW_BACKEND_STORE_URI"]
     assert not any("secret" in word for word in calls[0])

@@ -24,11 +24,15 @@ from optuna.storages import BaseStorage
 from optuna.storages._heartbeat import HeartbeatThread
 from optuna.trial import FrozenTrial, TrialState
 
-from harness import catalog, data, executors, run, tune, windows
-from harness.executors import Finished, cpu_slots
-from harness.store import Job, Provenance
-from harness.suite import Tuning, choices
-from harness.task import Architecture, Budget, Task
+from harness import data
+from harness.bench import local, tune
+from harness.bench.local import Finished, cpu_slots
+from harness.bench.suite import Tuning, choices
+from harness.core.job import Job, Provenance
+from harness.core.task import Architecture, Budget, Task
+from harness.model import registry
+from harness.run import windows
+from harness.run.job import run
 
 TASK = Task("waves", 48, 12, 6, 24)
 SMALL = Architecture(width=8, layers=1, heads=2, feedforward=8, dropout=0.1)
@@ -36,7 +40,7 @@ BUDGET = Budget(epochs=1, steps=3, batch=8)
 ORIGIN = Provenance("abc", "python 3")
 SECRET = 12345.0
 METHOD = """\
-from harness.patcher import Patcher, from_starts, uniform_starts
+from harness.model.patcher import Patcher, from_starts, uniform_starts
 
 
 class Moody(Patcher):
@@ -53,7 +57,7 @@ class Moody(Patcher):
 """
 MORTAL = """\
 import os, pathlib, signal
-from harness.patcher import Patcher, from_starts, uniform_starts
+from harness.model.patcher import Patcher, from_starts, uniform_starts
 
 
 class Mortal(Patcher):
@@ -68,7 +72,7 @@ THIEF = """\
 import gc
 import numpy as np
 import torch
-from harness.patcher import Patcher, from_starts, uniform_starts
+from harness.model.patcher import Patcher, from_starts, uniform_starts
 
 
 def everything():
@@ -129,7 +133,7 @@ def searched(
     jobs: Job | list[Job],
     storage: Path | str,
     trials: int,
-    methods: Path = catalog.METHODS,
+    methods: Path = registry.METHODS,
     epochs: int | None = None,
 ) -> tune.Found:
     """What a search finds, run in this process."""
@@ -176,7 +180,7 @@ def tuned(jobs: list[Job], results: Path, trials: int = 1, **options: Any) -> li
     """The whole search, in a worker process."""
     return tune.tune(
         jobs,
-        partial(executors.local, slots=cpu_slots(1)),
+        partial(local.run_locally, slots=cpu_slots(1)),
         tuning=Tuning(trials),
         results=results,
         directories=(),
@@ -223,7 +227,7 @@ def test_interrupted_and_resumed_is_as_if_never_interrupted(
     parts: Path | str = tmp_path / "parts"
     if kind == "database":
         parts = f"sqlite:///{tmp_path / 'parts.db'}"
-    (wanted,) = tune._searches([job], None, catalog.METHODS)
+    (wanted,) = tune._searches([job], None, registry.METHODS)
     with pytest.raises(KeyboardInterrupt):
         tune.search(wanted, interrupt, trials=4, storage=str(parts), directories=(), device="cpu")
     assert len(digits(parts)) == 2
@@ -300,7 +304,7 @@ def test_a_search_whose_worker_is_killed_goes_on_once(job: Job, tmp_path: Path) 
 
 def test_what_would_fail_again_is_not_tried_again(job: Job) -> None:
     """Neither a search killed for the second time, nor an exception."""
-    (wanted,) = tune._searches([job], None, catalog.METHODS)
+    (wanted,) = tune._searches([job], None, registry.METHODS)
     killed: Finished[tune.Search, tune.Found] = Finished(
         wanted, 1.0, error="killed", failure="killed"
     )
@@ -382,7 +386,7 @@ def test_eight_processes_may_meet_one_storage(tmp_path: Path) -> None:
     tune._open(database, "")
     # Forked from a process that has imported everything: all eight arrive at once.
     context = get_context("forkserver")
-    context.set_forkserver_preload(["harness.tune"])
+    context.set_forkserver_preload(["harness.bench.tune"])
     with context.Pool(8) as pool:
         for storage in (str(tmp_path), database):
             calls = [(number, storage) for number in range(8)]
@@ -446,7 +450,7 @@ def test_a_run_with_what_was_chosen_has_the_error_it_was_chosen_for(
         keywords=tuple(choice.keywords.items()),
         budget=replace(job.budget, learning_rate=choice.learning_rate),
     )
-    record = run.run(chosen, directories=(), device="cpu", runs=tmp_path, provenance=ORIGIN)
+    record = run(chosen, directories=(), device="cpu", runs=tmp_path, provenance=ORIGIN)
     assert record.valid_mse == choice.valid_mse
 
 
@@ -472,7 +476,7 @@ def test_what_a_suite_sweeps_is_searched(job: Job, tmp_path: Path) -> None:
     best = min(found.trials, key=lambda trial: trial["value"])
     assert found.choice.keywords == {"patch": best["params"]["patch"]}
     ((wanted,), (other,)) = (
-        tune._searches(jobs, None, catalog.METHODS) for jobs in (sweep, sweep[:2])
+        tune._searches(jobs, None, registry.METHODS) for jobs in (sweep, sweep[:2])
     )
     assert wanted.space == {"patch": (4, 8, 16)}
     assert tune._key(wanted, "s", "d") != tune._key(other, "s", "d")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import watch
+from harness.bench import watch
 
 HOLD = """\
 import sys

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from harness import data, windows
+from harness import data
+from harness.core.task import Task
 from harness.data import Series
-from harness.task import Task
+from harness.run import windows
 
 # Zeng et al. (AAAI 2023), column "Repeat": horizon -> MSE, MAE. Published from loaders that threw
 # the last incomplete batch of 32 test windows away.

@@ -34,10 +34,12 @@ ELSEWHERE = (
 
 def main(folder: Path) -> None:
     """Do the jobs, and write what they measure and the tables they make."""
-    from harness import catalog, leaderboard, store
-    from harness.run import run
-    from harness.store import Job, Provenance
-    from harness.task import Architecture, Budget, Task
+    from harness.core.job import Job, Provenance
+    from harness.core.task import Architecture, Budget, Task
+    from harness.model import registry
+    from harness.report import board
+    from harness.results.rows import put_row
+    from harness.run.job import run
 
     small = Architecture(width=8, layers=2, heads=2, feedforward=16, grid=4)
     job = Job(
@@ -50,7 +52,7 @@ def main(folder: Path) -> None:
     )
 
     def jobs() -> Iterator[tuple[str, Job]]:
-        for name in catalog.names():
+        for name in registry.names():
             yield name, replace(job, method=name)
         lossy = replace(small, embedder="mean", head="flatten", instance_norm=False, dropout=0.0)
         query = replace(small, backbone="identity", head="query", phase=False)
@@ -69,12 +71,14 @@ def main(folder: Path) -> None:
                 provenance=Provenance("", ""),
             )
             digits[name] = {
-                column: value for column, value in asdict(record).items() if column not in ELSEWHERE
+                column: value
+                for column, value in asdict(record).items()
+                if column not in ELSEWHERE
             }
             if name == each.method:
                 timeless = replace(record, train_seconds=1.0, evaluate_seconds=1.0)
-                store.put(Path(place, "golden", f"{name}.csv"), timeless)
-        leaderboard.write(Path(place, "golden"))
+                put_row(Path(place, "golden", f"{name}.csv"), timeless)
+        board.write(Path(place, "golden"))
         table = Path(place, "golden", "leaderboard.md").read_text(encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(digits, indent=1)

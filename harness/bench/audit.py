@@ -1,0 +1,385 @@
+"""Committed rows, checked without trust: by what they say, and by running one of them again.
+
+Whoever contributes rows has run them elsewhere. :func:`validate` holds every row to its own key,
+to the suite that plans it, to data, windows and budget of the protocol, and to the code of its
+method as it is here. :func:`rerun` repeats a run, :func:`differences` compares what it measures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from harness import data
+from harness.bench import local, suite
+from harness.bench.local import Finished, Said, Slot
+from harness.core.job import Job, Provenance, Record, recomputed_key, why_stale
+from harness.core.task import Architecture, Budget, Task
+from harness.model import registry
+from harness.model.patcher import Patcher
+from harness.results.rows import read_rows
+from harness.results.table import UNIFORM_BEST, read_table, row_files
+from harness.run import windows
+from harness.run.job import run
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """What is wrong with a line of a file; line 1 is the header, 0 the whole file or folder."""
+
+    path: Path
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        where = f"{self.path}, line {self.line}" if self.line else str(self.path)
+        return f"{where}: {self.what}"
+
+
+def validate(results: Path, suites: Path, methods: Path = registry.METHODS) -> list[Problem]:
+    """Everything that is wrong with the rows of all suites in ``results``, in order.
+
+    Data sets need not be at hand.
+    """
+    folders = sorted({path.parent for path in results.glob("*/*.csv")})
+    return sorted(
+        problem
+        for folder in folders
+        if row_files(folder)
+        for problem in _in_folder(folder, suites, methods)
+    )
+
+
+def _in_folder(folder: Path, suites: Path, methods: Path) -> list[Problem]:
+    rows, problems = [], []
+    for path in row_files(folder):
+        own, damaged = _read(path)
+        rows += own
+        problems += damaged
+    plan, why_not = _plan(folder, suites, sorted({row.record.method for row in rows}), methods)
+    problems += [Problem(folder, 0, why) for why in why_not]
+    for row in rows:
+        said = [*_of_itself(row), *_of_its_task(row), *_of_its_budget(row)]
+        if not why_not:
+            said += _of_the_plan(row, plan, methods)
+        problems += [Problem(row.path, row.line, what) for what in said]
+    problems += _repeated(rows)
+    if not problems:
+        try:
+            read_table(folder)
+        except ValueError as error:
+            problems.append(Problem(folder, 0, str(error)))
+    return problems
+
+
+# Reading
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A record, where it stands, and the job it says it is of."""
+
+    path: Path
+    line: int
+    record: Record
+    job: Job
+
+
+def _read(path: Path) -> tuple[list[_Row], list[Problem]]:
+    """The rows of a file; of a damaged one those that can be read, and what is wrong elsewhere."""
+    rows: list[_Row] = []
+    problems: list[Problem] = []
+    for line, record in _records(path, problems):
+        try:
+            rows.append(_Row(path, line, record, job_of(record)))
+        except ValueError as error:
+            problems.append(Problem(path, line, str(error)))
+    return rows, problems
+
+
+def _records(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Record]]:
+    """The file's records with their lines: one by one where the whole cannot be read."""
+    try:
+        yield from enumerate(read_rows(path), 2)
+    except ValueError:
+        head, *lines = path.read_text(encoding="utf-8").splitlines(keepends=True) or [""]
+        with TemporaryDirectory() as place:
+            alone = Path(place, path.name)
+            for line, text in enumerate(["", *lines], 1):  # first the header by itself
+                alone.write_text(head + text, encoding="utf-8")
+                try:
+                    yield from ((line, record) for record in read_rows(alone))
+                except ValueError as error:
+                    what = str(error).removeprefix(f"{alone}, line ").partition(": ")[2]
+                    problems.append(Problem(path, line, what))
+                    if line == 1:
+                        return
+
+
+def job_of(record: Record) -> Job:
+    """The job that a row says it is of.
+
+    Raises:
+        ValueError: its text is no job.
+    """
+    try:
+        given = json.loads(record.job)
+        source = given["source"]
+        if source is not None:
+            lists = {name: tuple(value) for name, value in source.items() if type(value) is list}
+            source = data.Source(**{**source, **lists, "path": Path(source["path"])})
+        return Job(
+            suite=given["suite"],
+            method=given["method"],
+            task=Task(**given["task"]),
+            seed=given["seed"],
+            keywords=tuple(given["keywords"].items()),
+            architecture=Architecture(**given["architecture"]),
+            budget=Budget(**given["budget"]),
+            source=source,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the job is none: {type(error).__name__}: {error}") from error
+
+
+# What a row says of itself
+
+
+def _of_itself(row: _Row) -> Iterator[str]:
+    record, job = row.record, row.job
+    if record.method != row.path.stem:
+        yield f"method is {record.method!r} in a file of {row.path.stem!r}"
+    if record.suite != row.path.parent.name:
+        yield f"suite is {record.suite!r} in a folder of {row.path.parent.name!r}"
+    if (key := recomputed_key(record)) != record.key:
+        yield f"key is {record.key}, the row gives {key}: it was edited"
+    for column, value in {"method": job.method, "seed": job.seed, **asdict(job.task)}.items():
+        if getattr(record, column) != value:
+            yield f"{column} is {getattr(record, column)!r}, in its job it is {value!r}"
+
+
+def _repeated(rows: Sequence[_Row]) -> Iterator[Problem]:
+    first: dict[tuple[Any, ...], _Row] = {}
+    for row in rows:
+        other = first.setdefault(row.record.cell, row)
+        if other is not row:
+            where = f"{other.path}, line {other.line}"
+            yield Problem(row.path, row.line, f"{row.job} is there already: {where}")
+
+
+# What the protocol says
+
+
+def _of_its_task(row: _Row) -> Iterator[str]:
+    """Data, windows and tokens."""
+    record, task = row.record, row.job.task
+    is_known = row.job.source is None and task.dataset in data.known()
+    pinned = data.pinned(task.dataset) if is_known else None
+    if pinned not in (None, record.data_hash) and record.status != "failed":
+        yield f"data_hash is {record.data_hash[:12]}..., that of {task.dataset} {pinned[:12]}..."
+    if record.status != "done":
+        return
+    counts = _counts(row.job)
+    if counts and record.windows != counts.test:
+        yield f"windows is {record.windows}, the protocol has {counts.test}"
+    if record.kind == "patcher" and record.method != UNIFORM_BEST:
+        cap = math.ceil(1.25 * task.patches)
+        used = max(record.tokens_mean or 0, record.tokens_p95 or 0, record.tokens_padded or 0)
+        if not 0 < used <= cap:
+            yield f"tokens are up to {used}, at most {cap} are allowed at K = {task.patches}"
+
+
+def _of_its_budget(row: _Row) -> Iterator[str]:
+    record, budget, counts = row.record, row.job.budget, _counts(row.job)
+    if (record.epochs or 0) > budget.epochs:
+        yield f"epochs is {record.epochs}, the budget is {budget.epochs}"
+    whole = math.ceil(counts.train / budget.batch) if counts else math.inf
+    most = budget.epochs * min(whole, budget.steps or math.inf)
+    if (record.steps or 0) > most:
+        yield f"steps is {record.steps}, the budget is {most}"
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Windows to train on and windows to test on, at stride 1."""
+
+    train: int
+    test: int
+
+
+def _counts(job: Job) -> _Counts | None:
+    """Those of a known set; None for an own one, which only its owner has, or an unknown one."""
+    is_known = job.source is None and job.task.dataset in data.known()
+    return _of_known(job.task) if is_known else None
+
+
+@cache
+def _of_known(task: Task) -> _Counts | None:
+    if task.dataset in data.CATALOGUE:
+        train, valid, end = data.entry(task.dataset).borders
+        known = data.TEST_WINDOWS.get(task.dataset, {})
+        test = known.get(task.horizon, end - valid - task.horizon + 1)
+        return _Counts(train - task.look_back - task.horizon + 1, test)
+    series = data.load(task.dataset, ())  # embedded
+    try:
+        fitted, _ = windows.development(series, task)
+        return _Counts(len(fitted), len(windows.test(series, task)))
+    except ValueError:
+        return None  # lengths that do not fit it, which no suite can plan
+
+
+# What the suite says
+
+
+Plan = Mapping[tuple[str, Task, int], Sequence[Job]]
+"""By method, task and seed the jobs: several where keywords are swept."""
+
+
+def _plan(
+    folder: Path, suites: Path, names: Sequence[str], methods: Path
+) -> tuple[Plan, list[str]]:
+    """What the suite plans for these methods, or why that cannot be known."""
+    jobs: dict[tuple[str, Task, int], list[Job]] = {}
+    known = [name for name in names if name in registry.names(methods)]
+    if not known:
+        return jobs, []
+    try:
+        found = suite.find(folder.name, suites)
+        planned = suite.plan(found, methods=known, results=folder.parent, learns=lambda job: False)
+        for job in planned:
+            keywords = registry.check_keywords(_method(job.method, methods), dict(job.keywords))
+            complete = replace(job, keywords=tuple(keywords.items()))
+            jobs.setdefault((job.method, job.task, job.seed), []).append(complete)
+    except ValueError as error:
+        return jobs, [str(error)]
+    return jobs, []
+
+
+def _of_the_plan(row: _Row, plan: Plan, methods: Path) -> Iterator[str]:
+    record, job = row.record, row.job
+    try:
+        method = _method(record.method, methods)
+    except ValueError as error:
+        yield str(error)
+        return
+    for column, value in (("kind", registry.kind(method)), ("ranked", registry.ranked(method))):
+        if getattr(record, column) != value:
+            yield f"{column} is {getattr(record, column)!r}, that of the method is {value!r}"
+    if _is_strict(method) and record.status == "done":
+        tokens = {record.tokens_mean, record.tokens_p95, record.tokens_padded}
+        if tokens != {job.task.patches}:
+            yield f"tokens are {sorted(tokens, key=str)}, the method gives {job.task.patches}"
+    planned = plan.get((job.method, job.task, job.seed))
+    if not planned:
+        yield f"not of this suite: it does not plan {job}"
+        return
+    same = [own for own in planned if dict(own.keywords) == dict(job.keywords)]
+    now = (same or planned)[0]
+    source = registry.source_hash(method)
+    if why := why_stale(record, now, source, record.data_hash):
+        yield f"stale: {'; '.join(why)}"
+    if (record.trials or 0) != now.trials:
+        yield f"trials is {record.trials or 0}, its search had {now.trials}"
+
+
+def _is_strict(method: registry.Method) -> bool:
+    """Whether it promises exactly K tokens; a method with slots of its own has another number."""
+    return issubclass(method, Patcher) and method.strict and method.slots is Patcher.slots
+
+
+@cache
+def _method(name: str, methods: Path) -> registry.Method:
+    return registry.find(name, methods)
+
+
+# Once more
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A column that a row and its repetition do not share."""
+
+    column: str
+    then: object
+    now: object
+
+    def __str__(self) -> str:
+        if isinstance(self.then, float) and isinstance(self.now, float) and self.then:
+            relative = f" ({100 * (self.now / self.then - 1):+.2g} %)"
+        else:
+            relative = ""
+        return f"{self.column}: {self.then} -> {self.now}{relative}"
+
+
+def find(key: str, results: Path) -> Record:
+    """The committed row of that key.
+
+    Raises:
+        ValueError: there is none, or a file cannot be read.
+    """
+    paths = sorted(path for folder in results.glob("*/") for path in row_files(folder))
+    keys = {record.key: record for path in paths for record in read_rows(path)}
+    if key not in keys:
+        raise ValueError(f"no row in {results} has the key {key!r}; it is the row's last column")
+    return keys[key]
+
+
+def rerun(
+    record: Record,
+    *,
+    slot: Slot,
+    directories: Sequence[Path],
+    device: str,
+    provenance: Provenance,
+    say: Callable[[Mapping[str, Any]], object] = lambda epoch: None,
+) -> Record:
+    """Do the row's job again, as the bench does, and leave nothing behind.
+
+    Raises:
+        ValueError: the run fails this time; or the row's text is no job.
+    """
+    with TemporaryDirectory() as place:
+        work = partial(
+            _again,
+            directories=directories,
+            device=device,
+            runs=Path(place),
+            provenance=provenance,
+            micro_batch=record.micro_batch,
+        )
+        for event in local.run_locally([job_of(record)], work, [slot]):
+            if isinstance(event, Said):
+                say(event.message)
+            if isinstance(event, Finished):
+                if event.result is None:
+                    raise ValueError(f"{record.key} fails now: {event.error}")
+                return event.result
+    raise AssertionError("a worker always answers")
+
+
+def _again(job: Job, say: local.Say, **settings: Any) -> Record:  # noqa: ANN401 - those of run
+    return run(job, say=say, **settings)
+
+
+def differences(then: Record, now: Record) -> list[Difference]:
+    """What the two rows measured, where it is not the same to the last digit.
+
+    Not compared are times and memory, and columns that are younger than the row.
+    """
+    return [
+        Difference(name, old, getattr(now, name))
+        for name, old in asdict(then).items()
+        if name not in _ELSEWHERE and old is not None and old != getattr(now, name)
+    ]
+
+
+_ELSEWHERE = (
+    *("train_seconds", "evaluate_seconds", "peak_memory_mb", "attempts", "micro_batch", "trials"),
+    *("device", "versions", "commit", "job", "error", "key"),
+)

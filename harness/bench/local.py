@@ -1,0 +1,352 @@
+"""Where jobs run: ``local`` hands them to worker processes and tells what happens.
+
+A worker sees nothing of the others: an exception, a kill by the system, or a job over its time
+costs that job alone. Nothing here knows what a job is.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any, Generic, Literal, TypeVar
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+Say = Callable[[Mapping[str, Any]], None]
+Work = Callable[[J, Say], R]
+
+Failure = Literal["exception", "out-of-memory", "killed", "timeout"]
+"""Why a job has no result.
+
+exception: the work raised, or ended its process. out-of-memory: of a GPU or of the machine.
+killed: its process ended by a signal. timeout: it took longer than allowed.
+"""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one worker: the environment variables it starts with."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Started(Generic[J]):
+    """A worker has taken the job."""
+
+    job: J
+
+
+@dataclass(frozen=True)
+class Said(Generic[J]):
+    """What the work on a job said about itself as it went."""
+
+    job: J
+    message: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Retried(Generic[J]):
+    """A job has failed with ``error`` and is tried once more, in the form it now has."""
+
+    job: J
+    error: str
+
+
+@dataclass(frozen=True)
+class Finished(Generic[J, R]):
+    """The job's result, or why there is none: ``error`` in one line, ``trace`` at length.
+
+    ``failure`` is None exactly where there is a result.
+    """
+
+    job: J
+    seconds: float
+    result: R | None = None
+    error: str = ""
+    trace: str = ""
+    failure: Failure | None = None
+
+
+Event = Started[J] | Said[J] | Retried[J] | Finished[J, R]
+Again = Callable[[Finished[J, R]], J | None]
+
+
+def never(finished: Finished[Any, Any]) -> None:
+    """No second try for anything."""
+
+
+def cpu_slots(count: int | None = None) -> list[Slot]:
+    """One single-threaded worker for each core this process may use: threads of rivals fight."""
+    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return [Slot(single)] * (count or len(os.sched_getaffinity(0)))
+
+
+def gpu_slots(visible: Sequence[str], count: int | None = None, *, per_gpu: int = 1) -> list[Slot]:
+    """``per_gpu`` workers for each GPU of ``visible``; or ``count`` in all, GPUs taking turns.
+
+    The ids are those of CUDA_VISIBLE_DEVICES. Workers on one GPU share its memory; nothing keeps
+    one of them from taking it all.
+    """
+    return [
+        Slot({"CUDA_VISIBLE_DEVICES": visible[index % len(visible)]})
+        for index in range(count or per_gpu * len(visible))
+    ]
+
+
+def run_locally(
+    jobs: Sequence[J],
+    work: Work[J, R],
+    slots: Sequence[Slot],
+    *,
+    timeout: float | None = None,
+    again: Again[J, R] = never,
+) -> Generator[Event[J, R]]:
+    """Do ``work(job, say)`` for every job in worker processes; yield what happens.
+
+    Work and jobs are pickled, so ``work`` is a top-level function or a partial of one. A job that
+    takes longer than ``timeout`` seconds is killed. ``again`` is asked about each failure: the job
+    it gives is done next in the place of the one that failed, which is then :class:`Retried` and
+    not :class:`Finished`. Closing the generator ends the workers.
+    """
+    waiting = deque(jobs)
+    crew: dict[int, _Worker[J, R]] = {}
+    try:
+        while waiting or any(worker.busy for worker in crew.values()):
+            for seat, slot in enumerate(slots):
+                if waiting and (seat not in crew or not crew[seat].busy):
+                    if seat not in crew:
+                        crew[seat] = _Worker(slot)
+                    yield crew[seat].begin(work, waiting.popleft(), timeout)
+            for seat, event in _heard(crew):
+                if crew[seat].spent:
+                    crew.pop(seat).end()  # the next job gets a fresh one
+                if isinstance(event, Finished) and event.failure and (other := again(event)):
+                    waiting.appendleft(other)
+                    yield Retried(other, event.error)
+                else:
+                    yield event
+    finally:
+        for worker in crew.values():
+            worker.end()
+
+
+def _heard(
+    crew: Mapping[int, _Worker[J, R]],
+) -> Iterator[tuple[int, Said[J] | Finished[J, R]]]:
+    """What the busy workers say next, or do not live to say, by their seats."""
+    busy = {seat: worker for seat, worker in crew.items() if worker.busy}
+    patience = min(worker.deadline for worker in busy.values()) - time.monotonic()
+    ready = wait(
+        [worker.pipe for worker in busy.values()],
+        None if math.isinf(patience) else max(patience, 0.0),
+    )
+    for seat, worker in busy.items():
+        if worker.pipe in ready:
+            yield seat, worker.hear()
+        elif time.monotonic() >= worker.deadline:
+            yield seat, worker.give_up("timeout", f"took longer than {worker.timeout:g} s")
+
+
+class _Worker(Generic[J, R]):
+    """The parent's end of one worker process."""
+
+    def __init__(self, slot: Slot) -> None:
+        # What a worker prints would tear the parent's display; it is kept for the job that fails.
+        self.printed = NamedTemporaryFile()  # noqa: SIM115 - closed by `end`
+        # Spawned, not forked: a forked child would inherit the locks of threads and the state of
+        # CUDA.
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        with _deaf_to_interrupts():
+            self.process.start()
+        theirs.close()
+        # Before any work is unpickled there: that imports torch, which reads the environment once.
+        self.pipe.send((dict(slot.environment), self.printed.name))
+        self.busy = False
+
+    def begin(self, work: Work[J, R], job: J, timeout: float | None) -> Started[J]:
+        self.printed.truncate(0)
+        self.job, self.busy, self.since = job, True, time.monotonic()
+        self.kills = _kills_for_memory()
+        self.timeout = math.inf if timeout is None else timeout
+        self.deadline = self.since + self.timeout
+        self.spent = False
+        with suppress(BrokenPipeError):  # it died between two jobs: `hear` will find out
+            self.pipe.send((work, job))
+        return Started(job)
+
+    def hear(self) -> Said[J] | Finished[J, R]:
+        try:
+            kind, content = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            if _kills_for_memory() > self.kills and self.process.exitcode == -signal.SIGKILL:
+                error = "the worker process was killed: the machine ran out of memory"
+                return self.give_up("out-of-memory", error)
+            return self.give_up(*_cause_of_death(self.process.exitcode))
+        if kind == "said":
+            return Said(self.job, content)
+        return self._finished(**content)
+
+    def give_up(self, failure: Failure, error: str) -> Finished[J, R]:
+        """The job has failed and its process is of no more use."""
+        self.process.kill()
+        self.process.join()
+        return self._finished(error=error, trace=error, failure=failure)
+
+    def end(self) -> None:
+        """Stop the process, whatever it is doing."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.pipe.close()
+        self.printed.close()
+
+    def _finished(
+        self,
+        result: R | None = None,
+        error: str = "",
+        trace: str = "",
+        failure: Failure | None = None,
+    ) -> Finished[J, R]:
+        self.busy = False
+        # What a job that ran out of memory has left behind would be in the way of the next one.
+        self.spent = failure == "out-of-memory" or self.process.exitcode is not None
+        if failure:
+            self.printed.seek(0)
+            printed = self.printed.read().decode(errors="replace")
+            trace = f"{trace.rstrip()}\n\nprinted by the worker:\n{printed}" if printed else trace
+        return Finished(self.job, time.monotonic() - self.since, result, error, trace, failure)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; one started here leaves it to its parent."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _cause_of_death(code: int | None) -> tuple[Failure, str]:
+    if code is None or code >= 0:
+        return "exception", f"the worker process ended with code {code}"
+    return "killed", f"the worker process was killed by {signal.Signals(-code).name}"
+
+
+_COUNTERS = (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events"))
+
+
+def _kills_for_memory() -> int:
+    """How often this kernel has killed a process to get memory back; 0 where it does not say."""
+    count = 0
+    for path in _COUNTERS:
+        with suppress(OSError):
+            for line in path.read_text().splitlines():
+                name, _, number = line.partition(" ")
+                count += int(number) if name == "oom_kill" else 0
+    return count
+
+
+def _serve(pipe: Connection[Any, Any]) -> None:
+    """The worker's side: take a job, do it, answer, until the parent is gone."""
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    environment, printed = pipe.recv()
+    os.environ.update(environment)
+    with Path(printed).open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable()
+    keep_memory()
+    with suppress(EOFError):
+        while True:
+            pipe.send_bytes(_attempt(pipe.recv_bytes(), pipe))
+            release_memory()
+
+
+def keep_memory() -> None:
+    """Have glibc keep freed memory: by default each large tensor is mapped anew, page by page.
+
+    That took a tenth to a third of a training step on CPU (5,400 page faults a step, none with
+    this).
+    """
+    trim_threshold, mmap_max = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+    with suppress(AttributeError, OSError):  # another C library
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
+
+
+def release_memory() -> None:
+    """Give back what a job has freed, so that the next one's peak is its own."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _follow_parent() -> None:
+    """A parent that was killed can stop nobody, so workers stop by themselves."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _attempt(order: bytes, pipe: Connection[Any, Any]) -> bytes:
+    """Unpickle, do, pickle the answer: whatever goes wrong in that is the job's failure."""
+    try:
+        work, job = pickle.loads(order)  # noqa: S301 - the parent's own
+        result = work(job, lambda message: pipe.send(("said", dict(message))))
+        return pickle.dumps(("finished", {"result": result}))
+    except Exception as error:  # noqa: BLE001 - any failure is the job's
+        told = {
+            "error": f"{type(error).__name__}: {error}",
+            "trace": traceback.format_exc(),
+            "failure": failure_of(error),
+        }
+        return pickle.dumps(("finished", told))
+    finally:
+        sys.stdout.flush()
+
+
+def failure_of(error: BaseException) -> Failure:
+    """The class of an exception, or of what was behind it.
+
+    There are many ways to say that memory is out: torch has a class of its own for a GPU and none
+    for a CPU.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        said = isinstance(cause, RuntimeError) and any(text in str(cause) for text in _NO_MEMORY)
+        if said or isinstance(cause, MemoryError):
+            return "out-of-memory"
+        cause = cause.__cause__ or cause.__context__
+    return "exception"
+
+
+_NO_MEMORY = (
+    "CUDA out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+)

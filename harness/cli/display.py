@@ -1,0 +1,344 @@
+"""What a person sees: tables, progress bars and sentences, on a terminal or in a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.progress import Progress
+
+    from harness.bench.execute import Cell, Event, Folders
+    from harness.bench.local import Slot
+    from harness.bench.watch import Progress as Going
+    from harness.core.job import Job, Record
+
+
+@cache
+def console() -> Console:
+    """The terminal, or plain lines where there is none: no colours, no moving parts."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console
+
+
+def say(text: str, style: str | None = None) -> None:
+    """Print one line."""
+    console().print(text, style=style, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Print what costs no result."""
+    say(text, "yellow")
+
+
+def stop(message: str, code: int = 2) -> NoReturn:
+    """Say what the user can put right, and end."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console.print(f"error: {message}", style="red", soft_wrap=True)
+    raise SystemExit(code)
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Text to the left, numbers to the right, a dot for none."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for name, value in zip(columns, rows[0], strict=True):
+        table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*("·" if value == 0 else str(value) for value in row))
+    console().print(table)
+
+
+def show_plan(cells: Sequence[Cell]) -> None:
+    """Every run; of very many how many there are of each method and data set."""
+    if len(cells) > _LISTED:
+        show_states(cells, set())
+    else:
+        _list_runs(cells)
+    show_stale(cells)
+    counts = Counter(cell.state for cell in cells)
+    say(f"{len(cells)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+
+
+_LISTED = 60  # more are a wall of names
+
+
+def _list_runs(cells: Sequence[Cell]) -> None:
+    rows = []
+    for cell in cells:
+        task = cell.job.task
+        length = (task.look_back, task.horizon, task.patches)
+        key = "" if cell.state == "broken" else cell.key
+        rows.append((cell.state, cell.job.method, task.dataset, *length, cell.job.seed, key))
+    columns = ("state", "method", "data set", "look-back", "horizon", "K", "seed", "key")
+    show_table(columns, rows)
+
+
+def show_states(cells: Sequence[Cell], running: Collection[str]) -> None:
+    """How many runs of each method and data set are in which state; ``running`` are keys."""
+    from harness.bench import execute
+
+    states: dict[tuple[str, str], Counter[str]] = {}
+    for cell in cells:
+        where = (cell.job.method, cell.job.task.dataset)
+        state = "running" if cell.key in running else cell.state
+        states.setdefault(where, Counter())[state] += 1
+    names = ("running", *get_args(execute.State))
+    show_table(
+        ("method", "data set", "planned", *names),
+        [
+            (*where, count.total(), *(count[name] for name in names))
+            for where, count in states.items()
+        ],
+    )
+
+
+def show_stale(cells: Sequence[Cell]) -> None:
+    """Why rows are stale: each reason once for each method."""
+    reasons = Counter((cell.job.method, cell.why) for cell in cells if cell.state == "stale")
+    for (method, why), count in reasons.items():
+        say(f"stale: {method} ({count}): {why}", "yellow")
+
+
+def show_failures(cells: Sequence[Cell]) -> None:
+    """How many runs of a method and data set failed in which way, and how the last one did."""
+    failed: dict[tuple[str, ...], list[Record]] = {}
+    for cell in cells:
+        if cell.record is not None and (cell.state == "failed" or cell.record.status != "done"):
+            what = cell.record.failure or cell.record.status
+            where = (cell.job.method, cell.job.task.dataset, what)
+            failed.setdefault(where, []).append(cell.record)
+    for (method, dataset, what), records in failed.items():
+        say(f"{what}: {method} {dataset} ({len(records)}): {records[-1].error}", "red")
+
+
+def show_progress(going: Going | None, holder: int | None) -> None:
+    """What is being done right now, since when, and how far it is."""
+    if going is None:
+        busy = f"Process {holder} holds the results, and no run is under way."
+        say("Nothing is running." if holder is None else busy)
+        return
+    over = f"{going.stored} of {going.planned} runs are over"
+    say(f"Process {going.process}, suite {going.suite!r}, since {_clock(going.since)}: {over}.")
+    rows = [
+        (
+            run.job,
+            _clock(run.since),
+            "" if run.epoch is None else f"{run.epoch}/{run.epochs}",
+            "" if run.attempts == 1 else f"attempt {run.attempts}",
+        )
+        for run in going.running
+    ]
+    if rows:
+        show_table(("running", "since", "epoch", ""), rows)
+
+
+def _clock(seconds: float) -> str:
+    then = datetime.fromtimestamp(seconds, tz=UTC).astimezone()
+    return f"{then:%Y-%m-%d %H:%M:%S}"
+
+
+def show_estimate(due: Sequence[Cell], folders: Folders, room: tuple[Sequence[Slot], str]) -> None:
+    """How long the runs will take."""
+    from harness.bench import execute
+
+    guess, workers = execute.estimate(due, folders), min(len(room[0]), max(1, len(due)))
+    if known := len(due) - guess.unknown:
+        left = timedelta(seconds=round(guess.seconds / workers))
+        say(f"{known} of {len(due)} runs to do: about {left} with {workers} at a time,")
+        say("from the seconds of recorded runs, on whatever machine these were.")
+    if guess.unknown:
+        say(f"No estimate for {guess.unknown} runs: no row says what one like them took.")
+
+
+def tell_wait(process: int) -> None:
+    """Who is in the way."""
+    say(f"The results are in use by process {process}: waiting until it has finished.")
+
+
+def announce(cells: Sequence[Cell], due: Sequence[Cell], folders: Folders) -> None:
+    """What is about to be done, and why the rest is not."""
+    suite = cells[0].job.suite
+    explain(cells, folders)
+    show_stale(cells)
+    if any(cell.state == "stale" for cell in cells):
+        say("Stale rows will be replaced.", "yellow")
+    if all(cell.state == "done" for cell in cells) and not due:
+        say(
+            f"All {len(cells)} runs of suite {suite!r} are done: {folders.results / suite}."
+            " To run them again: FORCE=1 (--force), or RESULTS=dir (--results dir) elsewhere."
+        )
+    else:
+        say(f"Suite {suite!r}: {len(due)} of {len(cells)} runs to do.")
+
+
+def explain(cells: Sequence[Cell], folders: Folders) -> None:
+    """Why some cells cannot be run: each reason once."""
+    from harness.data import entry, explain_missing
+
+    absent = {cell.job.task.dataset: None for cell in cells if cell.state == "absent"}
+    if absent:
+        places = (*folders.data, folders.cache)
+        say(explain_missing([entry(name) for name in absent], places), "yellow")
+    for why in {cell.why: None for cell in cells if cell.state == "broken"}:
+        say(f"error: {why}", "red")
+
+
+def follow(events: Generator[Event], due: Sequence[Cell], finished: list[Record]) -> None:
+    """Show what happens until nothing is left; one line stays for each finished run."""
+    from harness.bench.execute import Stored, Warned
+    from harness.bench.local import Retried, Said, Started
+
+    shares: dict[str, float] = {}
+    width = max(len(cell.job.method) for cell in due)
+    with closing(events), progress_bars() as bars:
+        whole = bars.add_task("all runs", total=len(due), note=f"0/{len(due)}")
+        rows = {}
+        for event in events:
+            match event:
+                case Started(cell):
+                    rows[cell.key] = bars.add_task(f"  {cell.job}", total=None, note="")
+                case Said(cell, message):
+                    epoch, epochs = message["epoch"], message["epochs"]
+                    note = f"epoch {epoch}/{epochs}, valid {message['valid_mse']:.4f}"
+                    bars.update(rows[cell.key], completed=epoch, total=epochs, note=note)
+                    shares[cell.key] = epoch / epochs
+                case Retried(cell, error):
+                    bars.remove_task(rows.pop(cell.key))
+                    shares.pop(cell.key, None)
+                    how = f" with {cell.micro_batch} windows at a time" if cell.micro_batch else ""
+                    say(f"{cell.job}  once more{how}: {error}", "yellow")
+                case Stored(cell, record, seconds):
+                    finished.append(record)
+                    bars.remove_task(rows.pop(cell.key))
+                    shares.pop(cell.key, None)
+                    count = f"{len(finished)}/{len(due)}"
+                    bars.update(whole, note=count)
+                    say(*_line(record, f"{count:>9}  {record.method:<{width}}", seconds))
+                case Warned(message):
+                    say(message, "yellow")
+            bars.update(whole, completed=len(finished) + sum(shares.values()))
+
+
+def progress_bars() -> Progress:
+    """Bars for long work; nothing where there is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console(),
+        disable=not console().is_terminal,
+        transient=True,
+        speed_estimate_period=24 * 3600,  # runs take minutes; the default forgets after 30 s
+    )
+
+
+def bar(bars: Progress, name: str) -> Callable[[int, int], None]:
+    """A bar of its own that hears how much is done."""
+    bar = bars.add_task(name, total=None, note="")
+    return lambda done, of: bars.update(bar, completed=done, total=of)
+
+
+def tell_epoch(bar: Callable[[int, int], None]) -> Callable[[Mapping[str, Any]], None]:
+    """What moves a bar with the epochs that a run tells of."""
+    return lambda message: bar(message["epoch"], message["epochs"])
+
+
+def _line(record: Record, head: str, seconds: float) -> tuple[str, str | None]:
+    length = f"{record.look_back}->{record.horizon} K={record.patches} seed={record.seed}"
+    where = f"{head}  {record.dataset} {length}"
+    if record.status == "done":
+        return f"{where}  mse {record.mse:.4f}  mae {record.mae:.4f}  {seconds:.1f} s", None
+    return f"{where}  {record.status.upper()}: {record.error}", "red"
+
+
+def tell_trial(job: Job, message: Mapping[str, Any]) -> None:
+    """How a trial of a search went."""
+    found = (
+        f"{name} {message[name]:.4f}" for name in ("value", "best") if message[name] is not None
+    )
+    where = f"{job.method}  {job.task}  trial {message['trial']}/{message['trials']}"
+    say("  ".join([where, *found]))
+
+
+def show_summary(
+    cells: Sequence[Cell], due: Sequence[Cell], finished: Sequence[Record], folders: Folders
+) -> None:
+    """How many runs ended in which way, and where to look."""
+    status = Counter(record.status for record in finished)
+    state = Counter(cell.state for cell in cells)
+    kept = sum(cell.state == "done" for cell in cells if cell not in due)
+    counts = {
+        "done": status["done"],
+        "diverged": status["diverged"],
+        "failed": status["failed"],
+        "there before": kept,
+        "without data": state["absent"],
+        "unusable": state["broken"],
+        "left": len(due) - len(finished),
+    }
+    show_table(tuple(counts), [tuple(counts.values())])
+    for record in finished:
+        if record.status == "failed":
+            log = folders.runs / record.key / "log.txt"
+            say(f"failed: {record.method} {record.dataset} seed={record.seed}: see {log}", "red")
+    say(f"Results: {folders.results / cells[0].job.suite}")
+
+
+def show_hindsight(table: pd.DataFrame, path: Path) -> None:
+    """Draw the curves of all cells measured so far, and print their ends."""
+    from harness.report import figures
+    from harness.studies import hindsight
+
+    figures.save(figures.hindsight(table), path.with_suffix(""))
+    rows = []
+    for _, end in hindsight.ends(table).iterrows():
+        errors = (f"{end[name]:.4f}" for name in ("mse_random", "mse_chosen", "mse_corrected"))
+        gains = (f"{end.gain:.2f} %", f"{end.corrected_gain:.2f} ± {end.corrected_sd:.2f} %")
+        task = (end.dataset, end.look_back, end.horizon, end.patches)
+        rows.append((*task, end.plans, *errors, *gains))
+    where = ("data set", "look-back", "horizon", "K", "M")
+    show_table((*where, "random", "best", "on another seed", "gain", "corrected gain"), rows)
+    say(f"An oracle that sees the future, never ranked: {path}")
+
+
+def list_data(folders: Folders) -> None:
+    """Every data set, whether it is at hand, and how large a download it is."""
+    from harness.data import CATALOGUE, known, missing
+
+    absent = missing(CATALOGUE, folders.data, cache=folders.cache)
+    rows: list[tuple[object, ...]] = []
+    for name in known():
+        if name in CATALOGUE:
+            entry = CATALOGUE[name]
+            state = "not at hand" if entry in absent else "at hand"
+            rows.append((name, state, entry.megabytes))
+        else:
+            rows.append((name, "embedded", 0))
+    show_table(("data set", "state", "download, MB"), rows)
+
+
+@contextmanager
+def download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for the bytes of one download."""
+    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(), disable=not console().is_terminal) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

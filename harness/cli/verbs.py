@@ -1,0 +1,494 @@
+"""The verbs: ``python -m harness VERB``, or ``make VERB``, which also sets Python up.
+
+The only place that reads environment variables. Each verb imports what it needs when it runs, so
+that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import display, options
+from harness.cli.options import RESULTS, ROOT, SUITES
+
+if TYPE_CHECKING:
+    from harness.bench.execute import Cell, Event, Folders
+    from harness.bench.local import Slot
+    from harness.core.job import Record
+    from harness.report.tracking import Tracker
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Compare dynamic patching methods for time-series forecasting: one shared forecaster,"
+    " only the patcher changes.",
+)
+
+
+def main() -> None:
+    """Run a verb; what the user can put right is said in one line, with exit code 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        display.stop(str(error))
+
+
+@app.command()
+def bench(
+    suite: options.SuiteName = "quickstart",
+    datasets: options.DataSets = "",
+    look_backs: options.LookBacks = "",
+    horizons: options.Horizons = "",
+    methods: options.Methods = "",
+    seeds: options.Seeds = "",
+    data: options.Data = None,
+    results: options.Results = RESULTS,
+    jobs: options.Workers = None,
+    per_gpu: options.PerGpu = 1,
+    device: options.Device = "auto",
+    executor: options.Executor = "local",
+    address: options.Address = "auto",
+    cpus: options.Cpus = 1,
+    timeout: Annotated[
+        float | None, typer.Option(min=1, help="Seconds after which a run has failed.")
+    ] = None,
+    tracking_uri: options.Tracking = None,
+    force: options.Force = False,  # noqa: FBT002 - a flag
+    plan: options.Plan = False,  # noqa: FBT002 - a flag
+    wait: options.Wait = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Run what is missing of a suite, then show its leaderboard."""
+    from harness.bench import execute, watch
+    from harness.core.files import writing
+
+    folders = options.folders_of(results, data)
+    selected = options.plan_of(suite, datasets, look_backs, horizons, methods, seeds, results)
+    where = partial(options.room_of, executor, address, device, jobs, per_gpu, cpus)
+    if plan:
+        cells = execute.survey(selected, folders)
+        display.show_plan(cells)
+        display.show_estimate(execute.to_run(cells, force=force), folders, where()[0])
+        return
+    with watch.alone(results, display.tell_wait if wait else None):
+        cells = execute.survey(selected, folders)
+        if not force and (adopted := execute.adopt(cells, folders)):
+            display.say(
+                f"{len(adopted)} runs had finished but had no row: taken from {folders.runs}."
+            )
+        due = execute.to_run(cells, force=force)
+        display.announce(cells, due, folders)
+        finished: list[Record] = []
+        try:
+            if due:
+                events = _events(due, folders, *where(), timeout, tracking_uri)
+                display.follow(events, due, finished)
+        except KeyboardInterrupt:
+            display.show_summary(cells, due, finished, folders)
+            left = f"{len(due) - len(finished)} of {len(due)} runs are left"
+            display.say(f"Interrupted: {left}; the same command goes on from here.")
+            raise typer.Exit(INTERRUPTED) from None
+        display.show_summary(cells, due, finished, folders)
+        if finished or any(cell.state == "done" for cell in cells):
+            with writing(results):
+                _show_leaderboard(results / suite)
+    raise typer.Exit(_exit_code(cells, finished))
+
+
+@app.command()
+def status(
+    suite: options.SuiteName = "quickstart",
+    datasets: options.DataSets = "",
+    look_backs: options.LookBacks = "",
+    horizons: options.Horizons = "",
+    methods: options.Methods = "",
+    seeds: options.Seeds = "",
+    data: options.Data = None,
+    results: options.Results = RESULTS,
+) -> None:
+    """Say how much of a suite is done, for each method and data set, and what is going on."""
+    from harness.bench import execute, watch
+
+    folders = options.folders_of(results, data)
+    going = watch.progress(results)
+    planned = options.plan_of(suite, datasets, look_backs, horizons, methods, seeds, results)
+    cells = execute.survey(planned, folders)
+    display.show_states(cells, {run.key for run in going.running} if going else set())
+    display.explain(cells, folders)
+    display.show_failures(cells)
+    display.show_stale(cells)
+    display.show_progress(going, watch.holder(results))
+
+
+@app.command()
+def leaderboard(
+    suite: options.SuiteName = "quickstart",
+    results: options.Results = RESULTS,
+    check: options.Check = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Write and show the leaderboard of a suite from its rows."""
+    from harness.report import board
+
+    readme = ROOT / "README.md"
+    if check:
+        if old := [*board.stale(readme, results), *_stale_pages(results)]:
+            names = ", ".join(os.path.relpath(path) for path in old)
+            display.stop(
+                f"stale: {names}. Bring up to date with make leaderboard SUITE=...", code=1
+            )
+        display.say("Every leaderboard and the README's excerpts are up to date.")
+        return
+    _show_leaderboard(results / suite)
+    if results.resolve() == RESULTS.resolve():
+        board.update_readme(readme, results)
+
+
+@app.command()
+def validate(results: options.Results = RESULTS) -> None:
+    """Hold every row to its suite, its budget and the code here; name all that is wrong."""
+    from harness.bench import audit
+
+    problems = audit.validate(results, SUITES)
+    for problem in problems:
+        display.say(str(problem))
+    if problems:
+        display.stop(f"{len(problems)} problems with the rows in {results}", code=1)
+    display.say(f"Every row in {results} is of a run that its suite plans, as it stands.")
+
+
+@app.command()
+def rerun(
+    key: Annotated[str, typer.Option("--key", help="The last column of the row.")],
+    results: options.Results = RESULTS,
+    data: options.Data = None,
+    device: options.Device = "auto",
+) -> None:
+    """Do the run of a row again, and compare what it measures; the row stays as it is."""
+    from harness.bench import audit, execute
+
+    folders = options.folders_of(results, data)
+    record = audit.find(key, results)
+    slots, kind = options.slots_of(device, 1)
+    with display.progress_bars() as bars:
+        again = audit.rerun(
+            record,
+            slot=slots[0],
+            directories=(*folders.data, folders.cache),
+            device=kind,
+            provenance=execute.provenance(ROOT),
+            say=display.tell_epoch(display.bar(bars, str(audit.job_of(record)))),
+        )
+    for what in ("device", "versions", "commit"):
+        then, now = getattr(record, what), getattr(again, what)
+        if then != now:
+            display.say(f"Other {what}: {then} -> {now}", "yellow")
+    found = audit.differences(record, again)
+    for difference in found:
+        display.say(str(difference), "red")
+    if found:
+        display.stop(f"{len(found)} columns of {key} are not what they were", code=1)
+    display.say(f"{key}: the same to the last digit, mse {again.mse}.")
+
+
+@app.command()
+def data(
+    datasets: options.DataSets = "",
+    suite: Annotated[str, typer.Option("--suite", help="Those of this suite.")] = "",
+    directories: options.Data = None,
+) -> None:
+    """Download data sets; without --datasets or --suite, list all there are."""
+    from harness.data import CATALOGUE, entry, fetch, missing
+
+    folders = options.folders_of(RESULTS, directories)
+    if not datasets and not suite:
+        display.list_data(folders)
+        return
+    names = options.words(datasets) or options.find_suite(suite).datasets
+    published = [name for name in names if name in CATALOGUE]
+    for name in names:
+        if name not in published and not suite:
+            entry(name)  # says why there is nothing to download
+    absent = missing(published, folders.data, cache=folders.cache)
+    for found in absent:
+        with display.download_bar(found.name) as progress:
+            path = fetch(found, folders.cache, progress=progress)
+        display.say(f"{found.name}: {path}")
+    if not absent:
+        display.say("Nothing to download: every data set is at hand.")
+
+
+@app.command()
+def check(
+    method: Annotated[str, typer.Option("--method", help="A file of methods/.")],
+) -> None:
+    """Put a method through the promises that every method keeps."""
+    from harness.model import registry
+    from harness.studies import checks
+
+    found = registry.find(method)
+    for name, text in vars(registry.card(found)).items():
+        display.say(f"{name:<9} {text}")
+    promises = checks.check(found)
+    display.say(checks.report(promises))
+    raise typer.Exit(0 if all(promise.kept for promise in promises) else 1)
+
+
+@app.command()
+def methods() -> None:
+    """List every method with its track and what it does."""
+    from harness.model import registry
+
+    cards = {name: registry.card(registry.find(name)) for name in registry.names()}
+    display.show_table(
+        ("method", "track", "what it does"),
+        [(name, card.track, card.summary) for name, card in cards.items()],
+    )
+
+
+@app.command()
+def tune(
+    suite: options.SuiteName = "quickstart",
+    methods: options.Methods = "",
+    datasets: options.DataSets = "",
+    look_backs: options.LookBacks = "",
+    horizons: options.Horizons = "",
+    trials: Annotated[
+        int | None,
+        typer.Option(min=1, help="Settings tried for each method and cell; else the suite's."),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            "--storage",
+            envvar="PATCHBENCH_STORAGE",
+            help="Database of the trials, postgresql://...; else files in the results.",
+        ),
+    ] = None,
+    data: options.Data = None,
+    results: options.Results = RESULTS,
+    jobs: options.Workers = None,
+    device: options.Device = "auto",
+    tracking_uri: options.Tracking = None,
+) -> None:
+    """Search the methods' keywords, the same number of trials each, on validation data only."""
+    from harness.bench import execute, local, tune, watch
+
+    slots, kind = options.slots_of(device, jobs)
+    folders = options.folders_of(results, data)
+    tuning = options.find_suite(suite).tuning
+    selected = options.plan_of(suite, datasets, look_backs, horizons, methods, "")
+    with watch.alone(results):
+        tracker = _tracker(results, suite, tracking_uri)
+        try:
+            written = tune.tune(
+                selected,
+                partial(local.run_locally, slots=slots),
+                tuning=tuning if trials is None else replace(tuning, trials=trials),
+                results=results,
+                directories=(*folders.data, folders.cache),
+                provenance=execute.provenance(ROOT),
+                storage=storage,
+                device=kind,
+                say=display.tell_trial,
+                track=None if tracker is None else tracker.study,
+                warn=display.warn,
+            )
+        except KeyboardInterrupt:
+            display.say("Interrupted: the same command goes on from here.")
+            raise typer.Exit(INTERRUPTED) from None
+    for path in written:
+        display.say(f"Chosen: {path}")
+
+
+@app.command()
+def hindsight(
+    suite: options.SuiteName = "quickstart",
+    datasets: options.DataSets = "",
+    look_backs: options.LookBacks = "",
+    horizons: options.Horizons = "",
+    plans: Annotated[int, typer.Option(min=1, help="Random plans to choose from.")] = 64,
+    windows: Annotated[int, typer.Option(min=1, help="Test windows of a cell, at most.")] = 1000,
+    data: options.Data = None,
+    results: options.Results = RESULTS,
+    device: options.Device = "auto",
+) -> None:
+    """Show what the best of many random plans would gain, chosen with hindsight: never ranked."""
+    from harness.bench import execute
+    from harness.studies import hindsight
+
+    folders = options.folders_of(results, data)
+    methods = f"{hindsight.RANDOM},{hindsight.UNIFORM}"
+    jobs = options.plan_of(suite, datasets, look_backs, horizons, methods, "", results)
+    planned = execute.survey(jobs, folders)
+    cells, left_out = hindsight.cells(
+        [(cell.job, cell.record) for cell in planned if cell.record and cell.state == "done"],
+        suite,
+        folders.runs,
+    )
+    for why in left_out:
+        display.say(f"Left out: {why}.", "yellow")
+    _, kind = options.slots_of(device, None)
+    path = results / suite / "hindsight" / "curve.csv"
+    with display.progress_bars() as bars:
+        for cell in cells:
+            measured = hindsight.measure(
+                cell,
+                directories=(*folders.data, folders.cache),
+                plans=plans,
+                sample=windows,
+                device=kind,
+                say=display.bar(bars, str(cell.task)),
+            )
+            table = hindsight.write(path, measured)
+    display.show_hindsight(table, path)
+
+
+@app.command()
+def perf(
+    results: options.Results = RESULTS,
+    data: options.Data = None,
+    pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
+    patchers: options.Patchers = False,  # noqa: FBT002 - a flag
+) -> None:
+    """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
+    from harness.studies import perf
+
+    folders = options.folders_of(results, data)
+    perf.main(results, (*folders.data, folders.cache), pairs=pairs, only_patchers=patchers)
+
+
+@app.command()
+def track(
+    suite: options.SuiteName = "quickstart",
+    results: options.Results = RESULTS,
+    tracking_uri: options.Tracking = None,
+) -> None:
+    """Log in MLflow the runs and searches of a suite that are not there yet."""
+    from harness.bench import watch
+    from harness.report import tracking
+
+    with watch.alone(results), display.progress_bars() as bars:
+        done = tracking.fill(results, suite, tracking_uri, say=display.bar(bars, suite))
+    for why in done.refused:
+        display.warn(f"left out: {why}")
+    display.say(
+        f"Runs and searches of {suite!r}: {done.logged} logged, {done.there} there before."
+    )
+
+
+@app.command()
+def ui(
+    results: options.Results = RESULTS,
+    port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000,
+    tracking_uri: options.Tracking = None,
+) -> None:
+    """Open the tracked runs in MLflow's own pages."""
+    from harness.report import tracking
+
+    tracking.serve(results, port, tracking_uri)
+
+
+# --- how a verb works ----------------------------------------------------------------------------
+
+
+def _events(
+    due: Sequence[Cell],
+    folders: Folders,
+    room: tuple[list[Slot], str],
+    on_ray: Callable[..., Any] | None,
+    timeout: float | None,
+    tracking_uri: str | None,
+) -> Generator[Event]:
+    from harness.bench import execute, local
+    from harness.data import file_of
+
+    slots, kind = room
+    origin = execute.provenance(ROOT)
+    work = partial(execute.run_cell, device=kind, provenance=origin)
+    directories = (*folders.data, folders.cache)
+    if on_ray is None:
+        work = partial(work, directories=directories, runs=folders.runs)
+        executor = partial(local.run_locally, work=work, slots=slots, timeout=timeout)
+    else:
+        executor = partial(
+            on_ray,
+            work=work,
+            runs=folders.runs,
+            directories=directories,
+            needs=lambda cell: file_of(cell.job.task.dataset, directories, cell.job.source),
+            timeout=timeout,
+        )
+    tracker = _tracker(folders.results, due[0].job.suite, tracking_uri)
+    track = None if tracker is None else tracker.record
+    return execute.execute(due, executor, folders, origin, device=kind, track=track)
+
+
+def _tracker(results: Path, suite: str, uri: str | None) -> Tracker | None:
+    # Before the workers start: two processes that create one MLflow store at a time both fail.
+    try:
+        from harness.report.tracking import Tracker
+
+        return Tracker(results, suite, uri)
+    except Exception as error:  # noqa: BLE001 - results do not depend on it
+        display.warn(f"Nothing is tracked: {error}")
+        return None
+
+
+def _exit_code(cells: Sequence[Cell], finished: Sequence[Record]) -> int:
+    failed = any(record.status == "failed" for record in finished)
+    broken = any(cell.state == "broken" for cell in cells)
+    nothing = not finished and not any(cell.state == "done" for cell in cells)
+    return int(failed or broken or nothing)
+
+
+def _show_leaderboard(folder: Path) -> None:
+    """Write the tables, the pictures and the page of a suite; print the first, name the last."""
+    from harness.report import board
+    from harness.report.page import write_page
+
+    # A selection leaves holes; they are named on the page.
+    board.write(folder, holes="show")
+    *_, page = write_page(folder, **_words_for_page(folder))
+    display.say((folder / "leaderboard.md").read_text(encoding="utf-8"))
+    display.say(f"Page: {page}")
+
+
+def _stale_pages(results: Path) -> list[Path]:
+    """The suites' pages that differ from what rows, figures and methods say."""
+    from harness.report.page import PAGE, page_text
+
+    pages = (path.parent / PAGE for path in results.glob("*/*.csv"))
+    return [
+        page
+        for page in sorted(set(pages))
+        if not page.exists()
+        or page.read_text(encoding="utf-8")
+        != page_text(page.parent, **_words_for_page(page.parent))
+    ]
+
+
+def _words_for_page(folder: Path) -> dict[str, Any]:
+    """What the suite and its methods say of themselves; what is not in this checkout, nothing."""
+    from harness.model import registry
+    from harness.results.table import row_files
+
+    cards = {}
+    for name in {path.stem for path in row_files(folder)} & set(registry.names()):
+        with suppress(ValueError):  # a file that cannot be loaded: its rows are shown all the same
+            cards[name] = vars(registry.card(registry.find(name)))
+    is_suite = (SUITES / f"{folder.name}.toml").exists()
+    return {
+        "about": options.find_suite(folder.name).description if is_suite else "",
+        "cards": cards,
+    }

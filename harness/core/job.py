@@ -1,0 +1,291 @@
+"""What is to be run and what a run measured: jobs, records, and the key that joins them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from harness.core.protocol import PROTOCOL
+from harness.core.source import Source
+from harness.core.task import Architecture, Budget, Task
+
+STATUSES = ("done", "failed", "diverged")
+
+
+FAILURES = ("exception", "out-of-memory", "killed", "timeout", "diverged")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run not yet done: plain values with a content key.
+
+    ``trials`` is how many a search used to choose its setting, 0 where there was none. It is told
+    in the record and is no part of the key: the same setting gives the same number, however found.
+    """
+
+    suite: str
+    method: str
+    task: Task
+    seed: int
+    keywords: tuple[tuple[str, object], ...] = ()
+    architecture: Architecture = field(default_factory=Architecture)
+    budget: Budget = field(default_factory=Budget)
+    source: Source | None = None
+    trials: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.task} seed={self.seed}"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a number comes from: the checkout's ``commit`` and the ``versions`` it ran with."""
+
+    commit: str
+    versions: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a job measured: one self-contained row of ``results/<suite>/<method>.csv``.
+
+    Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
+    forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
+    is one line. The MSE with a suffix is under boundaries other than the method's own best ones,
+    ``f1_n`` that of its boundaries within n steps (:mod:`harness.run.evaluate`); ``covering``,
+    ``distance`` in steps, ``rand``, ``position_bias`` and ``distinct`` say more about them
+    (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
+    ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
+    (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
+    others. ``failure`` is one of :data:`FAILURES`, ``attempts`` how often the job was started,
+    ``micro_batch`` the windows in one pass of a training step, ``trials`` those that its tuning
+    used. A column that is younger than its row is empty.
+
+    Raises:
+        ValueError: an unknown status or failure, a number that is not finite, or done without mse
+            and mae.
+    """
+
+    suite: str
+    method: str
+    kind: str
+    ranked: bool
+    dataset: str
+    look_back: int
+    horizon: int
+    patches: int
+    season: int
+    seed: int
+    status: str
+    mse: float | None
+    mae: float | None
+    mse_raw: float | None
+    mae_raw: float | None
+    mase: float | None
+    smape: float | None
+    windows: int | None
+    tokens_mean: float | None
+    tokens_p95: float | None
+    tokens_padded: float | None
+    mse_as_trained: float | None
+    mse_swapped: float | None
+    mse_other_channel: float | None
+    mse_permuted: float | None
+    f1_0: float | None
+    f1_1: float | None
+    f1_2: float | None
+    f1_3: float | None
+    covering: float | None
+    distance: float | None
+    rand: float | None
+    tokens_train: float | None
+    position_bias: float | None
+    distinct: float | None
+    mse_event: float | None
+    mse_calm: float | None
+    windows_event: int | None
+    parameters: int | None
+    parameters_patcher: int | None
+    parameters_backbone: int | None
+    parameters_head: int | None
+    flops: float | None
+    flops_step: float | None
+    train_seconds: float | None
+    evaluate_seconds: float | None
+    epochs: int | None
+    steps: int | None
+    valid_mse: float | None
+    peak_memory_mb: float | None
+    attempts: int | None
+    micro_batch: int | None
+    trials: int | None
+    failure: str | None
+    device: str
+    protocol: int
+    data_hash: str
+    data_verified: bool
+    method_source: str
+    versions: str
+    commit: str
+    job: str
+    error: str
+    key: str
+
+    def __post_init__(self) -> None:
+        for name, (kind, _) in columns().items():
+            value = getattr(self, name)
+            if value is not None and kind in (int, float):
+                # Numbers of numpy and torch become plain ones: their repr would not read back.
+                object.__setattr__(self, name, kind(value))
+                if not math.isfinite(value):
+                    raise ValueError(f"{name} is {value}; a record holds finite numbers only")
+        if self.status not in STATUSES:
+            raise ValueError(f"status is {self.status!r}; allowed: {', '.join(STATUSES)}")
+        if self.failure is not None and self.failure not in FAILURES:
+            raise ValueError(f"failure is {self.failure!r}; allowed: {', '.join(FAILURES)}")
+        if self.status == "done" and (self.mse is None or self.mae is None):
+            raise ValueError("a record with status done needs mse and mae")
+        object.__setattr__(self, "error", " ".join(self.error.split()))
+
+    @cached_property
+    def cell(self) -> tuple[str, str, int, int, int, int, str]:
+        """What the row is a measurement of; a suite's results hold one row a cell.
+
+        Last come the keywords, as JSON: they tell the settings of a sweep apart.
+        """
+        return (
+            self.method,
+            self.dataset,
+            self.look_back,
+            self.horizon,
+            self.patches,
+            self.seed,
+            canonical(json.loads(self.job)["keywords"]),
+        )
+
+
+# --- identity ------------------------------------------------------------------------------------
+
+
+def job_key(job: Job, method_source: str, data_hash: str) -> str:
+    """16 hex digits of what the number depends on: job, method, protocol and data values.
+
+    The suite's name and the path of own data stay out: neither changes a result.
+    """
+    return _key(_plain(job), method_source, PROTOCOL, data_hash)
+
+
+def recomputed_key(record: Record) -> str:
+    """The key that the row's columns give; if ``record.key`` differs, the row was edited."""
+    return _key(json.loads(record.job), record.method_source, record.protocol, record.data_hash)
+
+
+def why_stale(record: Record, job: Job, method_source: str, data_hash: str) -> list[str]:
+    """Why the row is not of this job as it is now, in words; nothing where its key is the same."""
+    then, now = _flat(json.loads(record.job)), _flat(json.loads(canonical(_plain(job))))
+    settings = [
+        f"{name} {then.get(name, 'nothing')} -> {now.get(name, 'nothing')}"
+        for name in sorted(then | now)
+        if name not in ("suite", "source.path") and then.get(name) != now.get(name)
+    ]
+    said = {
+        "the method was edited": record.method_source != method_source,
+        "other data": record.data_hash != data_hash,
+        f"protocol {record.protocol} -> {PROTOCOL}": record.protocol != PROTOCOL,
+        f"other settings: {', '.join(settings)}": bool(settings),
+    }
+    return [words for words, is_so in said.items() if is_so]
+
+
+def _flat(table: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """The values of nested tables, as JSON, by their dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{above}{name}.")
+        else:
+            flat[f"{above}{name}"] = json.dumps(value)
+    return flat
+
+
+def new_record(
+    job: Job,
+    provenance: Provenance,
+    *,
+    status: str,
+    kind: str,
+    ranked: bool,
+    method_source: str,
+    data_hash: str,
+    data_verified: bool,
+    device: str,
+    error: str = "",
+    failure: str | None = None,
+    **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
+) -> Record:
+    """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
+    task = asdict(job.task)
+    return Record(
+        suite=job.suite,
+        method=job.method,
+        seed=job.seed,
+        status=status,
+        kind=kind,
+        ranked=ranked,
+        device=device,
+        protocol=PROTOCOL,
+        data_hash=data_hash,
+        data_verified=data_verified,
+        method_source=method_source,
+        versions=provenance.versions,
+        commit=provenance.commit,
+        job=canonical(_plain(job)),
+        error=error,
+        key=job_key(job, method_source, data_hash),
+        **task,
+        **blank() | {"trials": job.trials or None, "failure": failure} | measured,
+    )
+
+
+def canonical(value: object) -> str:
+    """JSON in the one form that is hashed: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _plain(job: Job) -> dict[str, Any]:
+    # Not asdict, which copies every value: a plan of thousands of jobs asks for thousands of keys.
+    plain = {name: vars(part) if is_dataclass(part) else part for name, part in vars(job).items()}
+    del plain["trials"]
+    plain["keywords"] = dict(job.keywords)
+    if job.source is not None:
+        plain["source"] = {**vars(job.source), "path": str(job.source.path)}
+    return plain
+
+
+def _key(job: Mapping[str, Any], method_source: str, protocol: int, data_hash: str) -> str:
+    content = {name: value for name, value in job.items() if name != "suite"}
+    if content["source"] is not None:
+        content["source"] = {**content["source"], "path": None}
+    text = canonical([content, method_source, protocol, data_hash])
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+# --- columns -------------------------------------------------------------------------------------
+
+
+def blank() -> dict[str, Any]:
+    """Every column that may be empty, empty: what a younger column is in an older row."""
+    return {name: None for name, (_, optional) in columns().items() if optional}
+
+
+@cache
+def columns() -> dict[str, tuple[type, bool]]:
+    """Each column's type, and whether it may be empty, read off the record itself."""
+    kinds = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Record).items()}
+    return {name: (kind[0], NoneType in kind) for name, kind in kinds.items()}

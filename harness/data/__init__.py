@@ -1,0 +1,48 @@
+"""Data sets by name; the rest of the harness knows them through this face alone.
+
+``published`` says which public sets there are, ``copies`` finds and verifies their files,
+``embedded`` needs none, ``planted`` draws series with known boundaries, ``custom`` reads what a
+:class:`Source` describes. None of them uses the network: ``download`` does.
+"""
+
+from harness.core.source import Source
+from harness.data.planted import HORIZON as PLANTED_HORIZON
+from harness.data.planted import LOOK_BACK as PLANTED_LOOK_BACK
+from harness.data.planted import WINDOW as PLANTED_WINDOW
+from harness.data.planted import plant
+from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
+from harness.data.series import Series
+from harness.data.sets import (
+    entry,
+    explain_missing,
+    fetch,
+    file_of,
+    known,
+    load,
+    missing,
+    pinned,
+    season,
+    user_cache,
+)
+
+__all__ = [
+    "CATALOGUE",
+    "PLANTED_HORIZON",
+    "PLANTED_LOOK_BACK",
+    "PLANTED_WINDOW",
+    "TEST_WINDOWS",
+    "Entry",
+    "Series",
+    "Source",
+    "entry",
+    "explain_missing",
+    "fetch",
+    "file_of",
+    "known",
+    "load",
+    "missing",
+    "pinned",
+    "plant",
+    "season",
+    "user_cache",
+]

@@ -1,0 +1,136 @@
+"""Embedded data sets: planted series, which are drawn, and two series that sktime ships."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from harness.data.planted import WINDOW, WINDOWS, plant
+from harness.data.series import Series, compare, shares, value_hash
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """A series without a clock in a file that sktime ships."""
+
+    file: str
+    header: int | None
+    column: int
+    channel: str
+    season: int
+    boundaries: tuple[int, ...]
+    hash: str
+
+
+def names() -> list[str]:
+    """The data sets that need no file."""
+    return [*_PLANTED, *_BUNDLED]
+
+
+def season(name: str) -> int:
+    """The season in steps; 1 for planted series: their windows share no period."""
+    return _BUNDLED[name].season if name in _BUNDLED else 1
+
+
+def pinned(name: str) -> str:
+    """The value hash, known before the set is drawn or read."""
+    return _BUNDLED[name].hash if name in _BUNDLED else _PLANTED[name]
+
+
+def load(name: str) -> Series:
+    """The set, if it is what it was when its hash was taken.
+
+    Raises:
+        FileNotFoundError: sktime, or its file, is not there.
+        ValueError: other values than those.
+    """
+    return _bundled(name) if name in _BUNDLED else _planted(name)
+
+
+def _planted(family: str) -> Series:
+    """Independent windows end to end: train, then valid, then test.
+
+    Hashed to six decimals: the last digits of a sine or a logarithm are the machine's own.
+    """
+    planted = plant(family)
+    values = planted.values.reshape(-1, 1)
+    digest = value_hash(("value",), np.arange(len(values)), values.round(6))
+    compare(family, f"what numpy {np.__version__} draws here", pinned(family), digest)
+    window, step = np.nonzero(planted.boundaries)
+    train, valid, test = (WINDOW * int(ends) for ends in np.cumsum(WINDOWS))
+    return Series(
+        name=family,
+        values=values,
+        channels=("value",),
+        frequency="h",
+        season=season(family),
+        borders=(train, valid, test),
+        hash=digest,
+        boundaries=window * WINDOW + step,
+        episode=WINDOW,
+        standardise=False,
+    )
+
+
+def _bundled(name: str) -> Series:
+    """Read from sktime's folder without importing sktime, which takes seconds."""
+    bundle = _BUNDLED[name]
+    package = find_spec("sktime")
+    if package is None or not package.submodule_search_locations:
+        raise FileNotFoundError(f"data set {name!r} comes with sktime, which is not installed")
+    path = Path(package.submodule_search_locations[0]) / "datasets" / "data" / bundle.file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"data set {name!r} comes with sktime, which has no {path} any more"
+        )
+    frame = pd.read_csv(path, header=bundle.header, float_precision="round_trip")
+    values = frame.iloc[:, [bundle.column]].to_numpy(np.float64)
+    digest = value_hash((bundle.channel,), np.arange(len(values)), values)
+    compare(name, path, bundle.hash, digest)
+    return Series(
+        name=name,
+        values=values,
+        channels=(bundle.channel,),
+        frequency="step",
+        season=bundle.season,
+        borders=shares(len(values), (0.7, 0.1, 0.2)),
+        hash=digest,
+        boundaries=np.array(bundle.boundaries, dtype=np.int64),
+    )
+
+
+_PLANTED = {
+    "ordinal": "f3c13baade6d2d54ffabbbec1e3d901d6352804c73d2016e7ed8fb3c1ae6a9ba",
+    "bursts": "1ff226608e6eced820957a638681f2604df311625bb800b9d984384ac0789d84",
+    "const": "0d5b93036bb1baaf3a7519bcdb32fe73293380e21ab880edc7f74f228a1581d0",
+    "sinus": "07f83e850d6678aff7963b500609cdbe3a7471f87e8b45304b8eb0cbcca5ee04",
+    "levels": "eedcd1f9574e4605dd83b89d20adaa43bd15ffa9301d6783d7332eaea09bd55b",
+}
+
+_BUNDLED: dict[str, _Bundle] = {
+    # Power of household devices; the period and the change points are sktime's annotation.
+    "electric_devices": _Bundle(
+        file="segmentation/ElectricDevices.csv",
+        header=None,
+        column=1,
+        channel="power",
+        season=10,
+        boundaries=(1090, 4436, 5712, 7923),
+        hash="01a62ef3afa8aa1ff2394e57e6651b6d922a51108a875d134b61b42f5ebb497d",
+    ),
+    # An electrocardiogram with one abnormal stretch; 300 steps, a heart beat, is where the
+    # autocorrelation of the training part peaks.
+    "mitdb": _Bundle(
+        file="mitdb/mitdb.csv",
+        header=0,
+        column=0,
+        channel="ecg",
+        season=300,
+        boundaries=(6936, 7288),
+        hash="e0b0f81fc917a5b13ca47a1a219454c5c68e2a59fff3cda53bfd474002d7248d",
+    ),
+}

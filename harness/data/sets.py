@@ -1,0 +1,130 @@
+"""Data sets by name: what is known of each, whether it is at hand, and the set itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import platformdirs
+
+from harness.core.source import Source, form_of
+from harness.core.words import did_you_mean
+from harness.data import copies, custom, embedded
+from harness.data.published import CATALOGUE, Entry
+from harness.data.series import Series
+
+
+def known() -> list[str]:
+    """The names of all data sets that :func:`load` can give without a :class:`Source`."""
+    return [*CATALOGUE, *embedded.names()]
+
+
+def entry(name: str) -> Entry:
+    """The catalogue's entry of a published data set.
+
+    Raises:
+        ValueError: a name that is not in the catalogue.
+    """
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    if name in embedded.names():
+        raise ValueError(f"data set {name!r} is embedded: it has no file and needs none")
+    near = did_you_mean(name, known())
+    raise ValueError(f"unknown data set {name!r}{near}; known: {', '.join(known())}")
+
+
+def season(name: str) -> int:
+    """The season in steps of a known set, which need not be at hand."""
+    return embedded.season(name) if name in embedded.names() else entry(name).season
+
+
+def pinned(name: str) -> str | None:
+    """The value hash that a known set must have, or None where none is known."""
+    return embedded.pinned(name) if name in embedded.names() else entry(name).hash
+
+
+def user_cache() -> Path:
+    """Where downloads go unless the user says otherwise."""
+    return platformdirs.user_cache_path("patchbench")
+
+
+def load(
+    name: str,
+    directories: Sequence[Path],
+    source: Source | None = None,
+    *,
+    cache: Path | None = None,
+) -> Series:
+    """The data set ``name``, verified, from the first of ``directories``, ``cache`` that has it.
+
+    A directory may be flat or hold one level of sub-folders. An own file is looked for at its path
+    first, then by its name in the directories. ``cache`` also remembers the value
+    hash of a set whose true one is not known, so that it cannot change unnoticed from then on.
+
+    Raises:
+        FileNotFoundError: the set is in none of the folders; the message says what to type.
+        ValueError: an unknown name, or a file that is not what it should be.
+    """
+    if source is not None:
+        if name in known():
+            raise ValueError(f"an own data set cannot be called {name!r}: a known one is")
+        return custom.load(name, _at_hand(source, directories))
+    if name in embedded.names():
+        return embedded.load(name)
+    found = entry(name)
+    folders = _folders(directories, cache)
+    path = copies.find(found, folders)
+    if path is None:
+        raise FileNotFoundError(explain_missing([found], folders))
+    return copies.read(found, path, form_of(path.name), cache)
+
+
+def file_of(name: str, directories: Sequence[Path], source: Source | None = None) -> Path | None:
+    """The file that the set would be read from; None of an embedded one, or where there is none.
+
+    An own file need not be there.
+    """
+    if source is not None:
+        return source.path
+    return copies.find(CATALOGUE[name], directories) if name in CATALOGUE else None
+
+
+def fetch(found: Entry, cache: Path, *, progress: Callable[[int, int | None], None]) -> Path:
+    """Download a published set into ``cache``: :func:`harness.data.download.fetch`."""
+    from harness.data import download  # here: only one verb needs the network
+
+    return download.fetch(found, cache, progress=progress)
+
+
+def missing(
+    names: Iterable[str], directories: Sequence[Path], *, cache: Path | None = None
+) -> list[Entry]:
+    """The published sets among ``names`` that are in none of the folders."""
+    folders = _folders(directories, cache)
+    published = [entry(name) for name in names if name not in embedded.names()]
+    return [found for found in published if copies.find(found, folders) is None]
+
+
+def explain_missing(entries: Sequence[Entry], folders: Sequence[Path]) -> str:
+    """What is not here, where it was looked for, how large it is, and what to type."""
+    sets = ", ".join(f"{found.name} ({found.megabytes:g} MB)" for found in entries)
+    looked = ", ".join(f"{at}{'' if at.is_dir() else ' (no such folder)'}" for at in folders)
+    return (
+        f"not here: {sets}\n"
+        f"looked in: {looked or 'no folder was given'}\n"
+        f"type `make data DATASETS={','.join(found.name for found in entries)}` to download, "
+        f"or set PATCHBENCH_DATA to a folder that holds them"
+    )
+
+
+def _at_hand(source: Source, directories: Sequence[Path]) -> Source:
+    """Where an own file is not at its path, as on another machine, a file of its name will do."""
+    if source.path.is_file():
+        return source
+    there = (folder / source.path.name for folder in directories)
+    return replace(source, path=next(filter(Path.is_file, there), source.path))
+
+
+def _folders(directories: Sequence[Path], cache: Path | None) -> list[Path]:
+    return [*directories] if cache is None or cache in directories else [*directories, cache]

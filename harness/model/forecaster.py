@@ -1,0 +1,252 @@
+"""Past in, future out: the forecaster all patchers share, and the base of the references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from harness.core.task import Architecture, Task
+from harness.model.blocks import BACKBONES, EMBEDDERS, HEADS, Stem, dechunk, instance_norm
+from harness.model.patcher import Patcher, Patches, Rows
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a forecaster says; ``rollouts`` are forecasts under each of several sets of boundaries.
+
+    They are made without a gradient and without dropout, so that they differ in boundaries only:
+    what a policy gradient is rewarded by. ``future`` is then the forecast under the first set.
+    Both have the axis of sets first, so that the same error is taken of both.
+    """
+
+    future: Float[Tensor, "1 batch channel horizon"]
+    patches: Patches | None = None
+    rollouts: Float[Tensor, "group batch channel horizon"] | None = None
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision where the budget asks for it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+class Forecaster(nn.Module):
+    """Past in, future out, in standardised units. Reference models subclass this in ``methods/``.
+
+    The constructor takes the task, the suite's architecture (for its size) and keyword-only
+    arguments of its own.
+    """
+
+    space: ClassVar[dict[str, tuple[object, ...]]] = {}
+
+    def __init__(self, task: Task, architecture: Architecture) -> None:
+        super().__init__()
+        self.task = task
+
+    def prepare(self, pasts: Iterable[Float[Tensor, "batch channel time"]]) -> None:
+        """Look at training look-backs once, before training starts."""
+
+    def forward(
+        self,
+        past: Float[Tensor, "batch channel time"],
+        ids: Int[Tensor, "batch channel"],
+        truth: Bool[Tensor, "batch time"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Forecast:
+        raise NotImplementedError(f"{type(self).__name__} does not forecast")
+
+    def advance(self, progress: float) -> None:
+        """Hear how much of training has passed: 0 at the first step, 1 after the last."""
+
+    def learn(
+        self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
+    ) -> Float[Tensor, ""] | None:
+        """Losses beside the forecast loss; ``row_loss`` carries no gradient."""
+        return None
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Optimiser settings by group; each group's gradient is clipped on its own."""
+        return [{"params": list(self.parameters()), "lr": learning_rate}]
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens a row, for models that make the same number of each and give no patches."""
+        return None
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules whose parameters are counted apart: patcher, backbone, head."""
+        return {"backbone": self}
+
+
+class PatchForecaster(Forecaster):
+    """The one forecaster all patchers share: norm, stem, patcher, embedder, backbone, head."""
+
+    def __init__(self, task: Task, architecture: Architecture, patcher: Patcher) -> None:
+        super().__init__(task, architecture)
+        self.embedder = EMBEDDERS[architecture.embedder](task, architecture)
+        self.backbone = BACKBONES[architecture.backbone](architecture)
+        self.head = HEADS[architecture.head](task, architecture, patcher.slots)
+        self.stem = Stem() if patcher.uses_features else None
+        self.patcher = patcher
+        self.instance_norm = architecture.instance_norm
+        self.known: Int[Tensor, "row patch two"] | None = None
+
+    def prepare(self, pasts: Iterable[Float[Tensor, "batch channel time"]]) -> None:
+        if not self.patcher.frozen:
+            self.patcher.prepare(self._normalise(past)[0].flatten(0, 1) for past in pasts)
+
+    def advance(self, progress: float) -> None:
+        if not self.patcher.frozen:
+            self.patcher.progress.fill_(progress)
+
+    def forward(
+        self,
+        past: Float[Tensor, "batch channel time"],
+        ids: Int[Tensor, "batch channel"],
+        truth: Bool[Tensor, "batch time"] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Forecast:
+        patches = self.cut(past, ids, truth, generator)
+        rows, sets = ids.numel(), len(patches.start) // ids.numel()
+        normal, mean, scale = self._normalise(past)
+        values, shape = normal.flatten(0, 1), (-1, *past.shape[:2], self.task.horizon)
+        first = self._forecast(values, patches if sets == 1 else patches.rows(slice(rows)))
+        future = first.view(shape) * scale + mean
+        if sets == 1:
+            return Forecast(future, patches)
+        with torch.no_grad():
+            # As many sets in one call as suit the cache of a CPU core, or fill a GPU.
+            together = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
+            rollouts = [
+                self._forecast(
+                    values.repeat(min(together, sets - done), 1),
+                    patches.rows(slice(done * rows, (done + together) * rows)),
+                )
+                for done in range(0, sets, together)
+            ]
+            return Forecast(future, patches, torch.cat(rollouts).view(shape) * scale + mean)
+
+    def cut(
+        self,
+        past: Float[Tensor, "batch channel time"],
+        ids: Int[Tensor, "batch channel"],
+        truth: Bool[Tensor, "batch time"] | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        sampled: bool = False,
+    ) -> Patches:
+        """Where the patcher cuts each channel of each window."""
+        if self.known is not None:
+            start, length = self.known[ids.flatten()].long().unbind(-1)
+            return Patches(start, length, length > 0)
+        values = self._normalise(past)[0].flatten(0, 1)
+        rows = Rows(
+            values=values,
+            ids=ids.flatten(),
+            features=None if self.stem is None else self.stem(values),
+            truth=_per_row(truth, past.shape[1]) if self.patcher.uses_truth else None,
+            generator=None if self.patcher.frozen else generator,
+            sampled=sampled,
+        )
+        patches: Patches = self.patcher(rows)
+        return patches
+
+    def predict(
+        self, past: Float[Tensor, "batch channel time"], patches: Patches
+    ) -> Float[Tensor, "batch channel horizon"]:
+        """The forecast from the look-back as it is cut."""
+        normal, mean, scale = self._normalise(past)
+        return (
+            self._forecast(normal.flatten(0, 1), patches).view(*past.shape[:2], -1) * scale + mean
+        )
+
+    def _forecast(
+        self, values: Float[Tensor, "row time"], patches: Patches
+    ) -> Float[Tensor, "row horizon"]:
+        """The forecast of normalised rows, as normalised as they are."""
+        mask = None if self.patcher.strict else patches.valid[:, None, None]
+        token = self.embedder(values, patches)
+        token = dechunk(self.backbone(token, mask, patches.coarse), patches)
+        future: Tensor = self.head(token, patches)
+        return future
+
+    def remember(
+        self, windows: Iterable[tuple[Tensor, Int[Tensor, "batch channel"], Tensor | None]]
+    ) -> None:
+        """Cut every window (past, ids, truth) now and look it up from here on.
+
+        For patchers whose boundaries are ``fixed``. Until :meth:`forget` no other window may come.
+        """
+        parts = [(ids.flatten(), self.cut(past, ids, truth)) for past, ids, truth in windows]
+        rows = max(int(ids.max()) for ids, _ in parts) + 1
+        shape = (rows, self.patcher.slots, 2)
+        known = torch.zeros(shape, dtype=torch.int16, device=parts[0][0].device)
+        for ids, patches in parts:
+            known[ids] = torch.stack([patches.start, patches.length], dim=-1).to(torch.int16)
+        self.known = known
+
+    def forget(self) -> None:
+        """Cut windows as they come again."""
+        self.known = None
+
+    def learn(
+        self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
+    ) -> Float[Tensor, ""] | None:
+        patches = forecast.patches
+        assert patches is not None
+        if self.patcher.frozen:
+            return None
+        losses = [
+            loss
+            for loss in (patches.loss, self.patcher.learn(patches, row_loss))
+            if loss is not None
+        ]
+        return torch.stack(losses).sum() if losses else None
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        own = {id(parameter) for parameter in self.patcher.parameters()}
+        shared = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        groups = [
+            {"params": shared, "lr": learning_rate},
+            *self.patcher.parameter_groups(learning_rate),
+        ]
+        return [group for group in groups if group["params"]]
+
+    def parts(self) -> dict[str, nn.Module]:
+        deciding = [self.patcher] if self.stem is None else [self.patcher, self.stem]
+        return {
+            "patcher": nn.ModuleList(deciding),
+            "backbone": nn.ModuleList([self.embedder, self.backbone]),
+            "head": self.head,
+        }
+
+    def _normalise(
+        self, past: Float[Tensor, "batch channel time"]
+    ) -> tuple[Tensor, Tensor | float, Tensor | float]:
+        return instance_norm(past) if self.instance_norm else (past, 0.0, 1.0)
+
+
+def _per_row(truth: Tensor | None, channels: int) -> Bool[Tensor, "row time"] | None:
+    """One set of true boundaries serves all channels of a window."""
+    return None if truth is None else truth.repeat_interleave(channels, dim=0)
+
+
+def training_loss(
+    model: Forecaster, forecast: Forecast, future: Float[Tensor, "batch channel horizon"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
+    """The forecast loss, and what the model adds to it for itself."""
+    loss = _row_loss(forecast.future, future)
+    judged = loss if forecast.rollouts is None else _row_loss(forecast.rollouts, future)
+    # Detached here, so that no method can send its own loss into the forecaster through it.
+    return loss.mean(), model.learn(forecast, judged.detach())
+
+
+def _row_loss(
+    forecast: Float[Tensor, "group batch channel horizon"],
+    future: Float[Tensor, "batch channel horizon"],
+) -> Float[Tensor, "group row"]:
+    return (forecast - future).square().mean(-1).flatten(1)

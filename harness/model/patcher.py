@@ -1,0 +1,354 @@
+"""The contract of a patching method: rows in, patches out.
+
+A method is one file under ``methods/`` with one :class:`Patcher`. It decides where patches start;
+everything else (embedder, backbone, head, training) is the same for every method.
+
+Axis names used throughout: ``row`` is one channel of one window (times the number of groups when a
+method draws several sets of boundaries a row), ``time`` the look-back, ``patch`` the patch slots,
+``group`` the sets drawn for one row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness.core.task import Task
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where each patch starts, how long it is, and which slots count. Static shapes, no gaps.
+
+    The rest is optional, and None for a method that only says where. What the shared forecaster
+    makes of it:
+
+    - ``edges``: the boundaries as real numbers with a gradient (each within a step of ``start``
+      and, last, of the look-back); embedder and head are differentiable in them.
+    - ``spans``: first and last edge of the stretch each token is read from, where stretches
+      overlap or leave the edges (soft boundaries).
+    - ``weight``: how much each step counts in the content of its patch, beside its mates.
+    - ``gain``: what the content of a token is multiplied by.
+    - ``gate``: the share of each token, beside those before it, in a running mean over tokens
+      after the backbone; ``confidence``: of each step; 1 in value, a gradient to the decision.
+    - ``coarse``: patches that start a group of patches, the first one 0: a second level, on which
+      all layers of the backbone but the first one work.
+    - ``log_prob``: of the variable really sampled, one a row.
+    - ``loss``: an auxiliary loss, already weighted.
+    """
+
+    start: Int[Tensor, "row patch"]
+    length: Int[Tensor, "row patch"]
+    valid: Bool[Tensor, "row patch"]
+    edges: Float[Tensor, "row edge"] | None = None
+    spans: Float[Tensor, "row two patch"] | None = None
+    weight: Float[Tensor, "row time"] | None = None
+    gain: Float[Tensor, "row patch"] | None = None
+    gate: Float[Tensor, "row patch"] | None = None
+    confidence: Float[Tensor, "row time"] | None = None
+    coarse: Int[Tensor, "row coarse"] | None = None
+    log_prob: Float[Tensor, " row"] | None = None
+    loss: Float[Tensor, ""] | None = None
+
+    @property
+    def end(self) -> Int[Tensor, "row patch"]:
+        """The step after the last one of each patch."""
+        return self.start + self.length
+
+    def rows(self, index: Int[Tensor, " row"] | slice) -> Patches:
+        """The patches of some rows, in the order of ``index``; losses are of all rows and stay."""
+        return Patches(
+            **{
+                name: value if value is None or value.dim() == 0 else value[index]
+                for name, value in vars(self).items()
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a patcher may look at: normalised look-backs, nothing of the future.
+
+    ``values`` are the look-backs after instance normalisation; ``features`` come from the shared
+    stem (methods with ``uses_features`` only); ``ids`` number the rows of a data set, so that a
+    method that draws at random can draw the same for the same row whatever the batch; ``truth``
+    marks the true boundaries of planted series (methods with ``uses_truth`` only, never ranked);
+    ``generator`` is the source of randomness in training and None in evaluation; ``sampled`` asks
+    an evaluation for boundaries as they are in training (drawn, noisy or soft) instead of the
+    method's best ones.
+    """
+
+    values: Float[Tensor, "row time"]
+    ids: Int[Tensor, " row"]
+    features: Float[Tensor, "row time width"] | None = None
+    truth: Bool[Tensor, "row time"] | None = None
+    generator: torch.Generator | None = None
+    sampled: bool = False
+
+    @property
+    def as_trained(self) -> bool:
+        """Whether boundaries are drawn, noisy or soft, as in training, or the method's best."""
+        return self.sampled or self.generator is not None
+
+    def uniform(self, columns: int) -> Float[Tensor, "row column"]:
+        """Uniform draws in (0, 1): fresh in training, a function of the row's id in evaluation."""
+        # The ends, which 24 bits reach once in a while, have no logarithm.
+        return self._draws(columns).clamp(2**-25, 1 - 2**-24)
+
+    def _draws(self, columns: int) -> Float[Tensor, "row column"]:
+        shape, device = (len(self.ids), columns), self.values.device
+        if self.generator is not None:
+            return torch.rand(shape, generator=self.generator, device=device)
+        # One counter a draw, mixed by two rounds of a 64-bit finaliser (Steele et al. 2014, the
+        # mixing step of SplitMix): no state, so neither batch size nor order can change a plan.
+        mixed = (self.ids[:, None] * columns + torch.arange(columns, device=device)) * _GOLDEN
+        for factor, shift in ((_MIX_1, 30), (_MIX_2, 27)):
+            mixed = (mixed ^ ((mixed >> shift) & ((1 << (64 - shift)) - 1))) * factor
+        return ((mixed >> 40) & 0xFFFFFF).to(torch.float32).add(0.5) / (1 << 24)
+
+
+# As signed 64-bit numbers, because torch has no unsigned multiplication.
+_GOLDEN, _MIX_1, _MIX_2 = (
+    number - (1 << 64) for number in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+
+
+class Patcher(nn.Module):
+    """Cuts rows into patches. Subclass, implement :meth:`forward`, done.
+
+    The constructor takes the task and the method's own keyword-only arguments. ``space`` maps
+    keywords to the values a search may try. The class docstring says what the method does and, in
+    paragraphs that begin with these words, ``Source:`` and ``Fidelity:`` (paper, code,
+    re-implementation or our design, and every deviation).
+
+    ``progress`` is the share of training that has passed, 0 at the first step; it is saved with
+    the weights, so that what is scored is as far along as what was kept.
+    """
+
+    strict: ClassVar[bool] = True
+    """Exactly ``task.patches`` patches a row; otherwise at most :attr:`slots`, with a mask."""
+    uses_features: ClassVar[bool] = False
+    uses_truth: ClassVar[bool] = False
+    """Sees the true boundaries of planted series: an upper bound, shown but never ranked."""
+    causal: ClassVar[bool] = False
+    """No boundary depends on a later step. Not needed for forecasts, but declared."""
+    pretrained: ClassVar[bool] = False
+    """Trains a model of its own in :meth:`prepare`, before the forecaster sees a step."""
+    fixed: ClassVar[bool] = False
+    """Boundaries are a function of the row's values alone, the same all through training, so the
+    harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""
+    relaxed: ClassVar[bool] = False
+    """Boundaries in training are drawn, noisy or soft; such a method is scored both ways."""
+    space: ClassVar[dict[str, tuple[object, ...]]] = {}
+
+    progress: Tensor
+    keywords: dict[str, Any]
+    frozen: bool = False
+    """Set by :meth:`freeze`."""
+
+    def __new__(cls, *_: object, **keywords: object) -> Patcher:  # noqa: PYI034 - beartype, in tests, does not know Self
+        """Keep what the patcher is made with: :meth:`save` writes it down."""
+        patcher = super().__new__(cls)
+        patcher.keywords = {name: value for name, value in keywords.items() if name != "task"}
+        return patcher
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+        self.register_buffer("progress", torch.zeros(()))
+
+    def train(self, mode: bool = True) -> Patcher:  # noqa: FBT001, FBT002 - torch's own signature
+        """As every module; a frozen patcher stays as it is in evaluation."""
+        return super().train(mode and not self.frozen)
+
+    @property
+    def slots(self) -> int:
+        """Patch slots the method fills: K, or a cap of 1.25 K for methods that only aim at K."""
+        return (
+            self.task.patches
+            if self.strict
+            else min(math.ceil(1.25 * self.task.patches), self.task.look_back)
+        )
+
+    @property
+    def groups(self) -> int:
+        """Sets of boundaries drawn for each row in training; several for policy gradients only."""
+        return 1
+
+    def prepare(self, rows: Iterable[Float[Tensor, "_ time"]]) -> None:
+        """Fit thresholds or a frozen scorer on normalised training look-backs, before training."""
+
+    def forward(self, rows: Rows) -> Patches:
+        """Patches for each row; in training ``groups`` sets, group-major: [group * row, patch].
+
+        The forecaster learns from the first set of each row; all of them are scored, without
+        dropout and without a gradient, for :meth:`learn`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not say where its patches start")
+
+    def learn(
+        self, patches: Patches, row_loss: Float[Tensor, "group row"]
+    ) -> Float[Tensor, ""] | None:
+        """An extra loss from the forecast loss of each row (policy gradients); None by default."""
+        return None
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        """Optimiser settings for the patcher's own parameters."""
+        return [{"params": list(self.parameters()), "lr": learning_rate}]
+
+    def freeze(self) -> Patcher:
+        """Stop learning for good: no parameter is trained, and boundaries are the best ones.
+
+        Raises:
+            ValueError: it decides on features, which go on learning with the forecaster.
+        """
+        self._refuse_features()
+        self.frozen = True
+        return self.requires_grad_(requires_grad=False).eval()
+
+    def save(self, path: Path) -> None:
+        """Write the patcher alone, to be carried to other data: its keywords and its weights.
+
+        Raises:
+            ValueError: it decides on features, which stay behind with the forecaster.
+        """
+        self._refuse_features()
+        torch.save(
+            {
+                "method": type(self).__name__,
+                "look_back": self.task.look_back,
+                "keywords": self.keywords,
+                "state": self.state_dict(),
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: Path, task: Task) -> Patcher:
+        """The patcher of a file that :meth:`save` wrote, for another task, nothing frozen.
+
+        It is on the CPU, whatever it was saved from. No code in the file is run.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not such a file, or of another method, or of one tied to its look-back.
+        """
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            parts = ("method", "look_back", "keywords", "state")
+            method, look_back, keywords, state = (saved[part] for part in parts)
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            # What torch says of a strange file is long, and advises to trust it.
+            raise ValueError(f"{path} is damaged, or no patcher was saved there") from error
+        try:
+            if method != cls.__name__:
+                raise ValueError(f"it is a {method}, not a {cls.__name__}")  # noqa: TRY301 - told below of which file
+            patcher = cls(task, **keywords)
+            _refuse_misfits(state, patcher, look_back)
+            patcher.load_state_dict(state)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(f"the patcher of {path} does not fit: {error}") from error
+        return patcher
+
+    def _refuse_features(self) -> None:
+        """Without the stem that its features come from, a patcher decides on nothing it knows."""
+        if self.uses_features:
+            raise ValueError(
+                f"{type(self).__name__} decides on features of the forecaster's stem: it can"
+                " neither be frozen nor be carried to other data without it"
+            )
+
+
+def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) -> None:
+    """Refuse what was made for another look-back (or K), by the name of what shows it."""
+    task = patcher.task
+    for name, own in patcher.state_dict().items():
+        saved = state.get(name, own)
+        if saved.shape != own.shape:
+            raise ValueError(
+                f"{name!r} is {list(saved.shape)}, not {list(own.shape)} as for {task}"
+            )
+        # Whole numbers in a row are places: their shape may fit where their meaning does not.
+        if saved.dim() and saved.dtype == torch.long and look_back != task.look_back:
+            raise ValueError(
+                f"{name!r} holds steps of a look-back of {look_back}, not of {task.look_back}"
+            )
+
+
+def sample(rows: Iterable[Float[Tensor, "_ time"]], most: int) -> Float[Tensor, "sample time"]:
+    """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
+    kept: list[Tensor] = []
+    share = 1.0
+    for chunk in rows:
+        kept.append(chunk[torch.rand(len(chunk), device=chunk.device) < share])
+        if sum(map(len, kept)) > most:
+            pool = torch.cat(kept)
+            kept, share = [pool[torch.rand(len(pool), device=pool.device) < 0.5]], share / 2
+    return torch.cat(kept)
+
+
+def from_starts(
+    start: Int[Tensor, "row patch"], look_back: int, **extra: Tensor | None
+) -> Patches:
+    """Patches from strictly increasing starts, the first one 0; every slot is used."""
+    length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
+    valid = torch.ones_like(start, dtype=torch.bool)
+    return Patches(start, length, valid, **extra)
+
+
+def from_scores(score: Float[Tensor, "row step"], patches: int, **extra: Tensor | None) -> Patches:
+    """Exactly ``patches`` patches, starting where the score is largest.
+
+    ``score[:, i]`` rates a boundary at time step ``i + 1`` (step 0 always starts a patch), so a
+    row of L steps has L - 1 scores. The choice is exact and has a static shape: no threshold.
+    """
+    return from_chosen(score.topk(patches - 1, dim=1).indices, score.shape[1] + 1, **extra)
+
+
+def from_chosen(
+    chosen: Int[Tensor, "row inner"], look_back: int, **extra: Tensor | None
+) -> Patches:
+    """Patches from distinct scores chosen in any order; index i is a boundary at step i + 1."""
+    start = functional.pad(chosen.sort(dim=1).values + 1, (1, 0))
+    return from_starts(start, look_back, **extra)
+
+
+def from_marks(
+    mark: Bool[Tensor, "row step"],
+    slots: int,
+    priority: Float[Tensor, "row step"],
+    **extra: Tensor | None,
+) -> Patches:
+    """Patches that start where marked, as far as ``slots`` go: of more, those of high priority.
+
+    ``mark[:, i]`` is a boundary at step ``i + 1``; ``priority`` is in [0, 1]. Rows with fewer
+    marks leave slots empty, after the last patch.
+    """
+    look_back = mark.shape[1] + 1
+    best = torch.where(mark, priority, -1.0).topk(min(slots - 1, mark.shape[1]), dim=1)
+    # A boundary that is not there is put at the end of the row, where it starts a patch of none.
+    inner = torch.where(best.values >= 0, best.indices + 1, look_back).sort(dim=1).values
+    start = functional.pad(inner, (1, 0))
+    start = functional.pad(start, (0, slots - start.shape[1]), value=look_back)
+    length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
+    return Patches(start, length, length > 0, **extra)
+
+
+def uniform_starts(
+    look_back: int, patches: int, device: torch.device | None = None
+) -> Int[Tensor, " patch"]:
+    """Starts of equal patches; where K does not divide the look-back, lengths differ by one step.
+
+    The longer patches come last, as in left padding: the most recent step closes a full patch.
+    """
+    return torch.arange(patches, device=device) * look_back // patches

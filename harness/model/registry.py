@@ -1,0 +1,245 @@
+"""Methods by name: a file in ``methods/`` or an entry point of the group ``patchbench.methods``.
+
+A file's name is its method's name and the one class in it is the method. Files are loaded one at a
+time, when asked for, so a broken one hides no other.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, TypeGuard
+
+from harness.core.words import unknown
+from harness.model.forecaster import Forecaster
+from harness.model.patcher import Patcher
+
+METHODS = Path(__file__).resolve().parents[2] / "methods"
+GROUP = "patchbench.methods"
+
+Method = type[Patcher] | type[Forecaster]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a method declares of itself, in words: the paragraphs of its docstring, and its track.
+
+    ``fidelity`` begins with paper, code, re-implementation or our design.
+    """
+
+    summary: str
+    source: str
+    fidelity: str
+    track: str
+
+
+def names(folder: Path = METHODS) -> list[str]:
+    """Every method there is, sorted, without loading any.
+
+    Raises:
+        ValueError: the same name inside and outside, or in two packages.
+    """
+    inside = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")]
+    return sorted([*inside, *_outside(inside, folder)])
+
+
+def find(name: str, folder: Path = METHODS) -> Method:
+    """The class of a method.
+
+    Raises:
+        ValueError: no such method, or its file cannot be loaded or does not hold exactly one.
+    """
+    if name not in names(folder):
+        raise ValueError(unknown("method", name, names(folder)))
+    path = folder / f"{name}.py"
+    if path.is_file():
+        return _the_one(_loaded(path))
+    point = _outside([], folder)[name]
+    try:
+        found = point.load()
+    except Exception as error:
+        raise ValueError(
+            f"method {name!r} ({point.value}) cannot be loaded: {_said(error)}"
+        ) from error
+    if isinstance(found, ModuleType):
+        return _the_one(found)
+    if not _is_method(found):
+        raise ValueError(f"method {name!r} ({point.value}) is not a Patcher or Forecaster class")
+    return found
+
+
+def kind(method: Method) -> Literal["patcher", "reference"]:
+    """Whether the method cuts patches for the shared forecaster or is a forecaster of its own."""
+    return "patcher" if issubclass(method, Patcher) else "reference"
+
+
+def ranked(method: Method) -> bool:
+    """Only patchers compete, and only those that are not shown the true boundaries."""
+    return issubclass(method, Patcher) and not method.uses_truth
+
+
+def arguments(method: Method) -> list[inspect.Parameter]:
+    """What the method's constructor takes, itself left out."""
+    # Of __init__: the class itself answers with the __new__ that all patchers share.
+    return list(inspect.signature(method.__init__).parameters.values())[1:]
+
+
+def card(method: Method) -> Card:
+    """The method's declarations; what it does not say is what the class above says, or empty."""
+
+    def after(word: str) -> str:
+        for above in method.__mro__:
+            for paragraph in _paragraphs(above):
+                if paragraph.startswith(word):
+                    return paragraph.removeprefix(word).strip()
+        return ""
+
+    summary = _paragraphs(method)[0]
+    return Card(summary, after("Source:"), after("Fidelity:"), ", ".join(_track(method)))
+
+
+def _paragraphs(kind: type) -> list[str]:
+    text = inspect.cleandoc(vars(kind).get("__doc__") or "")
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
+
+
+def _track(method: Method) -> list[str]:
+    if not issubclass(method, Patcher):
+        return ["reference", "a path of its own from the look-back to the forecast"]
+    said = {
+        "sees the true boundaries": method.uses_truth,
+        "causal": method.causal,
+        "needs pre-training": method.pretrained,
+    }
+    budget = "strict budget" if method.strict else "soft budget"
+    return [budget, "no bypass", *(words for words, is_so in said.items() if is_so)]
+
+
+def check_keywords(method: Method, keywords: Mapping[str, object]) -> dict[str, object]:
+    """All keywords of the method's constructor, defaults filled in, so that a job is complete.
+
+    Raises:
+        ValueError: a keyword that it does not take, or one without a default left out.
+    """
+    allowed = {
+        parameter.name: parameter.default
+        for parameter in arguments(method)
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+    where = f"{method.__name__} ({_file(method)})"
+    for name in keywords:
+        if name not in allowed:
+            raise ValueError(f"{where}: {unknown('keyword', name, allowed)}")
+    complete = allowed | dict(keywords)
+    for name, value in complete.items():
+        if value is inspect.Parameter.empty:
+            raise ValueError(f"{where}: keyword {name!r} has no default and is not given")
+        if not _is_plain(value):
+            raise ValueError(f"{where}: keyword {name!r} is {value!r}, which is not a plain value")
+    return complete
+
+
+def source_hash(method: Method) -> str:
+    """Sha256 of what the method's file does: comments, docstrings and layout change nothing."""
+    tree = _Bare().visit(ast.parse(_file(method).read_text(encoding="utf-8")))
+    # As text again and not as a dump of the tree, whose form differs from one Python to the next.
+    return sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _outside(inside: list[str], folder: Path) -> dict[str, EntryPoint]:
+    points: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        if point.name in inside:
+            raise ValueError(
+                f"method {point.name!r} is in {folder} and also {point.value}; rename one"
+            )
+        if point.name in points:
+            other = points[point.name].value
+            raise ValueError(
+                f"method {point.name!r} is {other} and also {point.value}; remove one"
+            )
+        # Read anew: where the backport of importlib.metadata is loaded, as by MLflow, it is the
+        # backport's finder that answers, with a class of its own.
+        points[point.name] = EntryPoint(point.name, point.value, point.group)
+    return points
+
+
+def _loaded(path: Path) -> ModuleType:
+    name = f"methods.{path.stem}"
+    known = sys.modules.get(name)
+    if known is not None and known.__file__ == str(path):
+        return known
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up while it is being loaded
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{path} cannot be loaded: {_said(error)}") from error
+    return module
+
+
+def _the_one(module: ModuleType) -> Method:
+    own = [
+        value
+        for name, value in vars(module).items()
+        if _is_method(value) and value.__module__ == module.__name__ and not name.startswith("_")
+    ]
+    if len(own) != 1:
+        found = ", ".join(value.__name__ for value in own) or "none"
+        raise ValueError(
+            f"{module.__file__} must hold exactly one public class that is a Patcher or a"
+            f" Forecaster; found: {found}"
+        )
+    return own[0]
+
+
+def _is_method(value: object) -> TypeGuard[Method]:
+    return isinstance(value, type) and issubclass(value, Patcher | Forecaster)
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _file(method: Method) -> Path:
+    return Path(inspect.getfile(method))
+
+
+def _said(error: Exception) -> str:
+    """The error in one line, with the line of the method's file where there is one."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    line = error.lineno if isinstance(error, SyntaxError) else last and last.tb_lineno
+    return f"line {line}: {type(error).__name__}: {error}"
+
+
+class _Bare(ast.NodeTransformer):
+    """Drops docstrings: expressions that are nothing but a string."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if (
+            isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and not node.body
+        ):
+            node.body = [ast.Pass()]
+        return node

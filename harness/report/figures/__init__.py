@@ -1,0 +1,50 @@
+"""Pictures of what was measured. The only package that knows matplotlib and seaborn.
+
+Each figure is a function of tables or arrays. It is made without a screen and without global
+state: importing this changes no setting of matplotlib, and saving the same figure twice gives the
+same bytes. Figures are drawn in the light theme; :func:`save` writes the dark one beside it.
+
+Of very many methods the first are drawn, which are the best ones, and the controls among the
+others; of very many tasks the first. The figure then says how many are not in it.
+"""
+
+from harness.report.figures.ink import NothingToDrawError, save
+from harness.report.figures.plans import (
+    agreement,
+    agreement_of_methods,
+    density,
+    gallery,
+    lengths,
+    overlay,
+)
+from harness.report.figures.scores import (
+    critical_difference,
+    errors,
+    forest,
+    gap_closed,
+    pareto,
+    power,
+    seed_spread,
+)
+from harness.report.figures.training import curves, hindsight, tuning
+
+__all__ = [
+    "NothingToDrawError",
+    "agreement",
+    "agreement_of_methods",
+    "critical_difference",
+    "curves",
+    "density",
+    "errors",
+    "forest",
+    "gallery",
+    "gap_closed",
+    "hindsight",
+    "lengths",
+    "overlay",
+    "pareto",
+    "power",
+    "save",
+    "seed_spread",
+    "tuning",
+]

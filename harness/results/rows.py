@@ -1,0 +1,161 @@
+"""The truth: one CSV a method, ``results/<suite>/<method>.csv``, a self-contained row a job."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.core.files import write_text
+from harness.core.job import Record, blank, columns
+
+
+def read_rows(path: Path) -> list[Record]:
+    """The rows of a results file; none if there is no such file.
+
+    Raises:
+        ValueError: not a results file, or a damaged one; names file, line and column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return _parse(file, path)
+    except FileNotFoundError:
+        return []
+
+
+def write_rows(path: Path, records: Iterable[Record]) -> None:
+    """Replace the file; rows in a fixed order, the later of two with the same key."""
+    unique = {record.key: record for record in records}
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns())
+    for record in sorted(unique.values(), key=_order):
+        table.writerow([_cell(getattr(record, name)) for name in columns()])
+    write_text(path, text.getvalue())
+
+
+def put_row(path: Path, record: Record) -> None:
+    """Store one row: it takes the place of the row of its cell, whatever that one's key."""
+    files = RowFiles()
+    files.put(path, record)
+    files.save()
+
+
+class RowFiles:
+    """The results files of one process that alone writes them: rows in memory, written at times.
+
+    A file is always written as a whole, which for many rows takes longer than to make one. So
+    :meth:`save_at_times` writes as often as takes a twentieth of the time at most. What a killed
+    process had not saved is in its bundles.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[Path, dict[tuple[Any, ...], Record]] = {}
+        self._unsaved: set[Path] = set()
+        self._next = -math.inf
+
+    def put(self, path: Path, record: Record, outdated: Collection[str] = ()) -> None:
+        """Take in a row, in the place of that of its cell and of those with ``outdated`` keys.
+
+        Raises:
+            ValueError: the file there is cannot be read.
+        """
+        if path not in self._rows:
+            self._rows[path] = {other.cell: other for other in read_rows(path)}
+        rows = self._rows[path]
+        if outdated:
+            rows = {cell: other for cell, other in rows.items() if other.key not in outdated}
+            self._rows[path] = rows
+        rows[record.cell] = record
+        self._unsaved.add(path)
+
+    def save_at_times(self) -> None:
+        """Save, unless that was done too short a time ago."""
+        if self._unsaved and time.monotonic() >= self._next:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is not written.
+
+        Raises:
+            OSError: a file cannot be written; it is as it was before.
+        """
+        since = time.monotonic()
+        for path in sorted(self._unsaved):
+            write_rows(path, self._rows[path].values())
+            self._unsaved.remove(path)
+        now = time.monotonic()
+        self._next = now + 20 * (now - since)
+
+
+def _order(record: Record) -> tuple[object, ...]:
+    # Of two rows of one cell only the keywords differ, and the job's JSON tells them.
+    return (*record.cell[1:], record.job)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None:
+            return ""
+        case float():
+            return repr(value)
+        case _:
+            return str(value)
+
+
+def _parse(file: Iterable[str], path: Path) -> list[Record]:
+    table = csv.reader(file, strict=True)
+    try:
+        header = next(table, [])
+        _check_header(header)
+        return [_record(header, values) for values in table]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
+
+
+def _check_header(header: Sequence[str]) -> None:
+    known = columns()
+    # What may be empty may be absent: a row of an earlier version has no later columns.
+    expected = [name for name, (_, optional) in known.items() if name in header or not optional]
+    for name in expected:
+        if name not in header:
+            raise ValueError(f"not a results file: column {name!r} is missing")
+    for name in header:
+        if name not in known:
+            raise ValueError(f"not a results file: column {name!r} is unknown")
+    if header != expected:
+        raise ValueError("not a results file: the columns are in another order")
+
+
+def _record(header: Sequence[str], values: Sequence[str]) -> Record:
+    if len(values) != len(header):
+        raise ValueError(f"{len(values)} cells where {len(header)} are expected")
+    there = {name: _value(name, text) for name, text in zip(header, values, strict=True)}
+    return Record(**blank() | there)
+
+
+def _value(name: str, text: str) -> Any:  # noqa: ANN401 - the type is the column's
+    kind, optional = columns()[name]
+    if optional and not text:
+        return None
+    if kind is bool and text in ("True", "False"):
+        return text == "True"
+    try:
+        return _number(text, kind) if kind is not str else text
+    except ValueError:
+        raise ValueError(f"column {name!r} holds {text!r}; {_WANTED[kind]} is expected") from None
+
+
+def _number(text: str, kind: type) -> int | float:
+    if kind is int:
+        return int(text)
+    if kind is float:
+        return float(text)
+    raise ValueError(text)
+
+
+_WANTED = {bool: "True or False", int: "a whole number", float: "a number"}

@@ -1,0 +1,384 @@
+"""The rows of a suite as one table: read, checked, chosen from, counted.
+
+Everything here is a function of ``results/<suite>/*.csv``. Neither the order of the rows nor that
+of their files matters.
+
+A run that failed or diverged is never dropped: it is charged the error of the seasonal-naive
+forecast, or of the method's own worst finished seed in that cell where that is larger.
+
+Of a method that is there with several settings of its keywords, a sweep, one setting a cell
+counts: the one with the least validation error. Test errors choose nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection, Sequence
+from functools import cache
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_type_hints
+
+import numpy as np
+import pandas as pd
+
+from harness.core.job import Record, canonical
+
+NAIVE = "seasonal_naive"
+"""The forecast that skill is measured against and that failures are charged."""
+UNIFORM = "uniform"
+"""Equal patches at the task's K."""
+UNIFORM_BEST = "uniform_best"
+"""Equal patches of the length that validation prefers: what changes are measured against."""
+METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
+
+TASK = ["look_back", "dataset", "horizon"]
+CELL = [*TASK, "patches"]
+OWN = ["method", *CELL]
+_TEXT = ["suite", "method", "kind", "dataset", "status", "device", "protocol", "data_hash"]
+_WHOLE = ["look_back", "horizon", "patches", "seed"]
+_NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds", "valid_mse"]
+_CLAIM = ["ranked", "data_verified"]
+_KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Record).items()}
+_OPTIONAL = [
+    name
+    for name, kind in _KINDS.items()
+    if name not in _NUMBER and kind[0] in (int, float) and NoneType in kind
+]
+_NOTES = ["key", "method_source", "commit", "versions", "failure", "error", "job"]
+_ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
+WRITTEN = (
+    "leaderboard.md",
+    "leaderboard.csv",
+    "cells.csv",
+    "leaderboard.tex",
+    "leaderboard.html",
+    "leaderboard.json",
+)
+"""What a suite's folder holds beside its records: all of it is computed from them."""
+_COST, _PUBLISHED = "cost.csv", "published.csv"
+Holes = Literal["refuse", "show"]
+
+
+def read_table(folder: Path) -> pd.DataFrame:
+    """All records of a suite, one a row, checked and in a fixed order.
+
+    ``keywords`` are those of the method, as JSON. ``step`` is the cost of a training step in units
+    of that of uniform patches, where ``cost.csv`` beside the suite's folder has it, ``published``
+    and ``published_in`` the MSE of the method in the literature, where ``published.csv`` has one.
+
+    Raises:
+        FileNotFoundError: the folder holds no records.
+        ValueError: a column is missing, a value is not what its column says, a run is there twice,
+            or runs cannot be compared (other protocol, other data). The message names the case.
+    """
+    texts = [table for table in map(_texts, row_files(folder)) if len(table)]
+    if not texts:
+        raise FileNotFoundError(f"{folder} holds no records: run the suite first")
+    columns = list(dict.fromkeys(name for text in texts for name in text))
+    # A column that is younger than a file is empty in it.
+    texts = [text.reindex(columns=columns, fill_value="") for text in texts]
+    table = _typed(pd.concat(texts, ignore_index=True))
+    _refuse_repeats(table)
+    _refuse_mixtures(table)
+    steps = table.method.map(_steps(folder.parent / _COST)).astype(float)
+    table = table.assign(step=steps)
+    return in_order(
+        table.merge(published_errors(folder.parent / _PUBLISHED), "left", _PUBLISHED_CELL)
+    )
+
+
+def row_files(folder: Path) -> list[Path]:
+    """The files of a suite's folder that hold records."""
+    return sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN)
+
+
+def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
+    """The rows that count: of each sweep and cell those of one setting, chosen on validation data.
+
+    That is the setting with the fewest failures and, of these, the least mean validation error
+    over seeds. Selecting again changes nothing.
+
+    Raises:
+        ValueError: a setting lacks a run that another one has, or has failed in every seed, and
+            ``holes`` is "refuse" or nothing else is there. Otherwise that cell is left out.
+    """
+    if "trained" in rows:
+        return rows
+    gaps = gaps_in_sweeps(rows)
+    usable = ~pd.MultiIndex.from_frame(rows[OWN]).isin([cell for cell, _ in gaps])
+    if gaps and (holes == "refuse" or not usable.any()):
+        raise ValueError(
+            "a part of a sweep chooses nothing (run the rest, or ask for holes='show'): "
+            f"{listed([why for _, why in gaps])}"
+        )
+    rows = _with_settings(rows)[usable]
+    done = rows.status == "done"
+    tried = done.groupby([rows[name] for name in OWN])
+    finished, all_of_them = tried.transform("sum").astype(str), tried.transform("size").astype(str)
+    rows = rows.assign(trained=finished + " of " + all_of_them)
+    settings = rows.assign(failed=~done, error=rows.valid_mse.where(done)).groupby(
+        [*OWN, "setting"], as_index=False
+    )
+    trials = settings.agg(failed=("failed", "sum"), error=("error", "mean"))
+    best = trials.sort_values(["failed", "error", "setting"]).drop_duplicates(OWN)
+    return in_order(rows.merge(best[[*OWN, "setting"]]))
+
+
+# Reading and checking
+
+
+def _texts(path: Path) -> pd.DataFrame:
+    """The file's cells as they are, and which line of which file each row is."""
+    text = pd.read_csv(path, dtype=str, keep_default_na=False)
+    wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM, "job"]
+    if absent := [column for column in wanted if column not in text]:
+        raise ValueError(f"{path} has no column {', '.join(absent)}")
+    # The header is line 1.
+    return text.assign(file=str(path), line=range(2, len(text) + 2))
+
+
+def _typed(text: pd.DataFrame) -> pd.DataFrame:
+    """The columns that tables are made of, each checked and of its type."""
+    columns: dict[str, pd.Series[Any]] = {name: text[name] for name in _TEXT}
+    for column, allowed in _ALLOWED.items():
+        _refuse(text, column, ~text[column].isin(allowed), f"one of {', '.join(allowed)}")
+    stems = text.file.map({path: Path(path).stem for path in text.file.unique()})
+    _refuse(text, "method", text.method != stems, "the name of the file")
+    for column in _WHOLE:
+        whole = [value for value in text[column].unique() if re.fullmatch(r"[0-9]+", value)]
+        _refuse(text, column, ~text[column].isin(whole), "a whole number")
+        columns[column] = text[column].astype("int64")
+    for column in [*_NUMBER, *(name for name in _OPTIONAL if name in text)]:
+        number = pd.to_numeric(text[column], errors="coerce").astype("float64")
+        unreadable = number.isna() & ~text[column].isin(("", "nan", "NaN"))
+        _refuse(text, column, unreadable, "a number or nothing")
+        columns[column] = number
+    for column in METRICS:
+        unfinished = (text.status == "done") & ~np.isfinite(columns[column])
+        _refuse(text, column, unfinished, "a finite number in a run that is done")
+    for column in _CLAIM:
+        # A run that failed before its data were read leaves the second one open.
+        _refuse(text, column, ~text[column].isin(("True", "False", "")), "True or False")
+        columns[column] = text[column] == "True"
+    columns |= {name: text[name] for name in _NOTES if name in text}
+    columns["keywords"] = text.job.map(_keywords)
+    _refuse(text, "job", columns["keywords"].isna(), "a job in JSON, with its keywords")
+    return pd.DataFrame(columns)
+
+
+def _keywords(job: str) -> str | None:
+    """Those of a job; the rest of its text is not parsed, which for many rows would be slow."""
+    before = re.search(r'"keywords":\s*', job)
+    if before is None:
+        return None
+    try:
+        _, end = _JSON.raw_decode(job, before.end())
+    except ValueError:
+        return None
+    return _canonical(job[before.end() : end])
+
+
+_JSON = json.JSONDecoder()
+
+
+@cache
+def _canonical(text: str) -> str:
+    return canonical(json.loads(text))
+
+
+def _steps(path: Path) -> dict[str, float]:
+    """The cost of a training step by method, in units of that of uniform patches."""
+    if not path.exists():
+        return {}
+    try:
+        table = pd.read_csv(path, usecols=["method", "ratio"], dtype={"ratio": float})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return dict(zip(table.method, table.ratio, strict=True))
+
+
+def published_errors(path: Path) -> pd.DataFrame:
+    """The MSE of methods as published, by method and task, and where; nothing without the file.
+
+    Raises:
+        ValueError: a column is missing, a value is no error, or a task is there twice.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=[*_PUBLISHED_CELL, "published", "published_in"]).astype(
+            {"look_back": "int64", "horizon": "int64", "published": float}
+        )
+    try:
+        table = pd.read_csv(path, keep_default_na=False)
+        table = table.astype({"look_back": "int64", "horizon": "int64", "value": float})
+        table = table[table.metric == "mse"]
+        found = table[_PUBLISHED_CELL].assign(
+            published=table.value, published_in=table.source + "; " + table.note
+        )
+    except (AttributeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not (found.published > 0).all():
+        raise ValueError(f"{path}: a value is no error above 0")
+    if found.duplicated(_PUBLISHED_CELL).any():
+        twice = found[found.duplicated(_PUBLISHED_CELL)].iloc[0]
+        raise ValueError(f"{path}: {' '.join(map(str, twice[_PUBLISHED_CELL]))} is there twice")
+    return found
+
+
+_PUBLISHED_CELL = ["method", *TASK]
+
+
+def _refuse(text: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str) -> None:
+    if wrong.any():
+        first = text.iloc[int(np.argmax(wrong.to_numpy()))]
+        where = f"{first.file}, line {first.line}"
+        raise ValueError(f"{where}: {column} is {first[column]!r}; needed: {needed}")
+
+
+def _refuse_repeats(table: pd.DataFrame) -> None:
+    repeated = table[table.duplicated([*OWN, "seed", "keywords"])]
+    if len(repeated):
+        names = [
+            name_of_run(row.method, tuple(row[CELL]), row.seed) for _, row in repeated.iterrows()
+        ]
+        raise ValueError(f"recorded more than once: {'; '.join(names)}")
+
+
+def _refuse_mixtures(table: pd.DataFrame) -> None:
+    protocols = sorted(table.protocol.unique())
+    if len(protocols) > 1:
+        raise ValueError(f"protocol versions {', '.join(protocols)} cannot share a leaderboard")
+    hashes = table[table.data_hash != ""].groupby("dataset").data_hash.unique()
+    for dataset, found in hashes.items():
+        if len(found) > 1:
+            values = ", ".join(sorted(value[:12] for value in found))
+            raise ValueError(f"{dataset}: runs on different data cannot be compared ({values})")
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Cell by cell, method by method, seed by seed: so that no order of files matters."""
+    return table.sort_values([*CELL, "method", "seed", "keywords"], ignore_index=True)
+
+
+def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
+    """Look-back, method and name of each run that some ranked method has and this one has not."""
+    ranked = rows[rows.ranked & (rows.kind == "patcher")]
+    run = [*CELL, "seed"]
+    there = ranked.pivot_table(
+        index=run, columns="method", values="kind", aggfunc="size", fill_value=0
+    )
+    counts = there.melt(ignore_index=False, value_name="count").reset_index()
+    lacking = counts[counts["count"] == 0].sort_values(["method", *run])
+    return [
+        (cell[0], method, name_of_run(method, cell, seed))
+        for method, *cell, seed in lacking[["method", *run]].itertuples(index=False, name=None)
+    ]
+
+
+# Choosing
+
+
+def _with_settings(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what was ``swept`` of their method, and the ``setting`` that each has of it.
+
+    Both in words, and empty where a method has the same keywords in all rows of a track.
+    """
+    table = rows.assign(swept="", setting="")
+    for _, texts in rows.groupby(["method", "look_back"]).keywords:
+        settings = {text: json.loads(text) for text in texts.unique()}
+        several = _several(settings.values())
+        if several:
+            names = {
+                text: ", ".join(f"{name} = {_value(own, name)}" for name in several)
+                for text, own in settings.items()
+            }
+            swept = "; ".join(f"{name} = {', '.join(tried)}" for name, tried in several.items())
+            table.loc[texts.index, "setting"] = texts.map(names)
+            table.loc[texts.index, "swept"] = swept
+    return table
+
+
+def _several(settings: Collection[dict[str, Any]]) -> dict[str, list[str]]:
+    """The keywords that are not the same in all settings, with their values in order."""
+    names = sorted({name for setting in settings for name in setting})
+    values = {name: {_value(setting, name) for setting in settings} for name in names}
+    return {
+        name: sorted(found, key=_numbers_first) for name, found in values.items() if len(found) > 1
+    }
+
+
+def _numbers_first(text: str) -> tuple[float, str]:
+    """For sorting: numbers by size, then everything else by letter."""
+    try:
+        return float(text), text
+    except ValueError:
+        return math.inf, text
+
+
+def _value(setting: dict[str, Any], name: str) -> str:
+    return json.dumps(setting[name]) if name in setting else "not given"
+
+
+def gaps_in_sweeps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
+    """Cells of sweeps from which nothing can be chosen, by method and cell, and why."""
+    gaps: list[tuple[tuple[Any, ...], str]] = []
+    if "trained" in rows:  # chosen before
+        return gaps
+    swept = _with_settings(rows).query("swept != ''")
+    for (method, _), own in swept.groupby(["method", "look_back"]):
+        for cell, here in own.groupby(CELL):
+            for setting in sorted(own.setting.unique()):
+                runs = here[here.setting == setting]
+                lacking = sorted(set(here.seed) - set(runs.seed))
+                if lacking:
+                    why = f"lacks seed {', '.join(map(str, lacking))}"
+                elif runs.valid_mse.where(runs.status == "done").isna().all():
+                    why = "has no run that went through"
+                else:
+                    continue
+                gaps.append(
+                    ((method, *cell), f"{method} on {name_of_task(cell)}, {setting} {why}")
+                )
+    return gaps
+
+
+# Counting
+
+
+def charged(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with failures charged as the module says, and marked in a column ``failed``."""
+    done = rows.status == "done"
+    finished = rows[METRICS].where(done, axis=0)
+    naive = of_method(rows.assign(**finished), NAIVE)
+    worst = finished.groupby([rows[column] for column in ("method", *CELL)]).transform("max")
+    charge = naive.mask(worst > naive, worst).fillna(worst)
+    return rows.assign(failed=~done, **finished.where(done, charge, axis=0))
+
+
+def of_method(rows: pd.DataFrame, method: str) -> pd.DataFrame:
+    """What ``method`` scores on the task of each row, whatever the K; NaN where it has none."""
+    score = rows[rows.method == method].groupby(TASK)[METRICS].mean()
+    return score.reindex(pd.MultiIndex.from_frame(rows[TASK])).set_axis(rows.index)
+
+
+def name_of_run(method: str, cell: Sequence[Any], seed: int) -> str:
+    """A run in words; ``cell`` has the values of :data:`CELL`."""
+    return f"{method} on {name_of_task(cell)} seed {seed}"
+
+
+def name_of_task(cell: Sequence[Any]) -> str:
+    """A cell in words."""
+    look_back, dataset, horizon, patches = cell
+    return f"{dataset} {look_back}->{horizon} K={patches}"
+
+
+def listed(names: list[str]) -> str:
+    """The names with commas; of very many the first and a count."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+# Enough to see the pattern; a wall of names hides it.
+_NAMED = 12

@@ -1,0 +1,205 @@
+"""Training: one function for every forecaster, given train and validation windows, no others."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.core.task import Budget
+from harness.model.forecaster import Forecast, Forecaster, PatchForecaster, autocast, training_loss
+from harness.run.windows import Windows
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How training went: ``valid_mse`` is of the weights kept, ``curves`` has a row an epoch."""
+
+    valid_mse: float
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    curves: list[dict[str, float]] = field(default_factory=list)
+
+
+class DivergedError(ArithmeticError):
+    """The loss is not a finite number any more; ``fitted`` says how far training got."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        super().__init__(
+            f"the loss was not finite in epoch {fitted.epochs} after {fitted.steps} steps"
+        )
+        self.fitted = fitted
+
+
+def fit(
+    model: Forecaster,
+    train: Windows,
+    valid: Windows,
+    budget: Budget,
+    *,
+    seed: int,
+    say: Callable[[dict[str, float]], object] = lambda epoch: None,
+    micro_batch: int | None = None,
+) -> Fitted:
+    """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
+
+    Data order and plan sampling have generators of their own, seeded by ``seed``. ``say`` hears
+    each epoch's row of the curves and may raise to stop.
+
+    With ``micro_batch`` that many windows at most pass through the model at a time, to save
+    memory; a step is still one of the whole batch, of the same windows in the same order, with
+    their gradients added up. Only what is computed over a batch sees parts of it: the batch norm
+    of a reference, a patcher's losses over its rows (mean rates, centred advantages), and averages
+    that it moves at every pass. Random draws come part by part. So the digits are others.
+
+    Raises:
+        DivergedError: a loss that is not finite.
+    """
+    started = time.perf_counter()
+    device = train.values.device
+    model.prepare(batch.past for batch in train.batches(train.at_once))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return Fitted(
+            validation_error(model, valid, budget), seconds=time.perf_counter() - started
+        )
+
+    order = torch.Generator().manual_seed(seed)
+    plans = torch.Generator(device).manual_seed(seed)
+    groups = model.parameter_groups(budget.learning_rate)
+    optimiser = _optimiser(groups, budget, device)
+    per_epoch = int(min(math.ceil(len(train) / budget.batch), budget.steps or math.inf))
+    total_steps = per_epoch * budget.epochs
+    schedule = _schedule(optimiser, budget, total_steps)
+    forward = torch.compile(model) if budget.compile else model
+
+    if isinstance(model, PatchForecaster):
+        _remember(model, train, valid, uses=total_steps * budget.batch)
+
+    curves: list[dict[str, float]] = []
+    best, best_weights, steps, worse = math.inf, _weights(model), 0, 0
+    for epoch in range(1, budget.epochs + 1):
+        model.train()
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for index in torch.randperm(len(train), generator=order).split(budget.batch)[:per_epoch]:
+            model.advance(steps / total_steps)
+            total += _step(
+                forward,
+                model,
+                train,
+                index.to(device).split(micro_batch or budget.batch),
+                groups,
+                optimiser,
+                budget,
+                plans,
+            )
+            schedule.step()
+            steps += 1
+        error = validation_error(model, valid, budget)
+        curves.append(
+            {
+                "epoch": epoch,
+                "train_mse": float(total) / per_epoch,
+                "valid_mse": error,
+                "learning_rate": float(schedule.get_last_lr()[0]),
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        say(curves[-1])
+        if not math.isfinite(error + curves[-1]["train_mse"]):
+            raise DivergedError(Fitted(best, epoch, steps, time.perf_counter() - started, curves))
+        worse = 0 if error < best else worse + 1
+        if error < best:
+            best, best_weights = error, _weights(model)
+        if worse >= budget.patience:
+            break
+    model.load_state_dict(best_weights)
+    if isinstance(model, PatchForecaster):
+        model.forget()
+    return Fitted(best, len(curves), steps, time.perf_counter() - started, curves)
+
+
+def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float:
+    """Mean squared error over every validation window, in standardised units."""
+    model.eval()
+    total = torch.zeros((), dtype=torch.float64, device=valid.values.device)
+    with torch.inference_mode(), autocast(valid.values.device, budget.precision):
+        for batch in valid.batches(valid.at_once):
+            future = model(batch.past, batch.ids, batch.truth).future[0]
+            total += (future - batch.future).square().sum(dtype=torch.float64)
+    return float(total) / (len(valid) * valid.channels * valid.horizon)
+
+
+def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: int) -> None:
+    """Cut all windows beforehand where boundaries never change, if that is less work and fits."""
+    rows = len(train) * train.channels
+    fits = rows * model.patcher.slots * 4 <= _PLANS_MB * 2**20
+    if model.patcher.fixed and fits and uses >= len(train):
+        with torch.no_grad():
+            model.remember(
+                (batch.past, batch.ids, batch.truth)
+                for part in (train, valid)
+                for batch in part.batches(part.at_once)
+            )
+
+
+_PLANS_MB = 256
+
+
+def _step(
+    forward: Callable[..., Forecast],
+    model: Forecaster,
+    train: Windows,
+    parts: Sequence[Tensor],
+    groups: list[dict[str, Any]],
+    optimiser: torch.optim.Optimizer,
+    budget: Budget,
+    plans: torch.Generator,
+) -> Tensor:
+    """One step on the windows numbered in all ``parts``, a part at a time; their mean loss."""
+    windows = sum(map(len, parts))
+    total = torch.zeros((), device=parts[0].device)
+    for index in parts:
+        batch = train.batch(index)
+        with autocast(index.device, budget.precision):
+            forecast = forward(batch.past, batch.ids, batch.truth, plans)
+            loss, beside = training_loss(model, forecast, batch.future)
+        share = len(index) / windows
+        (share * (loss if beside is None else loss + beside)).backward()
+        total += share * loss.detach()
+    for group in groups:
+        nn.utils.clip_grad_norm_(group["params"], budget.clip, foreach=True)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return total
+
+
+def _optimiser(
+    groups: list[dict[str, Any]], budget: Budget, device: torch.device
+) -> torch.optim.Optimizer:
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[budget.optimiser]
+    return kind(groups, weight_decay=budget.weight_decay, fused=device.type in ("cpu", "cuda"))
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, budget: Budget, total: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    rising = max(1, round(budget.warmup * total))
+
+    def factor(step: int) -> float:
+        if step < rising and budget.warmup:
+            return (step + 1) / rising
+        if budget.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

@@ -1,0 +1,358 @@
+"""Policy gradients over boundary sets: laws to draw from, a policy network, and GRPG.
+
+Source: ReinPatch (Wu et al., arXiv 2603.26097) names the method, Group Relative Policy Gradient:
+several sets of boundaries are drawn for each row, and the policy moves towards those under which
+the row was forecast better than under the others. What the abstract leaves open is our design.
+
+A law is over the L - 1 inner steps of a row (``step``; step i is a boundary at time i + 1), and
+``set`` numbers independent draws. Every log-probability is that of the variable really drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness import Patcher, Patches, Rows, Task, at_once, from_scores, from_starts, uniform_starts
+
+Logits = Float[Tensor, "row step"]
+Uniform = Float[Tensor, "set row step"]
+
+
+# --- Plackett-Luce: one after another without replacement ----------------------------------------
+
+
+def gumbel(uniform: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
+    """Standard Gumbel noise from uniform draws."""
+    return uniform.log().neg_().log_().neg_()
+
+
+def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "set row count"]:
+    """``count`` different steps in the order drawn, each by softmax over those not yet taken.
+
+    The largest of logit plus Gumbel noise come in just that order (Kool et al., ICML 2019).
+    """
+    return gumbel(uniform).add_(logits.detach()).topk(count, dim=-1).indices
+
+
+def log_prob_in_order(
+    logits: Float[Tensor, "row step"], order: Int[Tensor, "set row count"]
+) -> Float[Tensor, "set row"]:
+    """Plackett-Luce log-probability of steps in the order they were drawn.
+
+    The denominators, sums of exp(logit) over what is not yet taken, run from the end: first all
+    that was never taken, then the drawn ones from last to first, so that none is a difference. The
+    gradient is written out: of step i, whether it was drawn, less its share in each denominator
+    that has it. By automatic differentiation it takes twice as long.
+    """
+    fixed = logits.detach().log_softmax(-1)
+    # Of float32, e to the minus 104 would be 0.
+    weight = fixed.double().exp().expand(len(order), -1, -1)
+    drawn, never = weight.gather(-1, order), weight.scatter(-1, order, 0.0)
+    left = torch.cat([never.sum(-1, keepdim=True), drawn.flip(-1)], dim=-1).cumsum(-1)
+    left = left.flip(-1)[..., : order.shape[-1]]
+    value = (drawn.log() - left.log()).sum(-1).to(logits.dtype)
+    shares = functional.pad(left.reciprocal().cumsum(-1), (1, 0))
+    slope = (fixed + shares[..., -1:].log().to(logits.dtype)).exp().neg_()
+    slope = slope.scatter_(-1, order, (1 - drawn * shares[..., 1:]).to(logits.dtype))
+    return value + (slope * (logits - logits.detach())).sum(-1)
+
+
+# --- independent labels --------------------------------------------------------------------------
+
+
+def log_prob_of_labels(
+    logits: Float[Tensor, "row step"], label: Float[Tensor, "set row step"]
+) -> Float[Tensor, "set row"]:
+    """Log-probability of independent labels, all of them: those the environment drops as well."""
+    return -functional.softplus(torch.where(label > 0, -logits, logits)).sum(-1)
+
+
+# --- conditional Bernoulli: independent labels, given how many ----------------------------------
+
+
+@dataclass(frozen=True)
+class FixedSize:
+    """Independent labels given that ``count`` of them are set: p(S) ~ exp(sum of logits in S).
+
+    ``shifted`` are the logits moved, a row as a whole, until labels that are independent have a
+    mean of ``count``: the same law, and numbers near 1 to work with. ``tree`` holds for halves of
+    halves of a row the probability of each number set in them [row, node, number], from single
+    steps to the whole row: sums and draws go through it in log2(L) rounds, without a loop over
+    steps. All in float64.
+    """
+
+    count: int
+    shifted: Float[Tensor, "row step"]
+    tree: list[Tensor]
+
+    @classmethod
+    def of(cls, logits: Logits, count: int) -> FixedSize:
+        """The law of ``count`` steps, neither none nor all of them."""
+        logits = logits.detach().double()
+        low = logits.min(1, keepdim=True).values - 50
+        high = logits.max(1, keepdim=True).values + 50
+        for _ in range(40):
+            middle = (low + high) / 2
+            many = (logits - middle).sigmoid().sum(1, keepdim=True) > count
+            low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+        shifted = logits - (low + high) / 2
+        steps = shifted.shape[1]
+        width = 1 << (steps - 1).bit_length()
+        leaf = functional.pad(shifted, (0, width - steps), value=-math.inf)
+        tree = [torch.stack([-leaf, leaf], dim=-1).sigmoid()]
+        while tree[-1].shape[1] > 1:
+            tree.append(_sums(tree[-1][:, 0::2], tree[-1][:, 1::2], count))
+        return cls(count, shifted, tree)
+
+    def draw(self, uniform: Uniform) -> Bool[Tensor, "set row step"]:
+        """Exact draws: the number set in a row is split over its halves, and so on down.
+
+        ``uniform`` has as many columns as the row has steps.
+        """
+        sets, rows, steps = uniform.shape
+        number = torch.full((sets, rows, 1), self.count, device=uniform.device)
+        used = 0
+        for level in reversed(self.tree[:-1]):
+            left, right = level[:, 0::2], level[:, 1::2]
+            here = torch.arange(left.shape[-1], device=uniform.device)
+            rest = number[..., None] - here
+            inside = (rest >= 0) & (rest < right.shape[-1])
+            other = right.expand(sets, -1, -1, -1).gather(-1, rest.clamp(0, right.shape[-1] - 1))
+            running = (left * other * inside).cumsum(-1)
+            # A draw of its own for each node that has steps in both halves, steps - 1 in all; the
+            # others, which come last, leave everything to the left, whatever is drawn.
+            place = torch.arange(used, used + left.shape[1], device=uniform.device)
+            bar = uniform[..., place.clamp_max(steps - 1), None].double() * running[..., -1:]
+            taken = (running <= bar).sum(-1)
+            number = torch.stack([taken, number - taken], dim=-1).flatten(2)
+            half = len(self.tree[0][0]) // (2 * left.shape[1])
+            used += (steps + half - 1) // (2 * half)
+        return number[..., :steps] > 0
+
+    def inclusion(self) -> Float[Tensor, "row step"]:
+        """Exact probability of each step to be in the set."""
+        # Probability of what lies outside a node, by the number left for inside it.
+        outside = functional.pad(torch.ones_like(self.tree[-1][..., :1]), (self.count, 0))
+        for level in reversed(self.tree[:-1]):
+            left, right = level[:, 0::2], level[:, 1::2]
+            both = [_left_over(outside, right, left), _left_over(outside, left, right)]
+            outside = torch.stack(both, dim=2).flatten(1, 2)
+        joint = outside * self.tree[0]
+        return (joint[..., 1] / joint.sum(-1))[:, : self.shifted.shape[1]]
+
+    def log_prob(
+        self, logits: Float[Tensor, "row step"], drawn: Bool[Tensor, "set row step"]
+    ) -> Float[Tensor, "set row"]:
+        """Of sets of ``count`` steps; its gradient: the set minus the inclusion probabilities."""
+        terms = functional.logsigmoid(torch.where(drawn, self.shifted, -self.shifted))
+        value = terms.sum(-1) - self.tree[-1][:, 0, self.count].log()
+        slope = (drawn.double() - self.inclusion()).to(logits.dtype)
+        moving = (slope * (logits - logits.detach())).sum(-1)
+        return value.to(logits.dtype) + moving
+
+
+def _sums(left: Tensor, right: Tensor, most: int) -> Tensor:
+    """Distribution of the sum of two independent numbers, up to ``most``: a loop over the number.
+
+    Only products of probabilities are added, so that small ones keep their digits.
+    """
+    size = min(left.shape[-1] + right.shape[-1] - 1, most + 1)
+    total = left.new_zeros(*left.shape[:-1], size)
+    for number in range(min(left.shape[-1], size)):
+        more = right[..., : size - number]
+        total[..., number : number + more.shape[-1]] += left[..., number, None] * more
+    return total
+
+
+def _left_over(outside: Tensor, sibling: Tensor, inside: Tensor) -> Tensor:
+    """``outside`` of a child, from that of its parent, by the numbers its ``sibling`` may take."""
+    size = inside.shape[-1]
+    total = outside.new_zeros(*sibling.shape[:-1], size)
+    for number in range(sibling.shape[-1]):
+        part = outside[..., number : number + size]
+        total[..., : part.shape[-1]] += sibling[..., number, None] * part
+    return total
+
+
+# --- GRPG ----------------------------------------------------------------------------------------
+
+
+def advantage(reward: Float[Tensor, "set row"], kind: str) -> Float[Tensor, "set row"]:
+    """How much better each set was than the others of its row.
+
+    "loo" subtracts the mean of the other sets (leave-one-out, unbiased); "mean" that of all sets
+    (the same direction, (G - 1) / G as long); "grpo" divides "mean" by the row's deviation, which
+    weighs rows anew: another objective.
+    """
+    sets = len(reward)
+    centred = reward - reward.mean(0)
+    if kind == "loo":
+        return centred * (sets / (sets - 1))
+    if kind == "grpo":
+        return centred / (reward.std(0, correction=0) + 1e-8)
+    return centred
+
+
+class Policy(nn.Module):
+    """Logits for each inner step of a row, from windows over values and absolute differences.
+
+    What a window sees of the values is free of their level: its kernels sum to 0, without which
+    the policy learns several times as slowly. A second, dilated layer beside it was tried: steps
+    near a boundary then look like it, and boundaries end up a few steps off. No absolute position,
+    so that it can be carried to other look-backs; it starts at 0 everywhere, so the first
+    boundaries are those of ``random_step``.
+    """
+
+    reach = 4  # steps on either side
+
+    def __init__(self, width: int, outputs: int = 1) -> None:
+        super().__init__()
+        self.window = nn.Conv1d(2, width, 2 * self.reach + 1)
+        self.out = nn.Linear(width, outputs)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row output step"]:
+        around = (self.reach, self.reach)
+        level = functional.pad(values[:, None], around, "replicate")
+        change = functional.pad(values.diff(dim=1).abs()[:, None], (1 + self.reach, self.reach))
+        of_level, of_change = self.window.weight.chunk(2, dim=1)
+        kernel = torch.cat([of_level - of_level.mean(-1, keepdim=True), of_change], dim=1)
+        seen = torch.cat([level, change], dim=1)
+        to_logits = self.out.weight[..., None], self.out.bias
+        logits = [
+            functional.conv1d(functional.conv1d(part, kernel, self.window.bias).relu(), *to_logits)
+            for part in seen.split(at_once(values.device, len(kernel) * values.shape[1]))
+        ]
+        return torch.cat(logits)[..., 1:]
+
+
+class PolicyPatcher(Patcher):
+    """Draws sets of boundaries from a policy and learns it by GRPG; subclasses say from which law.
+
+    One update a batch, on the sets just drawn: no importance ratio, no clipping of it, no penalty.
+    Rewards are minus the forecast loss of each row under each set, without a gradient.
+
+    ``groups`` is the number of sets G. ``reward`` "relative" divides a row's losses by its loss
+    under equal patches (one set more). ``entropy`` weighs a bonus in units of the mean deviation
+    of rewards within a row, falling to 0. For the first ``warm_up`` of training the policy rests
+    at random boundaries, for the last ``final`` of it at its best ones, and the forecaster learns
+    on. ``scaled`` divides advantages by one number, their size in the batch: the optimiser's long
+    memory of early, larger rewards would slow the policy down. ``pace`` is the policy's learning
+    rate over the forecaster's, ``width`` that of its network.
+    """
+
+    relaxed = True
+    levels: ClassVar[int] = 1
+    """Logits for each step: one a level of boundaries."""
+    space: ClassVar[dict[str, tuple[object, ...]]] = {
+        "groups": (4, 8, 16),
+        "pace": (1.0, 2.0, 5.0),
+    }
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        groups: int = 8,
+        advantage: str = "loo",
+        reward: str = "loss",
+        entropy: float = 0.01,
+        warm_up: float = 0.0,
+        final: float = 0.1,
+        scaled: bool = True,
+        pace: float = 5.0,
+        width: int = 64,
+    ) -> None:
+        super().__init__(task)
+        for name, choice, allowed in (
+            ("advantage", advantage, ("loo", "mean", "grpo")),
+            ("reward", reward, ("loss", "relative")),
+        ):
+            if choice not in allowed:
+                raise ValueError(f"{name} is {choice!r}; allowed: {', '.join(allowed)}")
+        for name, number, least in (
+            ("groups", groups, 2),  # sets, to be compared with each other
+            ("entropy", entropy, 0),
+            ("warm_up", warm_up, 0),
+            ("final", final, 0),
+            ("pace", pace, 0),
+            ("width", width, 2),
+        ):
+            if number < least:
+                raise ValueError(f"{name} is {number!r}; {least} or more is needed")
+        if warm_up + final >= 1:
+            raise ValueError(
+                f"a warm_up of {warm_up!r} and a final of {final!r} leave nothing of training to"
+                " learn in; shares that come to less than 1 are needed"
+            )
+        self.sets, self.advantage, self.relative = groups, advantage, reward == "relative"
+        self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
+        self.scaled = scaled
+        self.policy = Policy(width, self.levels)
+
+    @property
+    def groups(self) -> int:
+        return self.sets + self.relative
+
+    def draw(self, logits: Float[Tensor, "row level step"], rows: Rows, sets: int) -> Patches:
+        """``sets`` sets of boundaries a row, [set * row], and their log-probabilities."""
+        raise NotImplementedError
+
+    def best(self, logits: Float[Tensor, "row level step"]) -> Patches:
+        """The boundaries to forecast with: the K - 1 largest logits."""
+        return from_scores(logits[:, 0], self.task.patches)
+
+    def equal(self, logits: Float[Tensor, "row level step"]) -> Patches:
+        """Equal patches, which a relative reward compares with."""
+        start = uniform_starts(self.task.look_back, self.task.patches, logits.device)
+        return from_starts(start.expand(len(logits), -1), self.task.look_back)
+
+    def forward(self, rows: Rows) -> Patches:
+        # In mixed precision, too, what is drawn from and what is learned have all their digits.
+        logits = self.policy(rows.values).to(rows.values.dtype)
+        best = self.best(logits.detach())
+        if not rows.as_trained:
+            return best
+        sets = self.sets if self.training else 1
+        drawn = self.draw(logits, rows, sets)
+        if not self.training:
+            return drawn
+        settled = self.progress >= 1 - self.final
+        best = best.rows(torch.arange(sets * len(logits), device=logits.device) % len(logits))
+        plan = {
+            name: value if name == "log_prob" else torch.where(settled, getattr(best, name), value)
+            for name, value in vars(drawn).items()
+            if value is not None
+        }
+        if self.relative:
+            equal = vars(self.equal(logits)) | {"log_prob": logits.new_zeros(len(logits))}
+            plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
+        return Patches(**plan)
+
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "set row"]) -> Float[Tensor, ""]:
+        """The policy loss, whose gradient is minus that of the expected reward."""
+        assert patches.log_prob is not None
+        log_prob = patches.log_prob.view(self.groups, -1)[: self.sets]
+        reward = -row_loss[: self.sets]
+        if self.relative:
+            reward = reward / row_loss[-1].clamp_min(1e-8)
+        if self.entropy:
+            # E[-log p] has the gradient of a reward of -log p.
+            unit = reward.std(0).mean() * (1 - self.progress)
+            reward = reward - self.entropy * unit * log_prob.detach()
+        learning = (self.progress >= self.warm_up) & (self.progress < 1 - self.final)
+        better = advantage(reward, self.advantage)
+        if self.scaled:
+            better = better / (better.square().mean().sqrt() + 1e-8)
+        return -(better * log_prob).mean() * learning
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.parameters()), "lr": self.pace * learning_rate}]

@@ -1,0 +1,90 @@
+"""H-Net's routing: how unlike neighbouring steps are, the chunks that makes, and what holds K.
+
+Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code. What becomes of the chunks
+after the backbone is in :func:`harness.model.blocks.dechunk`. ``step`` numbers the L - 1 inner
+steps of
+a row: step i decides whether a chunk starts at time i + 1, since one always starts at time 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from harness import Patches, Task, from_marks
+
+
+class CosineRouter(nn.Module):
+    """The probability of a boundary: half of 1 - cos(W_q h of the step before, W_k h of the step).
+
+    Both maps start as the identity. Two things are not in H-Net, whose features come from a deep
+    encoder; without them training starts from a single patch, or from the cap. Features are
+    centred over the row: behind a ReLU they never point apart, and no probability is above one
+    half. And both vectors get one more component, the root of ``flat``: what lies nearer to the
+    middle than that has no direction, where the cosine alone would follow its noise.
+    """
+
+    # Of 0.01, 0.03, 0.1 and so on, the one at which untrained routers cut planted series and ETTh1
+    # nearest to K: into a quarter to three times as many patches, on pure noise up to six.
+    flat = 0.03
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.eye(width))
+        self.key = nn.Parameter(torch.eye(width))
+
+    def forward(self, features: Float[Tensor, "row time width"]) -> Float[Tensor, "row step"]:
+        # Time comes last, so that sums over the few features are sums of long vectors; and one
+        # convolution of two taps maps both steps of a pair, where slices cost more than the maps.
+        centred = (features - features.mean(dim=1, keepdim=True)).transpose(1, 2)
+        none = torch.zeros_like(self.query)
+        before, here = torch.cat([self.query, none]), torch.cat([none, self.key])
+        pairs = functional.conv1d(centred, torch.stack([before, here], dim=-1)).float()
+        query, key = pairs.chunk(2, dim=1)
+        dot = (query * key).sum(dim=1) + self.flat
+        sizes = ((query * query).sum(dim=1) + self.flat) * ((key * key).sum(dim=1) + self.flat)
+        # Rounding alone would leave the interval.
+        return (0.5 - 0.5 * dot / sizes.sqrt()).clamp(0, 1)
+
+
+def target_rate(task: Task) -> float:
+    """The share of inner steps that start a chunk in rows of K chunks: 1 / N of the papers.
+
+    Kept off 0 and 1, where the ratio loss has no minimum, by half a step.
+    """
+    inner = max(1, task.look_back - 1)
+    return min(max(task.patches - 1, 0.5), inner - 0.5) / inner
+
+
+def ratio_loss(
+    chosen: Bool[Tensor, "row step"], probability: Float[Tensor, "row step"], rate: float
+) -> Float[Tensor, ""]:
+    """H-Net's ratio loss, with 1 / N written as ``rate``; over all rows and inner steps together.
+
+    1 where both shares are the rate. The share of chosen steps has no gradient: it says in which
+    direction the mean probability is to go.
+    """
+    share, mean = chosen.to(probability.dtype).mean(), probability.mean()
+    return share * mean / rate + (1 - share) * (1 - mean) / (1 - rate)
+
+
+def chunks(
+    probability: Float[Tensor, "row step"],
+    chosen: Bool[Tensor, "row step"],
+    slots: int,
+    loss: Float[Tensor, ""] | None = None,
+) -> Patches:
+    """Patches that start at the chosen steps; of more than fit, those of highest probability."""
+    plan = from_marks(chosen, slots, probability.detach())
+    certain = functional.pad(functional.pad(probability, (1, 0), value=1.0), (0, 1))
+    begins = torch.zeros_like(certain, dtype=torch.bool).scatter(1, plan.start, value=True)
+    return replace(
+        plan,
+        gate=certain.gather(1, plan.start).clamp(1e-4, 1 - 1e-4),
+        confidence=torch.where(begins, certain, 1 - certain)[:, :-1],
+        loss=loss,
+    )
