@@ -252,7 +252,7 @@ class PolicyPatcher(Patcher):
     relaxed = True
     levels: ClassVar[int] = 1
     """Logits for each step: one a level of boundaries."""
-    space: ClassVar[dict[str, tuple[object, ...]]] = {
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "groups": (4, 8, 16),
         "pace": (1.0, 2.0, 5.0),
     }

@@ -32,7 +32,7 @@ class ConceptMoE(Patcher):
     strict = False
     uses_features = True
     relaxed = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "weight": (0.03, 0.3, 1.0),
         "sharpness": (4.0, 6.0),
     }

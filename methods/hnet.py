@@ -30,7 +30,7 @@ class HNet(Patcher):
 
     strict = False
     uses_features = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}
 
     def __init__(self, task: Task, *, weight: float = 1.0) -> None:
         super().__init__(task)

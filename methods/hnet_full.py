@@ -41,7 +41,7 @@ class HNetFull(Forecaster):
     and ``weight`` (0.03 in H-Net) are as in ``hnet``.
     """
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}
 
     def __init__(self, task: Task, architecture: Architecture, *, weight: float = 1.0) -> None:
         super().__init__(task, architecture)

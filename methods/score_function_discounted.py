@@ -39,7 +39,7 @@ class ScoreFunctionDiscounted(Patcher):
     strict = False
     uses_features = True
     relaxed = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "discount": (0.9, 0.99),
         "forecast_weight": (1.0, 10.0),
         "pace": (1.0, 5.0),

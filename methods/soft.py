@@ -33,7 +33,7 @@ class Soft(Patcher):
 
     relaxed = True
     uses_features = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "hottest": (0.5, 1.0),
         "coldest": (0.03, 0.1),
         "learning_rate_factor": (3.0, 10.0, 30.0),

@@ -24,7 +24,7 @@ class StraightThrough(Patcher):
     """
 
     uses_features = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "reach": (1, 2, 4),
         "temperature": (0.3, 1.0, 3.0),
     }

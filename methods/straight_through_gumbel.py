@@ -38,7 +38,7 @@ class StraightThroughGumbel(Patcher):
     strict = False
     relaxed = True
     uses_features = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "temperature": (0.3, 0.5, 1.0),
         "weight": (0.3, 1.0, 3.0),
     }

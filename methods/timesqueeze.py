@@ -32,7 +32,7 @@ class TimeSqueeze(Patcher):
 
     strict = False
     fixed = True
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"window": (8, 16, 32)}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"window": (8, 16, 32)}
 
     threshold: Tensor
 

@@ -99,7 +99,7 @@ def rows(errors: Errors) -> pd.DataFrame:
         kind="patcher",
         ranked=True,
         failed=False,
-        keywords="{}",
+        hyperparameters="{}",
     )
 
 

@@ -52,7 +52,12 @@ def rows(suites: Path) -> list[Record]:
 def recorded(job: Job, **changes: Any) -> Record:  # noqa: ANN401 - columns of any type
     """The row of a job, with what a run of it would say, or other things."""
     method = registry.find(job.method)
-    job = replace(job, keywords=tuple(registry.check_keywords(method, dict(job.keywords)).items()))
+    job = replace(
+        job,
+        hyperparameters=tuple(
+            registry.complete_hyperparameters(method, dict(job.hyperparameters)).items()
+        ),
+    )
     series = data.load("const", ())
     said: dict[str, Any] = {
         "status": "done",
@@ -257,7 +262,7 @@ def test_the_verb_lists_all_and_fails(
 
 
 def test_a_job_is_told_by_its_row(suites: Path, tmp_path: Path) -> None:
-    """With keywords, budget and the description of an own file, so that it can be run again."""
+    """With hyperparameters, budget and own file described, so that it can be run again."""
     own = data.Source(tmp_path / "a.csv", "h", 24, columns=("x", "y"))
     [job, *_] = suite.plan(suite.find("small", suites), methods=["hnet"])
     record = recorded(replace(job, source=own))

@@ -105,9 +105,9 @@ def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
 def test_a_job_is_completed_before_it_gets_its_key(folders: Folders) -> None:
     """Saying a default out loud makes no other run."""
     (silent,) = execute.survey([job()], folders)
-    (spoken,) = execute.survey([replace(job(), keywords=(("hidden", 16),))], folders)
+    (spoken,) = execute.survey([replace(job(), hyperparameters=(("hidden", 16),))], folders)
     assert silent.key == spoken.key
-    assert silent.job.keywords == (("hidden", 16),)
+    assert silent.job.hyperparameters == (("hidden", 16),)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +115,9 @@ def test_a_job_is_completed_before_it_gets_its_key(folders: Folders) -> None:
     [
         lambda folders: (folders.methods / "plain.py").write_text(METHOD.replace("16", "32")),
         lambda folders: replace(job(), budget=Budget(epochs=99)),
-        lambda folders: replace(job(), keywords=(("hidden", 8),)),
+        lambda folders: replace(job(), hyperparameters=(("hidden", 8),)),
     ],
-    ids=["code", "budget", "keywords"],
+    ids=["code", "budget", "hyperparameters"],
 )
 def test_a_row_of_other_code_or_settings_is_stale(folders: Folders, change: object) -> None:
     """It is run again, and its new row takes the place of the old one."""
@@ -132,12 +132,14 @@ def test_a_row_of_other_code_or_settings_is_stale(folders: Folders, change: obje
 
 def sweep(*sizes: int, seed: int = 1) -> list[Job]:
     """The runs of one seed, a run a size."""
-    return [replace(job(seed), keywords=(("hidden", size),)) for size in sizes]
+    return [replace(job(seed), hyperparameters=(("hidden", size),)) for size in sizes]
 
 
 def sizes(folders: Folders) -> list[int]:
     """The settings in the file of rows."""
-    return [json.loads(row.job)["keywords"]["hidden"] for row in read_rows(folders.rows(job()))]
+    return [
+        json.loads(row.job)["hyperparameters"]["hidden"] for row in read_rows(folders.rows(job()))
+    ]
 
 
 def test_the_settings_of_a_sweep_have_a_row_each(folders: Folders) -> None:
@@ -167,7 +169,8 @@ def test_more_patches_than_the_head_has_cells_are_refused_before_a_run(folders: 
     """A patch length is a setting like others, but K tokens must suit the head, whoever sets K."""
     real = replace(folders, methods=registry.METHODS)
     planned = [
-        replace(job(method="uniform_best"), keywords=(("patch", patch),)) for patch in (8, 2, 49)
+        replace(job(method="uniform_best"), hyperparameters=(("patch", patch),))
+        for patch in (8, 2, 49)
     ]
     fits, blurred, long = execute.survey(planned, real)
     assert (fits.state, blurred.state, long.state) == ("missing", "broken", "broken")
@@ -197,7 +200,7 @@ def test_a_stale_run_says_why(folders: Folders) -> None:
     write_rows(path, rows)
     changed = [
         replace(job(1), budget=Budget(epochs=99)),
-        replace(job(2), keywords=(("hidden", 8),)),
+        replace(job(2), hyperparameters=(("hidden", 8),)),
         job(3),
         job(4),
     ]
@@ -205,7 +208,7 @@ def test_a_stale_run_says_why(folders: Folders) -> None:
     assert [cell.state for cell in cells] == ["stale"] * 4
     assert [cell.why for cell in cells] == [
         "other settings: budget.epochs 10 -> 99",
-        "other settings: keywords.hidden 16 -> 8",
+        "other settings: hyperparameters.hidden 16 -> 8",
         "other data",
         "its key was edited",
     ]
@@ -241,7 +244,7 @@ def test_a_broken_method_or_own_file_costs_its_jobs_alone(folders: Folders) -> N
     (folders.methods / "other.py").write_text("1 / 0")
     source = data.Source(folders.results / "none.csv", "h", 24)
     own = replace(job(dataset="mine"), source=source)
-    wrong = replace(job(), keywords=(("hiden", 8),))
+    wrong = replace(job(), hyperparameters=(("hiden", 8),))
     broken, absent, misspelt, fine = execute.survey(
         [job(method="other"), own, replace(wrong, seed=3), job()], folders
     )

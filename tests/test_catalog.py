@@ -151,24 +151,24 @@ def test_what_an_outside_package_gets_wrong_is_named(
 
 
 def test_keywords_are_completed_and_checked(folder: Path) -> None:
-    """A job says every keyword; a misspelt one is not swallowed."""
+    """A job says every hyperparameter; a misspelt one is not swallowed."""
     method = registry.find("jumps", folder)
-    assert registry.check_keywords(method, {"power": 3}) == {"power": 3, "name": "x"}
+    assert registry.complete_hyperparameters(method, {"power": 3}) == {"power": 3, "name": "x"}
     with pytest.raises(
-        ValueError, match=r"jumps\.py.*unknown keyword 'powr'; did you mean 'power'"
+        ValueError, match=r"jumps\.py.*unknown hyperparameter 'powr'; did you mean 'power'"
     ):
-        registry.check_keywords(method, {"powr": 3})
-    with pytest.raises(ValueError, match="unknown keyword 'task'"):
-        registry.check_keywords(method, {"task": 3})
-    with pytest.raises(ValueError, match=r"keyword 'power' is .* not a plain value"):
-        registry.check_keywords(method, {"power": object()})
+        registry.complete_hyperparameters(method, {"powr": 3})
+    with pytest.raises(ValueError, match="unknown hyperparameter 'task'"):
+        registry.complete_hyperparameters(method, {"task": 3})
+    with pytest.raises(ValueError, match=r"hyperparameter 'power' is .* not a plain value"):
+        registry.complete_hyperparameters(method, {"power": object()})
 
 
 def test_a_keyword_without_default_must_be_given(folder: Path) -> None:
-    """The error names method and keyword."""
+    """The error names method and hyperparameter."""
     (folder / "jumps.py").write_text(METHOD.replace("power=2", "power"))
-    with pytest.raises(ValueError, match="keyword 'power' has no default and is not given"):
-        registry.check_keywords(registry.find("jumps", folder), {})
+    with pytest.raises(ValueError, match="hyperparameter 'power' has no default and is not given"):
+        registry.complete_hyperparameters(registry.find("jumps", folder), {})
 
 
 @pytest.mark.parametrize(

@@ -46,14 +46,14 @@ class Equal(Patcher):
 
 
 class Positional(Equal):
-    """Takes its keyword by position."""
+    """Takes its hyperparameter by position."""
 
     def __init__(self, task: Task, reach: int = 1) -> None:
         super().__init__(task)
 
 
 class Undefaulted(Positional):
-    """Takes a keyword that is not plain."""
+    """Takes a hyperparameter that is not plain."""
 
     def __init__(self, task: Task, *, where: object = print) -> None:
         super().__init__(task)
@@ -64,15 +64,15 @@ class Silent(Equal):  # noqa: D101 - that is what is wrong with it
 
 
 class ForeignSpace(Equal):
-    """Would search a keyword that it does not take."""
+    """Would search a hyperparameter that it does not take."""
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": (1, 2)}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": (1, 2)}
 
 
 class BareSpace(Equal):
     """Would search a single value that is no tuple."""
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": 1}  # type: ignore[dict-item]  # wrong on purpose
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": 1}  # type: ignore[dict-item]  # wrong on purpose
 
     def __init__(self, task: Task, *, reach: int = 1) -> None:
         super().__init__(task)
@@ -81,7 +81,7 @@ class BareSpace(Equal):
 class RefusedSpace(BareSpace):
     """Would search a value that its constructor refuses."""
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": (1, 0)}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": (1, 0)}
 
     def __init__(self, task: Task, *, reach: int = 1) -> None:
         super().__init__(task)
@@ -92,7 +92,7 @@ class RefusedSpace(BareSpace):
 class Nested(BareSpace):
     """Would search a value that no file of results can hold."""
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": (1, (2, 3))}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {"reach": (1, (2, 3))}
 
 
 class Short(Equal):
@@ -440,10 +440,10 @@ PLANTED = [
     (Positional, "constructor"),
     (Silent, "docstring"),
     (Baseless, "docstring"),
-    (ForeignSpace, "space"),
-    (BareSpace, "space"),
-    (RefusedSpace, "space"),
-    (Nested, "space"),
+    (ForeignSpace, "search_space"),
+    (BareSpace, "search_space"),
+    (RefusedSpace, "search_space"),
+    (Nested, "search_space"),
     (Short, "whole rows"),
     (Late, "whole rows"),
     (Empty, "whole rows"),

@@ -121,7 +121,7 @@ def silent(done: int, total: int | None) -> None:
 def get(host: Host, cache: Path, **options: object) -> Path:
     """Fetch the small set from the server, in no time."""
     settings = {"progress": silent, "urls": [host.url], "pause": 0.01, "timeout": 5.0, **options}
-    return fetch(data.entry("tiny"), cache, **settings)  # type: ignore[arg-type]  # keywords of several types
+    return fetch(data.entry("tiny"), cache, **settings)  # type: ignore[arg-type]  # hyperparameters of several types
 
 
 def rest(host: Host) -> int:

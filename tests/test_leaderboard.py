@@ -44,8 +44,8 @@ def row(method: str, mse: float | None, **changes: object) -> Row:
         "parameters": 1000,
         "train_seconds": 2.0,
         "valid_mse": mse,
-        "keywords": "{}",
-        "job": '{"keywords":{}}',
+        "hyperparameters": "{}",
+        "job": '{"hyperparameters":{}}',
         "step": math.nan,
         "device": "cpu",
         "protocol": "1",
@@ -58,9 +58,9 @@ def row(method: str, mse: float | None, **changes: object) -> Row:
 
 def trial(patch: int, valid: float | None, test: float | None = 1.0, **changes: object) -> Row:
     """A record of ``uniform_best`` at one length; without a validation error one that failed."""
-    job = json.dumps({"keywords": {"patch": patch, "same": True}})
+    job = json.dumps({"hyperparameters": {"patch": patch, "same": True}})
     test = None if valid is None else test
-    size = {"tokens_mean": 512.0 // patch, "keywords": job}
+    size = {"tokens_mean": 512.0 // patch, "hyperparameters": job}
     return row("uniform_best", test, valid_mse=valid, job=job, **size, **changes)
 
 
@@ -662,8 +662,8 @@ def test_nothing_but_a_sweep_in_part_is_no_leaderboard(table: Table) -> None:
 
 def test_a_method_rerun_in_part_with_other_keywords_is_no_sweep(table: Table) -> None:
     """Old and new settings, each with some of the seeds, are not mixed in silence."""
-    old = row("learned", 0.1, job='{"keywords":{"hidden":8}}')
-    new = row("learned", 0.2, job='{"keywords":{"hidden":16}}', seed=2)
+    old = row("learned", 0.1, job='{"hyperparameters":{"hidden":8}}')
+    new = row("learned", 0.2, job='{"hyperparameters":{"hidden":16}}', seed=2)
     rows = table(row("uniform", 1.0), row("uniform", 1.0, seed=2), old, new)
     with pytest.raises(ValueError, match=r"hidden = 16 lacks seed 1, .*hidden = 8 lacks seed 2"):
         board.ranking(rows)

@@ -96,7 +96,7 @@ def test_a_patcher_is_carried_to_another_look_back(tmp_path: Path) -> None:
     patcher.progress.fill_(0.5)
     patcher.save(tmp_path / "patcher.pt")
     carried = Drawing.load(tmp_path / "patcher.pt", LONGER)
-    assert (carried.task, carried.keywords) == (LONGER, {"width": 7})
+    assert (carried.task, carried.hyperparameters) == (LONGER, {"width": 7})
     for name, value in patcher.state_dict().items():
         assert torch.equal(carried.state_dict()[name], value), name
     twin = Drawing(LONGER, width=7)
@@ -113,7 +113,7 @@ def test_the_task_is_no_keyword(tmp_path: Path, *, named: bool) -> None:
     """However it was given, the task is not saved: the patcher is for that of the loader."""
     patcher = Drawing(task=TASK, width=3) if named else Drawing(TASK, width=3)
     copy.deepcopy(patcher).save(tmp_path / "patcher.pt")
-    assert Drawing.load(tmp_path / "patcher.pt", LONGER).keywords == {"width": 3}
+    assert Drawing.load(tmp_path / "patcher.pt", LONGER).hyperparameters == {"width": 3}
 
 
 class Bomb:
@@ -129,7 +129,9 @@ class Bomb:
 def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
     """A file that would run a command when loaded is refused, and runs none."""
     bomb, trace = tmp_path / "patcher.pt", tmp_path / "trace"
-    torch.save({"method": "Drawing", "look_back": 96, "keywords": {}, "state": Bomb(trace)}, bomb)
+    torch.save(
+        {"method": "Drawing", "look_back": 96, "hyperparameters": {}, "state": Bomb(trace)}, bomb
+    )
     with pytest.raises(ValueError, match=rf"{bomb} is damaged, or no patcher was saved there"):
         Drawing.load(bomb, TASK)
     assert not trace.exists()
@@ -172,9 +174,9 @@ def test_the_patcher_of_another_method_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"keywords": {"length": 7}}, "unexpected keyword argument 'length'"),
+        ({"hyperparameters": {"length": 7}}, "unexpected keyword argument 'length'"),
         ({"state": {}}, 'Missing key.* "score.weight"'),
-        ({"keywords": {"width": 7}}, r"'score.weight' is \[1, 1, 5\], not \[1, 1, 7\]"),
+        ({"hyperparameters": {"width": 7}}, r"'score.weight' is \[1, 1, 5\], not \[1, 1, 7\]"),
     ],
 )
 def test_a_patcher_of_other_code_is_refused(

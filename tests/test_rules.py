@@ -40,9 +40,9 @@ def bursty(count: int, seed: int, look_back: int = 48) -> tuple[Tensor, Tensor]:
     return noise * torch.where(loud, 2.0, 0.1), loud
 
 
-def prepared(method: type[Patcher], count: int = 256, **keywords: str) -> Patcher:
+def prepared(method: type[Patcher], count: int = 256, **hyperparameters: str) -> Patcher:
     torch.manual_seed(0)
-    patcher = method(TASK, **keywords)
+    patcher = method(TASK, **hyperparameters)
     patcher.prepare(bursty(count, seed=1)[0].split(64))
     return patcher.eval()
 

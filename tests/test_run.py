@@ -91,7 +91,7 @@ class Portable(Patcher):
 def test_a_patcher_that_can_stand_alone_is_left_alone_in_the_bundle(tmp_path: Path) -> None:
     """What it learned loads for another look-back; others leave none: fixed, or on features."""
     (tmp_path / "portable.py").write_text(PORTABLE)
-    job = dataclasses.replace(JOB, method="portable", keywords=(("bias", False),))
+    job = dataclasses.replace(JOB, method="portable", hyperparameters=(("bias", False),))
     record = run(
         job,
         directories=(),

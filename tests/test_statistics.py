@@ -39,7 +39,7 @@ def row(method: str, mse: float | None, dataset: str = "a", **changes: object) -
         "patches": 12,
         "seed": 1,
         "status": "failed" if mse is None else "done",
-        "keywords": "{}",
+        "hyperparameters": "{}",
         **dict.fromkeys(METRICS, np.nan if mse is None else mse),
         **changes,
     }

@@ -59,7 +59,7 @@ def row(job: Job = JOB, **changes: object) -> Record:
     [
         replace(JOB, method="random_step"),
         replace(JOB, seed=2),
-        replace(JOB, keywords=(("hidden", 32),)),
+        replace(JOB, hyperparameters=(("hidden", 32),)),
         replace(JOB, task=replace(JOB.task, season=1)),
         replace(JOB, architecture=Architecture(dropout=0.1)),
         replace(JOB, budget=Budget(epochs=11)),
@@ -81,11 +81,11 @@ def test_the_key_changes_with_code_data_and_protocol(monkeypatch: pytest.MonkeyP
 
 def test_the_key_knows_neither_suite_nor_path_nor_order_of_keywords() -> None:
     """What cannot change the number leaves the key alone."""
-    job = replace(JOB, keywords=(("a", 1), ("b", 2)), source=Source(Path("a.csv"), "h", 24))
+    job = replace(JOB, hyperparameters=(("a", 1), ("b", 2)), source=Source(Path("a.csv"), "h", 24))
     same = replace(
         job,
         suite="other",
-        keywords=(("b", 2), ("a", 1)),
+        hyperparameters=(("b", 2), ("a", 1)),
         source=Source(Path("/else/where/a.csv"), "h", 24),
     )
     assert job_key(job, "aa", "bb") == job_key(same, "aa", "bb")
@@ -175,7 +175,7 @@ def test_rows_are_saved_at_times_and_in_the_end(
 def test_rows_in_memory_replace_as_those_in_the_file_do(tmp_path: Path) -> None:
     """One row a cell, and none of those that are called outdated."""
     path = tmp_path / "uniform.csv"
-    old, other = row(method_source="old"), row(replace(JOB, keywords=(("hidden", 8),)))
+    old, other = row(method_source="old"), row(replace(JOB, hyperparameters=(("hidden", 8),)))
     write_rows(path, [old, other])
     files = RowFiles()
     files.put(path, row(mse=3.0), outdated={other.key})
@@ -215,13 +215,15 @@ def test_what_dead_processes_have_begun_is_cleared(tmp_path: Path) -> None:
 def test_what_makes_a_row_another_is_named() -> None:
     """Each setting with its value then and now; data, method and protocol in words."""
     budget, task = replace(JOB.budget, epochs=3), replace(JOB.task, season=12)
-    changed = replace(JOB, budget=budget, task=task, keywords=(("hidden", 8), ("new", None)))
+    changed = replace(
+        JOB, budget=budget, task=task, hyperparameters=(("hidden", 8), ("new", None))
+    )
     assert why_stale(row(), JOB, "aa", "bb") == []
     assert why_stale(row(), JOB, "ax", "bx") == ["the method was edited", "other data"]
     (settings,) = why_stale(row(), changed, "aa", "bb")
     assert settings == (
-        "other settings: budget.epochs 10 -> 3, keywords.hidden 16 -> 8,"
-        " keywords.new nothing -> null, task.season 24 -> 12"
+        "other settings: budget.epochs 10 -> 3, hyperparameters.hidden 16 -> 8,"
+        " hyperparameters.new nothing -> null, task.season 24 -> 12"
     )
     (protocol,) = why_stale(replace(row(), protocol=0), JOB, "aa", "bb")
     assert protocol == f"protocol 0 -> {PROTOCOL}"

@@ -24,7 +24,7 @@ learning_rate = 1
 [forecaster]
 width = 32
 
-[keywords.random_step]
+[hyperparameters.random_step]
 spread = 0.5
 
 [[tasks]]
@@ -59,7 +59,7 @@ def written(folder: Path, text: str = TEXT) -> Path:
 
 def jobs(folder: Path, **selection: object) -> list[Job]:
     """The plan of the example."""
-    return suite.plan(suite.load(written(folder)), **selection)  # type: ignore[arg-type]  # keywords of several types
+    return suite.plan(suite.load(written(folder)), **selection)  # type: ignore[arg-type]  # hyperparameters of several types
 
 
 def test_a_plan_is_every_combination_once_in_a_fixed_order(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_block_overrides_single_keys(tmp_path: Path) -> None:
 def test_keywords_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
     """Each method gets its table; own data comes along, its path relative to the suite's file."""
     plan = jobs(tmp_path)
-    assert {(job.method, job.keywords) for job in plan[:2]} == {
+    assert {(job.method, job.hyperparameters) for job in plan[:2]} == {
         ("uniform", ()),
         ("random_step", (("spread", 0.5),)),
     }
@@ -117,7 +117,7 @@ def test_a_sweep_plans_every_combination_beside_the_fixed_keywords(tmp_path: Pat
     swept = 'sweep = { random_step = { patch = [8, 4], kind = ["a", "b"] } }\n'
     path = written(tmp_path, swept + TEXT)
     plan = suite.plan(suite.load(path), seeds=[2])
-    assert [(job.method, dict(job.keywords)) for job in plan[:6]] == [
+    assert [(job.method, dict(job.hyperparameters)) for job in plan[:6]] == [
         ("uniform", {}),
         ("random_step", {"spread": 0.5, "patch": 8, "kind": "a"}),
         ("random_step", {"spread": 0.5, "patch": 8, "kind": "b"}),
@@ -138,7 +138,7 @@ def test_a_sweep_plans_every_combination_beside_the_fixed_keywords(tmp_path: Pat
         ("random_step = 4", "line 37: random_step is 4; a table is needed"),
         (
             "random_step = { spread = [0.1] }",
-            r"line 37: spread is in \[keywords.random_step\] too",
+            r"line 37: spread is in \[hyperparameters.random_step\] too",
         ),
     ],
 )
@@ -204,7 +204,11 @@ def test_a_selection_of_what_is_not_there_is_an_error(
         ("width = 32", "widht = 32", "line 10: unknown key 'widht'; did you mean 'width'"),
         ("width = 32", "width = 33", "line 9: a width of 33 cannot be shared"),
         ("width = 32", 'head = "gird"', "line 10: head is 'gird'; one of 'grid', 'query'"),
-        ("[keywords.random_step]", "[keywords.random]", "line 12: unknown method 'random'; did"),
+        (
+            "[hyperparameters.random_step]",
+            "[hyperparameters.random]",
+            "line 12: unknown method 'random'; did",
+        ),
         ('"ETTh1", "mine"', '"ETTh9", "mine"', "line 16: unknown data set 'ETTh9'; did you mean"),
         ("patch = 8", "patch = 7", "line 19: patch is 7, which does not divide look_back = 96"),
         ("patch = 8", "patches = 8\npatch = 8", "exactly one of patch .* and patches"),
@@ -280,7 +284,7 @@ states = {{complete = 3, pruned = 1}}
 study = "random_step"
 valid_mse = 0.25
 learning_rate = 0.002
-keywords = {{patch = 4, kind = "b"}}
+hyperparameters = {{patch = 4, kind = "b"}}
 """
 TUNED = "tuned = true\ntuning = { trials = 4, epochs = 2 }\n"
 SWEPT = 'sweep = { random_step = { patch = [8, 4], kind = ["a", "b"] } }\n'
@@ -303,7 +307,7 @@ def test_a_tuned_suite_runs_what_was_chosen(tmp_path: Path) -> None:
     results = chosen(tmp_path)
     small = suite.load(written(tmp_path, TUNED + SWEPT + TEXT))
     selection = {"datasets": ["ETTh1"], "methods": ["random_step"]}
-    plan = suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # keywords of several types
+    plan = suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # hyperparameters of several types
     assert [(job.task.look_back, job.seed) for job in plan] == [
         (96, 1),
         (96, 2),
@@ -311,7 +315,7 @@ def test_a_tuned_suite_runs_what_was_chosen(tmp_path: Path) -> None:
         (192, 2),
     ]
     for job in plan:
-        assert dict(job.keywords) == {"spread": 0.5, "patch": 4, "kind": "b"}
+        assert dict(job.hyperparameters) == {"spread": 0.5, "patch": 4, "kind": "b"}
         assert job.budget == Budget(epochs=3, learning_rate=0.002)
         assert job.trials == 4
     assert small.tuning == suite.Tuning(trials=4, epochs=2)
@@ -369,7 +373,7 @@ def test_another_number_of_trials_than_the_suites_is_refused(tmp_path: Path) -> 
     small = suite.load(written(tmp_path, TUNED + TEXT))
     selection = {"datasets": ["ETTh1"], "methods": ["random_step"]}
     with pytest.raises(ValueError, match="random_step ETTh1 96->24 K=12 had 40, and 1 more had"):
-        suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # keywords of several types
+        suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # hyperparameters of several types
 
 
 @pytest.mark.parametrize(
@@ -377,7 +381,11 @@ def test_another_number_of_trials_than_the_suites_is_refused(tmp_path: Path) -> 
     [
         ("seed = 1", "sead = 1", "line 6: unknown key 'sead'; did you mean 'seed'"),
         ("seed = 1", "", "line 1: seed must be given"),
-        ("keywords = {", "keywords = 4 #", "line 12: keywords is 4; a table is needed"),
+        (
+            "hyperparameters = {",
+            "hyperparameters = 4 #",
+            "line 12: hyperparameters is 4; a table is needed",
+        ),
         ("[[cells]]", "[[cell]]", "unknown key 'cell'; did you mean 'cells'"),
         ("trials = 4", "trials = 4.0", "line 7: trials is 4.0; a whole number is needed"),
     ],

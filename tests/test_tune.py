@@ -44,7 +44,7 @@ from harness.model.patcher import Patcher, from_starts, uniform_starts
 
 
 class Moody(Patcher):
-    space = {"mood": ("well", "ill")}
+    search_space = {"mood": ("well", "ill")}
 
     def __init__(self, task, *, mood="ill"):
         super().__init__(task)
@@ -90,7 +90,7 @@ def largest(value):
 
 
 class Thief(Patcher):
-    space = {"steal": (True, False)}
+    search_space = {"steal": (True, False)}
 
     def __init__(self, task, *, steal=True):
         super().__init__(task)
@@ -207,7 +207,7 @@ def test_every_method_gets_the_same_trials_and_the_first_seed(job: Job, tmp_path
         assert tune.RATES[0] <= cell["learning_rate"] <= tune.RATES[1]
         trials = recorded(tmp_path / "tuning" / "small")[cell["study"]]
         assert cell["valid_mse"] == min(trial.values[0] for trial in trials)
-    assert set(cell["keywords"]) == {"reach", "temperature"}
+    assert set(cell["hyperparameters"]) == {"reach", "temperature"}
     assert [method for method, _ in heard] == ["uniform"] * 2 + ["straight_through"] * 2
     assert [(message["trial"], message["trials"]) for _, message in heard] == [(1, 2), (2, 2)] * 2
 
@@ -447,7 +447,7 @@ def test_a_run_with_what_was_chosen_has_the_error_it_was_chosen_for(
     choice = searched(job, tmp_path / "a", 3).choice
     chosen = replace(
         job,
-        keywords=tuple(choice.keywords.items()),
+        hyperparameters=tuple(choice.hyperparameters.items()),
         budget=replace(job.budget, learning_rate=choice.learning_rate),
     )
     record = run(chosen, directories=(), device="cpu", runs=tmp_path, provenance=ORIGIN)
@@ -456,7 +456,7 @@ def test_a_run_with_what_was_chosen_has_the_error_it_was_chosen_for(
 
 def test_the_first_trial_is_the_job_as_it_stands(job: Job, tmp_path: Path) -> None:
     """So tuning cannot do worse than not tuning; a rate out of range is tried at its end."""
-    job = replace(job, keywords=(("reach", 4),))
+    job = replace(job, hyperparameters=(("reach", 4),))
     searched(job, tmp_path / "a", 1)
     ((_, params, _, _),) = digits(tmp_path / "a")
     assert params == {tune._RATE: BUDGET.learning_rate, "reach": 4, "temperature": 1.0}
@@ -467,18 +467,18 @@ def test_the_first_trial_is_the_job_as_it_stands(job: Job, tmp_path: Path) -> No
 
 
 def test_what_a_suite_sweeps_is_searched(job: Job, tmp_path: Path) -> None:
-    """All values of a sweep are part of the space; another sweep is another search."""
+    """All values of a sweep are part of the search space; another sweep is another search."""
     job = replace(job, method="uniform_best")
-    sweep = [replace(job, keywords=(("patch", patch),)) for patch in (4, 8, 16)]
+    sweep = [replace(job, hyperparameters=(("patch", patch),)) for patch in (4, 8, 16)]
     found = searched([*sweep, replace(sweep[0], seed=2)], tmp_path / "a", 8)
     assert found.trials[0]["params"]["patch"] == 4
     assert {trial["params"]["patch"] for trial in found.trials} == {4, 8, 16}
     best = min(found.trials, key=lambda trial: trial["value"])
-    assert found.choice.keywords == {"patch": best["params"]["patch"]}
+    assert found.choice.hyperparameters == {"patch": best["params"]["patch"]}
     ((wanted,), (other,)) = (
         tune._searches(jobs, None, registry.METHODS) for jobs in (sweep, sweep[:2])
     )
-    assert wanted.space == {"patch": (4, 8, 16)}
+    assert wanted.search_space == {"patch": (4, 8, 16)}
     assert tune._key(wanted, "s", "d") != tune._key(other, "s", "d")
 
 
@@ -516,7 +516,7 @@ def test_a_setting_that_diverges_costs_its_trial(job: Job, tmp_path: Path) -> No
     (tmp_path / "moody.py").write_text(METHOD)
     job = replace(job, method="moody")
     choice = searched(job, tmp_path / "a", 4, tmp_path).choice
-    assert choice.keywords == {"mood": "well"}
+    assert choice.hyperparameters == {"mood": "well"}
     assert choice.states["fail"] >= 1
     with pytest.raises(ValueError, match="none of 1 trials went through"):
         searched(job, tmp_path / "b", 1, tmp_path)
@@ -540,11 +540,13 @@ def test_cells_tuned_before_stay_in_the_file(job: Job, tmp_path: Path) -> None:
     other = replace(found, choice=replace(found.choice, horizon=24, valid_mse=1e-7))
     tune._keep(tmp_path, other)
     tune._keep(tmp_path, replace(found, choice=replace(found.choice, valid_mse=9.0)))
-    keywords = {"of": 'a "b"\n', "on": True, "at": 1e-5}
-    path = tune._keep(tmp_path, replace(found, choice=replace(found.choice, keywords=keywords)))
+    hyperparameters = {"of": 'a "b"\n', "on": True, "at": 1e-5}
+    path = tune._keep(
+        tmp_path, replace(found, choice=replace(found.choice, hyperparameters=hyperparameters))
+    )
     first, second = choices(path).values()
     assert (first.horizon, first.valid_mse) == (12, found.choice.valid_mse)
-    assert first.keywords == keywords
+    assert first.hyperparameters == hyperparameters
     assert (second.horizon, second.valid_mse) == (24, 1e-7)
 
 

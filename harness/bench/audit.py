@@ -139,7 +139,7 @@ def job_of(record: Record) -> Job:
             method=given["method"],
             task=Task(**given["task"]),
             seed=given["seed"],
-            keywords=tuple(given["keywords"].items()),
+            hyperparameters=tuple(given["hyperparameters"].items()),
             architecture=Architecture(**given["architecture"]),
             budget=Budget(**given["budget"]),
             source=source,
@@ -238,7 +238,7 @@ def _of_known(task: Task) -> _Counts | None:
 
 
 Plan = Mapping[tuple[str, Task, int], Sequence[Job]]
-"""By method, task and seed the jobs: several where keywords are swept."""
+"""By method, task and seed the jobs: several where hyperparameters are swept."""
 
 
 def _plan(
@@ -253,8 +253,10 @@ def _plan(
         found = suite.find(folder.name, suites)
         planned = suite.plan(found, methods=known, results=folder.parent, learns=lambda job: False)
         for job in planned:
-            keywords = registry.check_keywords(_method(job.method, methods), dict(job.keywords))
-            complete = replace(job, keywords=tuple(keywords.items()))
+            hyperparameters = registry.complete_hyperparameters(
+                _method(job.method, methods), dict(job.hyperparameters)
+            )
+            complete = replace(job, hyperparameters=tuple(hyperparameters.items()))
             jobs.setdefault((job.method, job.task, job.seed), []).append(complete)
     except ValueError as error:
         return jobs, [str(error)]
@@ -279,7 +281,7 @@ def _of_the_plan(row: _Row, plan: Plan, methods: Path) -> Iterator[str]:
     if not planned:
         yield f"not of this suite: it does not plan {job}"
         return
-    same = [own for own in planned if dict(own.keywords) == dict(job.keywords)]
+    same = [own for own in planned if dict(own.hyperparameters) == dict(job.hyperparameters)]
     now = (same or planned)[0]
     source = registry.source_hash(method)
     if why := why_stale(record, now, source, record.data_hash):

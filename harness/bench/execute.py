@@ -40,9 +40,9 @@ State = Literal["done", "failed", "stale", "missing", "absent", "broken"]
 """Of a planned run.
 
 done: its row is there; a diverged run too, since it would diverge again. failed: its row says so.
-stale: its row is of other code, settings or data, or there is one of keywords that are no longer
-planned, which goes when the run is stored. missing: no row. absent: its data set is not at hand.
-broken: its method or data cannot be used.
+stale: its row is of other code, settings or data, or there is one of hyperparameters that are no
+longer planned, which goes when the run is stored. missing: no row. absent: its data set is not at
+hand. broken: its method or data cannot be used.
 """
 
 
@@ -70,7 +70,7 @@ class Cell:
     """A planned run and how it stands; ``identity`` is what its row says about method and data.
 
     ``why`` says what makes it stale or broken. ``outdated`` are the keys of rows that go when its
-    own is stored: those of the same method, task and seed with keywords that are no longer
+    own is stored: those of the same method, task and seed with hyperparameters that are no longer
     planned. ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts
     how often it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
     """
@@ -90,8 +90,8 @@ class Cell:
         """The :attr:`Record.cell` of its row."""
         job, task = self.job, self.job.task
         size = (task.look_back, task.horizon, task.patches)
-        keywords = canonical(dict(job.keywords))
-        return (job.method, task.dataset, *size, job.seed, keywords)
+        hyperparameters = canonical(dict(job.hyperparameters))
+        return (job.method, task.dataset, *size, job.seed, hyperparameters)
 
     @cached_property
     def key(self) -> str:
@@ -380,13 +380,13 @@ def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
 
 
 def _planned(job: Job, method: _Part, data_set: _Part) -> Cell:
-    """The run with all its keywords, before a look at the rows."""
+    """The run with all its hyperparameters, before a look at the rows."""
     identity = {**method.columns, **data_set.columns}
     if method.method is None:
         return Cell(job, "broken", identity, why=method.why)
     try:
-        complete = registry.check_keywords(method.method, dict(job.keywords))
-        job = replace(job, keywords=tuple(complete.items()))
+        complete = registry.complete_hyperparameters(method.method, dict(job.hyperparameters))
+        job = replace(job, hyperparameters=tuple(complete.items()))
         _refuse_more_patches_than_fit(method.method, job)
     except ValueError as error:
         return Cell(job, "broken", identity, why=str(error))
@@ -399,7 +399,7 @@ def _refuse_more_patches_than_fit(method: registry.Method, job: Job) -> None:
         return
     task, architecture = job.task, job.architecture
     with torch.device("meta"):  # sizes without numbers
-        slots = method(task, **dict(job.keywords)).slots
+        slots = method(task, **dict(job.hyperparameters)).slots
         HEADS[architecture.head](replace(task, patches=slots), architecture, slots)
 
 

@@ -1,8 +1,8 @@
 """Suites: which tasks, methods and seeds, on what budget; one TOML file each, in ``suites/``.
 
-A suite that is tuned takes keywords and learning rates from the choices of its searches, one TOML
-file a method in ``results/<suite>/tuned/``. In both kinds of file a key that is not known is an
-error, because a misspelt one would silently change what is compared.
+A suite that is tuned takes hyperparameters and learning rates from the choices of its searches,
+one TOML file a method in ``results/<suite>/tuned/``. In both kinds of file a key that is not
+known is an error, because a misspelt one would silently change what is compared.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Choice:
     """What a search chose for a method and a cell: one ``[[cells]]`` of its file.
 
     ``states`` counts how the ``trials`` ended. The learning rate goes into the budget, the
-    ``keywords`` to the method.
+    ``hyperparameters`` to the method.
     """
 
     dataset: str
@@ -97,7 +97,7 @@ class Choice:
     study: str
     valid_mse: float
     learning_rate: float
-    keywords: dict[str, Any]
+    hyperparameters: dict[str, Any]
 
     @property
     def place(self) -> tuple[str, int, int, int]:
@@ -107,18 +107,18 @@ class Choice:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named comparison; ``keywords`` are the methods' own, where not the default.
+    """A named comparison; ``hyperparameters`` are the methods' own, where not the default.
 
-    ``sweep`` has several values a keyword, for methods whose setting validation data choose: every
-    combination is a run of its own, and the leaderboard keeps the best one of each cell. A suite
-    that is ``tuned`` runs each method with what its search chose.
+    ``sweep`` has several values a hyperparameter, for methods whose setting validation data
+    choose: every combination is a run of its own, and the leaderboard keeps the best one of each
+    cell. A suite that is ``tuned`` runs each method with what its search chose.
     """
 
     name: str
     description: str
     methods: tuple[str, ...]
     blocks: tuple[Block, ...]
-    keywords: Mapping[str, Mapping[str, object]]
+    hyperparameters: Mapping[str, Mapping[str, object]]
     sweep: Mapping[str, Mapping[str, Sequence[object]]]
     sources: Mapping[str, data.Source]
     tuned: bool
@@ -270,24 +270,24 @@ def _jobs(
                     cell = (task.dataset, task.look_back, task.horizon, task.patches)
                     if (choice := chosen.get((method, *cell))) is not None:
                         # In the place of a sweep, too: the search chose among its values.
-                        yield _with(job, suite.keywords.get(method, {}), choice)
+                        yield _with(job, suite.hyperparameters.get(method, {}), choice)
                     else:
-                        for keywords in _settings(suite, method):
-                            yield replace(job, keywords=keywords)
+                        for hyperparameters in _settings(suite, method):
+                            yield replace(job, hyperparameters=hyperparameters)
 
 
 def _with(job: Job, fixed: Mapping[str, object], choice: Choice) -> Job:
     return replace(
         job,
-        keywords=tuple({**fixed, **choice.keywords}.items()),
+        hyperparameters=tuple({**fixed, **choice.hyperparameters}.items()),
         budget=replace(job.budget, learning_rate=choice.learning_rate),
         trials=choice.trials,
     )
 
 
 def _settings(suite: Suite, method: str) -> Iterator[tuple[tuple[str, object], ...]]:
-    """The keywords of a method, once for each combination of those that are swept."""
-    fixed, swept = suite.keywords.get(method, {}), suite.sweep.get(method, {})
+    """The hyperparameters of a method, once for each combination of those that are swept."""
+    fixed, swept = suite.hyperparameters.get(method, {}), suite.sweep.get(method, {})
     for values in product(*swept.values()):
         yield (*fixed.items(), *zip(swept, values, strict=True))
 
@@ -359,18 +359,18 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
     if not blocks:
         raise _MistakeError("a suite needs at least one [[tasks]] block", ())
     named = dict.fromkeys([*methods, *(name for block in blocks for name in block.methods)])
-    keywords = _tables(table, "keywords")
-    _known_keys(keywords, named, ("keywords",), "method")
+    hyperparameters = _tables(table, "hyperparameters")
+    _known_keys(hyperparameters, named, ("hyperparameters",), "method")
     sweep = _tables(table, "sweep")
     _known_keys(sweep, named, ("sweep",), "method")
     for method, swept in sweep.items():
-        _check_sweep(swept, keywords.get(method, {}), ("sweep", method))
+        _check_sweep(swept, hyperparameters.get(method, {}), ("sweep", method))
     return Suite(
         name=path.stem,
         description=_typed(table.get("description", ""), str, ("description",)),
         methods=tuple(named),
         blocks=tuple(blocks),
-        keywords=keywords,
+        hyperparameters=hyperparameters,
         sweep=sweep,
         sources=sources,
         tuned=_typed(table.get("tuned", False), bool, ("tuned",)),
@@ -386,7 +386,7 @@ _TOP = (
     "methods",
     "budget",
     "forecaster",
-    "keywords",
+    "hyperparameters",
     "sweep",
     "tasks",
     "data",
@@ -401,7 +401,9 @@ def _check_sweep(swept: dict[str, Any], fixed: Mapping[str, object], where: Wher
         if twice := [value for value in values if values.count(value) > 1]:
             raise _MistakeError(f"{name} names {twice[0]!r} twice", here)
         if name in fixed:
-            raise _MistakeError(f"{name} is in [keywords.{where[-1]}] too: fixed or swept?", here)
+            raise _MistakeError(
+                f"{name} is in [hyperparameters.{where[-1]}] too: fixed or swept?", here
+            )
 
 
 def _source(suite: Path, name: str, table: dict[str, Any]) -> data.Source:

@@ -1,4 +1,4 @@
-"""Search of keywords and learning rate on validation data: the only module that knows Optuna.
+"""Search of hyperparameters and learning rate on validation data, with Optuna.
 
 One search a method and cell, each with the same number of trials whatever became of them. Trials
 of a search run in order, searches side by side. A trial is training and nothing else: its process
@@ -38,9 +38,9 @@ from harness.run.fit import DivergedError, fit
 from harness.run.job import build, device_name, seed_of
 
 RATES = (1e-4, 1e-2)
-"""Learning rates searched, log-uniformly: the same for every method, beside its own ``space``."""
+"""Learning rates searched, log-uniformly: the same for every method."""
 
-_RATE = "budget.learning_rate"  # no keyword of a method can have this name
+_RATE = "budget.learning_rate"  # no hyperparameter of a method can have this name
 
 # A trial in a database that has not been heard of for so long is dead; seconds.
 _HEARTBEAT, _GRACE = 10, 30
@@ -48,10 +48,10 @@ _HEARTBEAT, _GRACE = 10, 30
 
 @dataclass(frozen=True)
 class Search:
-    """What is to be tuned: a run as it stands, and the values its keywords may take."""
+    """What is to be tuned: a run as it stands, and the values its hyperparameters may take."""
 
     job: Job
-    space: Mapping[str, tuple[object, ...]]
+    search_space: Mapping[str, tuple[object, ...]]
     attempts: int = 1
 
     def __str__(self) -> str:
@@ -108,11 +108,12 @@ def tune(
     """Search each method and cell of ``jobs`` with its first seed; return the files written.
 
     They are ``results/<suite>/tuned/<method>.toml``, stored search by search. Keywords that differ
-    between the jobs of a cell, a sweep, are searched as the method's own ``space`` is. Trials are
-    kept in ``storage``, a database's address, or else in ``results/tuning``. Interrupted, a search
-    goes on where it was, and a trial that was cut off counts as one. Methods without parameters
-    are left out. ``say`` hears of each trial; ``track`` is given a file for each search, and is
-    left alone after its first error. Of that and of a killed process ``warn`` hears.
+    between the jobs of a cell, a sweep, are searched as the method's own ``search_space`` is.
+    Trials are kept in ``storage``, a database's address, or else in ``results/tuning``.
+    Interrupted, a search goes on where it was, and a trial that was cut off counts as one.
+    Methods without parameters are left out. ``say`` hears of each trial; ``track`` is given a
+    file for each search, and is left alone after its first error. Of that and of a killed process
+    ``warn`` hears.
 
     Raises:
         ValueError: no method with parameters; or searches that failed, after all others are
@@ -241,16 +242,16 @@ def _searches(jobs: Sequence[Job], epochs: int | None, methods: Path) -> list[Se
 def _wanted(settings: Sequence[Job], epochs: int | None, methods: Path) -> Search:
     """The search that begins with the first of a cell's settings and may try all of them."""
     first = settings[0]
-    space = dict(registry.find(first.method, methods).space)
-    for name, _ in first.keywords:
-        values = tuple(dict.fromkeys(dict(job.keywords)[name] for job in settings))
+    search_space = dict(registry.find(first.method, methods).search_space)
+    for name, _ in first.hyperparameters:
+        values = tuple(dict.fromkeys(dict(job.hyperparameters)[name] for job in settings))
         if len(values) > 1:
-            space[name] = values
-    for name, values in space.items():
+            search_space[name] = values
+    for name, values in search_space.items():
         if odd := [value for value in values if not isinstance(value, bool | int | float | str)]:
             raise ValueError(f"{first.method}: {name} may be {odd[0]!r}, which TOML cannot say")
     budget = first.budget if epochs is None else replace(first.budget, epochs=epochs)
-    return Search(replace(first, budget=budget), space)
+    return Search(replace(first, budget=budget), search_space)
 
 
 def _development(
@@ -266,7 +267,7 @@ def _development(
 
 def _key(wanted: Search, source: str, data_hash: str) -> str:
     """16 hex digits: a search is another one where its run, its code or what may be tried is."""
-    content = [job_key(wanted.job, source, data_hash), dict(wanted.space), RATES]
+    content = [job_key(wanted.job, source, data_hash), dict(wanted.search_space), RATES]
     return sha256(canonical(content).encode()).hexdigest()[:16]
 
 
@@ -280,10 +281,14 @@ def _train(
 ) -> float:
     """The validation error that a run of the job with the trial's setting would have."""
     rate = trial.suggest_float(_RATE, *RATES, log=True)
-    own = {name: trial.suggest_categorical(name, list(of)) for name, of in wanted.space.items()}
+    own = {
+        name: trial.suggest_categorical(name, list(of)) for name, of in wanted.search_space.items()
+    }
     job = wanted.job
     budget = replace(job.budget, learning_rate=rate)
-    job = replace(job, keywords=tuple((dict(job.keywords) | own).items()), budget=budget)
+    job = replace(
+        job, hyperparameters=tuple((dict(job.hyperparameters) | own).items()), budget=budget
+    )
 
     def report(epoch: Mapping[str, float]) -> None:
         trial.report(epoch["valid_mse"], int(epoch["epoch"]))
@@ -297,8 +302,10 @@ def _train(
 
 def _as_it_stands(wanted: Search, method: registry.Method) -> dict[str, Any]:
     """The job's own setting, as far as the search knows its values."""
-    own = registry.check_keywords(method, dict(wanted.job.keywords))
-    known = {name: own[name] for name, values in wanted.space.items() if own[name] in values}
+    own = registry.complete_hyperparameters(method, dict(wanted.job.hyperparameters))
+    known = {
+        name: own[name] for name, values in wanted.search_space.items() if own[name] in values
+    }
     low, high = RATES
     return known | {_RATE: min(max(wanted.job.budget.learning_rate, low), high)}
 
@@ -329,7 +336,7 @@ def _choose(job: Job, study: str, trials: Sequence[FrozenTrial]) -> Choice:
         study=study,
         valid_mse=best,
         learning_rate=params[_RATE],
-        keywords={name: value for name, value in params.items() if name != _RATE},
+        hyperparameters={name: value for name, value in params.items() if name != _RATE},
     )
 
 
@@ -426,6 +433,6 @@ def _tell(folder: Path, found: Found, provenance: Provenance) -> Path:
     if path.exists() and json.loads(path.read_text(encoding="utf-8"))["trials"] == found.trials:
         return path
     content = asdict(found) | asdict(provenance)
-    content["job"]["keywords"] = dict(found.job.keywords)
+    content["job"]["hyperparameters"] = dict(found.job.hyperparameters)
     write_text(path, json.dumps(content, indent=1, default=str) + "\n")
     return path

@@ -281,7 +281,7 @@ def tune(
     device: options.Device = "auto",
     tracking_uri: options.Tracking = None,
 ) -> None:
-    """Search the methods' keywords, the same number of trials each, on validation data only."""
+    """Search hyperparameters, the same number of trials for each method, on validation data."""
     from harness.bench import execute, local, tune, watch
 
     slots, kind = options.slots_of(device, jobs)

@@ -33,7 +33,7 @@ class Job:
     method: str
     task: Task
     seed: int
-    keywords: tuple[tuple[str, object], ...] = ()
+    hyperparameters: tuple[tuple[str, object], ...] = ()
     architecture: Architecture = field(default_factory=Architecture)
     budget: Budget = field(default_factory=Budget)
     source: Source | None = None
@@ -157,7 +157,7 @@ class Record:
     def cell(self) -> tuple[str, str, int, int, int, int, str]:
         """What the row is a measurement of; a suite's results hold one row a cell.
 
-        Last come the keywords, as JSON: they tell the settings of a sweep apart.
+        Last come the hyperparameters, as JSON: they tell the settings of a sweep apart.
         """
         return (
             self.method,
@@ -166,7 +166,7 @@ class Record:
             self.horizon,
             self.patches,
             self.seed,
-            canonical(json.loads(self.job)["keywords"]),
+            canonical(json.loads(self.job)["hyperparameters"]),
         )
 
 
@@ -262,7 +262,7 @@ def _plain(job: Job) -> dict[str, Any]:
     # Not asdict, which copies every value: a plan of thousands of jobs asks for thousands of keys.
     plain = {name: vars(part) if is_dataclass(part) else part for name, part in vars(job).items()}
     del plain["trials"]
-    plain["keywords"] = dict(job.keywords)
+    plain["hyperparameters"] = dict(job.hyperparameters)
     if job.source is not None:
         plain["source"] = {**vars(job.source), "path": str(job.source.path)}
     return plain

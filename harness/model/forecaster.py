@@ -41,7 +41,7 @@ class Forecaster(nn.Module):
     arguments of its own.
     """
 
-    space: ClassVar[dict[str, tuple[object, ...]]] = {}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {}
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
         super().__init__()

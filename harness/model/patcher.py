@@ -124,10 +124,10 @@ _GOLDEN, _MIX_1, _MIX_2 = (
 class Patcher(nn.Module):
     """Cuts rows into patches. Subclass, implement :meth:`forward`, done.
 
-    The constructor takes the task and the method's own keyword-only arguments. ``space`` maps
-    keywords to the values a search may try. The class docstring says what the method does and, in
-    paragraphs that begin with these words, ``Source:`` and ``Fidelity:`` (paper, code,
-    re-implementation or our design, and every deviation).
+    The constructor takes the task and the method's own keyword-only arguments. ``search_space``
+    maps hyperparameters to the values a search may try. The class docstring says what the method
+    does and, in paragraphs that begin with these words, ``Source:`` and ``Fidelity:`` (paper,
+    code, re-implementation or our design, and every deviation).
 
     ``progress`` is the share of training that has passed, 0 at the first step; it is saved with
     the weights, so that what is scored is as far along as what was kept.
@@ -147,17 +147,19 @@ class Patcher(nn.Module):
     harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""
     relaxed: ClassVar[bool] = False
     """Boundaries in training are drawn, noisy or soft; such a method is scored both ways."""
-    space: ClassVar[dict[str, tuple[object, ...]]] = {}
+    search_space: ClassVar[dict[str, tuple[object, ...]]] = {}
 
     progress: Tensor
-    keywords: dict[str, Any]
+    hyperparameters: dict[str, Any]
     frozen: bool = False
     """Set by :meth:`freeze`."""
 
-    def __new__(cls, *_: object, **keywords: object) -> Patcher:  # noqa: PYI034 - beartype, in tests, does not know Self
+    def __new__(cls, *_: object, **hyperparameters: object) -> Patcher:  # noqa: PYI034 - beartype, in tests, does not know Self
         """Keep what the patcher is made with: :meth:`save` writes it down."""
         patcher = super().__new__(cls)
-        patcher.keywords = {name: value for name, value in keywords.items() if name != "task"}
+        patcher.hyperparameters = {
+            name: value for name, value in hyperparameters.items() if name != "task"
+        }
         return patcher
 
     def __init__(self, task: Task) -> None:
@@ -215,7 +217,7 @@ class Patcher(nn.Module):
         return self.requires_grad_(requires_grad=False).eval()
 
     def save(self, path: Path) -> None:
-        """Write the patcher alone, to be carried to other data: its keywords and its weights.
+        """Write the patcher alone, to be carried to other data: hyperparameters and weights.
 
         Raises:
             ValueError: it decides on features, which stay behind with the forecaster.
@@ -225,7 +227,7 @@ class Patcher(nn.Module):
             {
                 "method": type(self).__name__,
                 "look_back": self.task.look_back,
-                "keywords": self.keywords,
+                "hyperparameters": self.hyperparameters,
                 "state": self.state_dict(),
             },
             path,
@@ -243,8 +245,8 @@ class Patcher(nn.Module):
         """
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            parts = ("method", "look_back", "keywords", "state")
-            method, look_back, keywords, state = (saved[part] for part in parts)
+            parts = ("method", "look_back", "hyperparameters", "state")
+            method, look_back, hyperparameters, state = (saved[part] for part in parts)
         except FileNotFoundError:
             raise
         except Exception as error:
@@ -253,7 +255,7 @@ class Patcher(nn.Module):
         try:
             if method != cls.__name__:
                 raise ValueError(f"it is a {method}, not a {cls.__name__}")  # noqa: TRY301 - told below of which file
-            patcher = cls(task, **keywords)
+            patcher = cls(task, **hyperparameters)
             _refuse_misfits(state, patcher, look_back)
             patcher.load_state_dict(state)
         except (RuntimeError, TypeError, ValueError) as error:

@@ -123,11 +123,13 @@ def _track(method: Method) -> list[str]:
     return [budget, "no bypass", *(words for words, is_so in said.items() if is_so)]
 
 
-def check_keywords(method: Method, keywords: Mapping[str, object]) -> dict[str, object]:
-    """All keywords of the method's constructor, defaults filled in, so that a job is complete.
+def complete_hyperparameters(
+    method: Method, hyperparameters: Mapping[str, object]
+) -> dict[str, object]:
+    """All hyperparameters of the constructor, defaults filled in, so that a job is complete.
 
     Raises:
-        ValueError: a keyword that it does not take, or one without a default left out.
+        ValueError: a hyperparameter that it does not take, or one without a default left out.
     """
     allowed = {
         parameter.name: parameter.default
@@ -135,15 +137,17 @@ def check_keywords(method: Method, keywords: Mapping[str, object]) -> dict[str, 
         if parameter.kind is parameter.KEYWORD_ONLY
     }
     where = f"{method.__name__} ({_file(method)})"
-    for name in keywords:
+    for name in hyperparameters:
         if name not in allowed:
-            raise ValueError(f"{where}: {unknown('keyword', name, allowed)}")
-    complete = allowed | dict(keywords)
+            raise ValueError(f"{where}: {unknown('hyperparameter', name, allowed)}")
+    complete = allowed | dict(hyperparameters)
     for name, value in complete.items():
         if value is inspect.Parameter.empty:
-            raise ValueError(f"{where}: keyword {name!r} has no default and is not given")
+            raise ValueError(f"{where}: hyperparameter {name!r} has no default and is not given")
         if not _is_plain(value):
-            raise ValueError(f"{where}: keyword {name!r} is {value!r}, which is not a plain value")
+            raise ValueError(
+                f"{where}: hyperparameter {name!r} is {value!r}, which is not a plain value"
+            )
     return complete
 
 

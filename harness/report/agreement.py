@@ -53,7 +53,7 @@ def stability(
 def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
     """A line for each two seeds of a method on a task: how alike they cut the same rows.
 
-    Columns: dataset, look_back, horizon, patches, method, keywords (JSON), seed_a, seed_b;
+    Columns: dataset, look_back, horizon, patches, method, hyperparameters (JSON), seed_a, seed_b;
     ``f1_1``, their :func:`stability` within one step; ``f1_1_chance``, that of the first seed's
     rows and the second's of rows half the sample away, which is what habit alone gives. Bundles
     without boundaries are left out; of two of one seed the later counts.
@@ -61,7 +61,7 @@ def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
     Raises:
         ValueError: damaged boundaries, or two seeds of a task that were cut on different rows.
     """
-    columns = [*TASK, "method", "keywords", "seed_a", "seed_b", "f1_1", "f1_1_chance"]
+    columns = [*TASK, "method", "hyperparameters", "seed_a", "seed_b", "f1_1", "f1_1_chance"]
     lines = []
     for run, seeds in sorted(_by_run(bundles).items()):
         samples = {seed: read_boundaries(path) for seed, path in sorted(seeds.items())}
@@ -106,9 +106,9 @@ def _by_run(bundles: Iterable[Bundle]) -> dict[tuple[Any, ...], dict[int, Path]]
     for bundle in bundles:
         if bundle.boundaries is not None:
             record = bundle.record
-            _, *_, seed, keywords = record.cell
+            _, *_, seed, hyperparameters = record.cell
             task = (getattr(record, column) for column in TASK)
-            runs.setdefault((*task, record.method, keywords), {})[seed] = bundle.boundaries
+            runs.setdefault((*task, record.method, hyperparameters), {})[seed] = bundle.boundaries
     return runs
 
 

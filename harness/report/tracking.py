@@ -184,7 +184,7 @@ class Tracker:
         measured = {"valid_mse": choice["valid_mse"], "trials": choice["trials"], **counts}
         mattered = {f"importance/{name}": value for name, value in search["importances"].items()}
         measured |= {"seconds": trials.seconds.sum(), **mattered}
-        chosen = {"learning_rate": choice["learning_rate"], **choice["keywords"]}
+        chosen = {"learning_rate": choice["learning_rate"], **choice["hyperparameters"]}
         params = {**job, "chosen": chosen}
         self._log_numbers(parent, _points(measured, (), _now()), params)
         self._log_data(parent, task["dataset"], search["data_hash"])

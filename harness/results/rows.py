@@ -93,7 +93,7 @@ class RowFiles:
 
 
 def _order(record: Record) -> tuple[object, ...]:
-    # Of two rows of one cell only the keywords differ, and the job's JSON tells them.
+    # Of two rows of one cell only the hyperparameters differ, and the job's JSON tells them.
     return (*record.cell[1:], record.job)
 
 

@@ -6,7 +6,7 @@ of their files matters.
 A run that failed or diverged is never dropped: it is charged the error of the seasonal-naive
 forecast, or of the method's own worst finished seed in that cell where that is larger.
 
-Of a method that is there with several settings of its keywords, a sweep, one setting a cell
+Of a method that is there with several settings of its hyperparameters, a sweep, one setting a cell
 counts: the one with the least validation error. Test errors choose nothing.
 """
 
@@ -65,9 +65,10 @@ Holes = Literal["refuse", "show"]
 def read_table(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
-    ``keywords`` are those of the method, as JSON. ``step`` is the cost of a training step in units
-    of that of uniform patches, where ``cost.csv`` beside the suite's folder has it, ``published``
-    and ``published_in`` the MSE of the method in the literature, where ``published.csv`` has one.
+    ``hyperparameters`` are those of the method, as JSON. ``step`` is the cost of a training step
+    in units of that of uniform patches, where ``cost.csv`` beside the suite's folder has it,
+    ``published`` and ``published_in`` the MSE of the method in the literature, where
+    ``published.csv`` has one.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -164,14 +165,16 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
         _refuse(text, column, ~text[column].isin(("True", "False", "")), "True or False")
         columns[column] = text[column] == "True"
     columns |= {name: text[name] for name in _NOTES if name in text}
-    columns["keywords"] = text.job.map(_keywords)
-    _refuse(text, "job", columns["keywords"].isna(), "a job in JSON, with its keywords")
+    columns["hyperparameters"] = text.job.map(_hyperparameters)
+    _refuse(
+        text, "job", columns["hyperparameters"].isna(), "a job in JSON, with its hyperparameters"
+    )
     return pd.DataFrame(columns)
 
 
-def _keywords(job: str) -> str | None:
+def _hyperparameters(job: str) -> str | None:
     """Those of a job; the rest of its text is not parsed, which for many rows would be slow."""
-    before = re.search(r'"keywords":\s*', job)
+    before = re.search(r'"hyperparameters":\s*', job)
     if before is None:
         return None
     try:
@@ -238,7 +241,7 @@ def _refuse(text: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str
 
 
 def _refuse_repeats(table: pd.DataFrame) -> None:
-    repeated = table[table.duplicated([*OWN, "seed", "keywords"])]
+    repeated = table[table.duplicated([*OWN, "seed", "hyperparameters"])]
     if len(repeated):
         names = [
             name_of_run(row.method, tuple(row[CELL]), row.seed) for _, row in repeated.iterrows()
@@ -259,7 +262,7 @@ def _refuse_mixtures(table: pd.DataFrame) -> None:
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
     """Cell by cell, method by method, seed by seed: so that no order of files matters."""
-    return table.sort_values([*CELL, "method", "seed", "keywords"], ignore_index=True)
+    return table.sort_values([*CELL, "method", "seed", "hyperparameters"], ignore_index=True)
 
 
 def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
@@ -283,10 +286,10 @@ def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
 def _with_settings(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows with what was ``swept`` of their method, and the ``setting`` that each has of it.
 
-    Both in words, and empty where a method has the same keywords in all rows of a track.
+    Both in words, and empty where a method has the same hyperparameters in all rows of a track.
     """
     table = rows.assign(swept="", setting="")
-    for _, texts in rows.groupby(["method", "look_back"]).keywords:
+    for _, texts in rows.groupby(["method", "look_back"]).hyperparameters:
         settings = {text: json.loads(text) for text in texts.unique()}
         several = _several(settings.values())
         if several:
@@ -301,7 +304,7 @@ def _with_settings(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _several(settings: Collection[dict[str, Any]]) -> dict[str, list[str]]:
-    """The keywords that are not the same in all settings, with their values in order."""
+    """The hyperparameters that are not the same in all settings, with their values in order."""
     names = sorted({name for setting in settings for name in setting})
     values = {name: {_value(setting, name) for setting in settings} for name in names}
     return {

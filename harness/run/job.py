@@ -123,11 +123,11 @@ def build(method: registry.Method, job: Job, device: str) -> Forecaster:
     Patcher and shared layers are seeded apart: a job's shared layers start from the same weights
     for every patcher.
     """
-    keywords = registry.check_keywords(method, dict(job.keywords))
+    hyperparameters = registry.complete_hyperparameters(method, dict(job.hyperparameters))
     torch.manual_seed(seed_of(job, "method"))
     if issubclass(method, Forecaster):
-        return method(job.task, job.architecture, **keywords).to(device)
-    patcher = method(job.task, **keywords)
+        return method(job.task, job.architecture, **hyperparameters).to(device)
+    patcher = method(job.task, **hyperparameters)
     torch.manual_seed(seed_of(job, "forecaster"))
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
 

@@ -58,17 +58,17 @@ class Promise:
 
 @dataclass(frozen=True)
 class Subject:
-    """A method with its keywords, to be built as often as a promise needs it."""
+    """A method with its hyperparameters, to be built as often as a promise needs it."""
 
     method: Method
-    keywords: Mapping[str, object]
+    hyperparameters: Mapping[str, object]
 
     def built(self, task: Task = _TASK, seed: int = 0) -> Patcher | Forecaster:
         """Ready for evaluation, but without a look at any data."""
         torch.manual_seed(seed)
         if issubclass(self.method, Forecaster):
-            return self.method(task, _ARCHITECTURE, **self.keywords).eval()
-        return self.method(task, **self.keywords).eval()
+            return self.method(task, _ARCHITECTURE, **self.hyperparameters).eval()
+        return self.method(task, **self.hyperparameters).eval()
 
     def prepared(self, task: Task = _TASK) -> Patcher | Forecaster:
         """Ready for evaluation, after a look at some training look-backs."""
@@ -106,11 +106,11 @@ class Subject:
 Check = Callable[[Subject], Iterator[str]]
 
 
-def check(method: Method, **keywords: object) -> list[Promise]:
-    """Hold a method, built with ``keywords``, to every promise of its kind; takes seconds."""
+def check(method: Method, **hyperparameters: object) -> list[Promise]:
+    """Hold a method, so built, to every promise of its kind; takes seconds."""
     promises = _OF_PATCHERS if issubclass(method, Patcher) else _OF_REFERENCES
     with torch.random.fork_rng(devices=[]):
-        return [_held(promise, Subject(method, keywords)) for promise in promises]
+        return [_held(promise, Subject(method, hyperparameters)) for promise in promises]
 
 
 def report(promises: Sequence[Promise]) -> str:
@@ -143,7 +143,7 @@ def constructor(subject: Subject) -> Iterator[str]:
         if other.kind is not other.KEYWORD_ONLY:
             yield f"argument {other.name!r} is not keyword-only: put `*` before it"
     try:
-        registry.check_keywords(subject.method, subject.keywords)
+        registry.complete_hyperparameters(subject.method, subject.hyperparameters)
     except ValueError as error:
         yield str(error)
 
@@ -159,18 +159,18 @@ def docstring(subject: Subject) -> Iterator[str]:
         yield f"its fidelity begins with none of: {', '.join(kinds)}"
 
 
-def space(subject: Subject) -> Iterator[str]:
-    """The search space maps keywords of its own to tuples of numbers and texts that it accepts."""
-    known = registry.check_keywords(subject.method, subject.keywords)
-    for name, values in subject.method.space.items():
+def search_space(subject: Subject) -> Iterator[str]:
+    """The search space maps its hyperparameters to tuples of numbers and texts it accepts."""
+    known = registry.complete_hyperparameters(subject.method, subject.hyperparameters)
+    for name, values in subject.method.search_space.items():
         if name not in known:
-            yield f"{name!r} is no keyword of {subject.method.__name__}"
+            yield f"{name!r} is no hyperparameter of {subject.method.__name__}"
         if not isinstance(values, tuple) or not values:
             yield f"{name!r} has {values!r}, not a tuple of values to try"
         for value in values:
             if not isinstance(value, bool | int | float | str):
                 yield f"{name!r} may be {value!r}, which is neither a number nor a text"
-            replace(subject, keywords={**subject.keywords, name: value}).built()
+            replace(subject, hyperparameters={**subject.hyperparameters, name: value}).built()
 
 
 # --- plans and forecasts -------------------------------------------------------------------------
@@ -407,7 +407,7 @@ def training(subject: Subject) -> Iterator[str]:
 _OF_PATCHERS: tuple[Check, ...] = (
     constructor,
     docstring,
-    space,
+    search_space,
     whole_rows,
     budget,
     batch_mates,
@@ -427,7 +427,7 @@ _OF_PATCHERS: tuple[Check, ...] = (
 _OF_REFERENCES: tuple[Check, ...] = (
     constructor,
     docstring,
-    space,
+    search_space,
     finite_forecast,
     batch_mates,
     repeatable_evaluation,
