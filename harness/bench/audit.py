@@ -270,7 +270,7 @@ def _of_the_plan(row: _Row, plan: Plan, methods: Path) -> Iterator[str]:
     except ValueError as error:
         yield str(error)
         return
-    for column, value in (("kind", registry.kind(method)), ("ranked", registry.ranked(method))):
+    for column, value in registry.declared(method).items():
         if getattr(record, column) != value:
             yield f"{column} is {getattr(record, column)!r}, that of the method is {value!r}"
     if _is_strict(method) and record.status == "done":

@@ -359,8 +359,7 @@ def _method(name: str, folders: Folders) -> _Part:
             raise
         blank = {"method_source": "", "kind": "patcher", "ranked": False}
         return _Part(blank, state="broken", why=str(error))
-    kind, ranked = registry.kind(method), registry.ranked(method)
-    return _Part({"method_source": source, "kind": kind, "ranked": ranked}, method)
+    return _Part({"method_source": source, **registry.declared(method)}, method)
 
 
 def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:

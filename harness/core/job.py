@@ -63,7 +63,8 @@ class Record:
     (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
     ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
     (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
-    others. ``failure`` is one of :data:`FAILURES`, ``attempts`` how often the job was started,
+    others. ``strict`` and ``relaxed`` are what a patcher declares, ``failure`` is one of
+    :data:`FAILURES`, ``attempts`` how often the job was started,
     ``micro_batch`` the windows in one pass of a training step, ``trials`` those that its tuning
     used. A column that is younger than its row is empty.
 
@@ -76,6 +77,8 @@ class Record:
     method: str
     kind: str
     ranked: bool
+    strict: bool | None
+    relaxed: bool | None
     dataset: str
     look_back: int
     horizon: int
@@ -227,6 +230,8 @@ def new_record(
     device: str,
     error: str = "",
     failure: str | None = None,
+    strict: bool | None = None,
+    relaxed: bool | None = None,
     **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
 ) -> Record:
     """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
@@ -249,7 +254,9 @@ def new_record(
         error=error,
         key=job_key(job, method_source, data_hash),
         **task,
-        **blank() | {"trials": job.trials or None, "failure": failure} | measured,
+        **blank()
+        | {"trials": job.trials or None, "failure": failure, "strict": strict, "relaxed": relaxed}
+        | measured,
     )
 
 

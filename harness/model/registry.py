@@ -16,7 +16,7 @@ from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, TypeGuard
+from typing import Any, Literal, TypeGuard
 
 from harness.core.words import unknown
 from harness.model.forecaster import Forecaster
@@ -84,6 +84,18 @@ def kind(method: Method) -> Literal["patcher", "reference"]:
 def ranked(method: Method) -> bool:
     """Only patchers compete, and only those that are not shown the true boundaries."""
     return issubclass(method, Patcher) and not method.uses_truth
+
+
+def declared(method: Method) -> dict[str, Any]:
+    """What a row says of its method: columns of a record, by name.
+
+    A reference forecaster has no patch budget and no boundaries: ``strict`` and ``relaxed`` are
+    None.
+    """
+    own = {"kind": kind(method), "ranked": ranked(method), "strict": None, "relaxed": None}
+    if issubclass(method, Patcher):
+        own |= {"strict": method.strict, "relaxed": method.relaxed}
+    return own
 
 
 def arguments(method: Method) -> list[inspect.Parameter]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -48,7 +49,8 @@ def run(
     spent = cost(model, train, job.budget)
 
     torch.manual_seed(seed_of(job, "dropout"))
-    status, error, measured, overlay, boundaries = "done", "", {}, None, None
+    status, error, overlay, boundaries = "done", "", None, None
+    measured: dict[str, Any] = {}
     try:
         fitted = fit(
             model,
@@ -83,8 +85,7 @@ def run(
         job,
         provenance,
         status=status,
-        kind=registry.kind(method),
-        ranked=registry.ranked(method),
+        **registry.declared(method),
         method_source=registry.source_hash(method),
         data_hash=series.hash,
         data_verified=series.verified,
