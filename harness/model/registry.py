@@ -6,18 +6,17 @@ time, when asked for, so a broken one hides no other.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeGuard
 
+from harness.core import identity
 from harness.core.words import unknown
 from harness.model.forecaster import Forecaster
 from harness.model.patcher import Patcher
@@ -164,10 +163,8 @@ def complete_hyperparameters(
 
 
 def source_hash(method: Method) -> str:
-    """Sha256 of what the method's file does: comments, docstrings and layout change nothing."""
-    tree = _Bare().visit(ast.parse(_file(method).read_text(encoding="utf-8")))
-    # As text again and not as a dump of the tree, whose form differs from one Python to the next.
-    return sha256(ast.unparse(tree).encode()).hexdigest()
+    """Sha256 of what the method's code does: :func:`harness.core.identity.source_hash`."""
+    return identity.source_hash(method.__module__, _file(method))
 
 
 def _outside(inside: list[str], folder: Path) -> dict[str, EntryPoint]:
@@ -242,20 +239,3 @@ def _said(error: Exception) -> str:
         last = last.tb_next
     line = error.lineno if isinstance(error, SyntaxError) else last and last.tb_lineno
     return f"line {line}: {type(error).__name__}: {error}"
-
-
-class _Bare(ast.NodeTransformer):
-    """Drops docstrings: expressions that are nothing but a string."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
-        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return None if is_text else node
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if (
-            isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and not node.body
-        ):
-            node.body = [ast.Pass()]
-        return node
