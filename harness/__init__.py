@@ -12,19 +12,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.core.task import Architecture, Budget, Task
-    from harness.model.blocks import (
-        Dropout,
-        Place,
-        Stem,
-        Transformer,
-        Votes,
-        at_once,
-        bounds,
-        instance_norm,
-        running_mean,
-        running_sum,
-    )
+    from harness.model.backbones import Transformer, running_mean
+    from harness.model.embedders import Place
     from harness.model.forecaster import Forecast, Forecaster
+    from harness.model.layers import Dropout, bounds, instance_norm, rows_at_once, running_sum
     from harness.model.patcher import (
         Patcher,
         Patches,
@@ -33,9 +24,10 @@ if TYPE_CHECKING:
         from_marks,
         from_scores,
         from_starts,
-        sample,
+        sample_rows,
         uniform_starts,
     )
+    from harness.model.stem import Stem, Votes
 
 __all__ = [
     "Architecture",
@@ -51,30 +43,32 @@ __all__ = [
     "Task",
     "Transformer",
     "Votes",
-    "at_once",
     "bounds",
     "from_chosen",
     "from_marks",
     "from_scores",
     "from_starts",
     "instance_norm",
+    "rows_at_once",
     "running_mean",
     "running_sum",
-    "sample",
+    "sample_rows",
     "uniform_starts",
 ]
 
 _HOMES = {
     "harness.core.task": ("Architecture", "Budget", "Task"),
-    "harness.model.blocks": (
-        *("Dropout", "Place", "Stem", "Transformer", "Votes"),
-        *("at_once", "bounds", "instance_norm", "running_mean", "running_sum"),
-    ),
+    "harness.model.backbones": ("Transformer", "running_mean"),
+    "harness.model.embedders": ("Place",),
     "harness.model.forecaster": ("Forecast", "Forecaster"),
+    "harness.model.layers": (
+        *("Dropout", "bounds", "instance_norm", "rows_at_once", "running_sum"),
+    ),
     "harness.model.patcher": (
         *("Patcher", "Patches", "Rows", "from_chosen", "from_marks", "from_scores", "from_starts"),
-        *("sample", "uniform_starts"),
+        *("sample_rows", "uniform_starts"),
     ),
+    "harness.model.stem": ("Stem", "Votes"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

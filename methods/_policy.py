@@ -19,7 +19,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness import Patcher, Patches, Rows, Task, at_once, from_scores, from_starts, uniform_starts
+from harness import (
+    Patcher,
+    Patches,
+    Rows,
+    Task,
+    from_scores,
+    from_starts,
+    rows_at_once,
+    uniform_starts,
+)
 
 Logits = Float[Tensor, "row step"]
 Uniform = Float[Tensor, "set row step"]
@@ -229,7 +238,7 @@ class Policy(nn.Module):
         to_logits = self.out.weight[..., None], self.out.bias
         logits = [
             functional.conv1d(functional.conv1d(part, kernel, self.window.bias).relu(), *to_logits)
-            for part in seen.split(at_once(values.device, len(kernel) * values.shape[1]))
+            for part in seen.split(rows_at_once(values.device, len(kernel) * values.shape[1]))
         ]
         return torch.cat(logits)[..., 1:]
 

@@ -1,7 +1,7 @@
 """H-Net's routing: how unlike neighbouring steps are, the chunks that makes, and what holds K.
 
 Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code. What becomes of the chunks
-after the backbone is in :func:`harness.model.blocks.dechunk`. ``step`` numbers the L - 1 inner
+after the backbone is in :func:`harness.model.backbones.dechunk`. ``step`` numbers the L - 1 inner
 steps of
 a row: step i decides whether a chunk starts at time i + 1, since one always starts at time 0.
 """

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sample
+from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sample_rows
 
 
 class Entrope(Patcher):
@@ -56,7 +56,7 @@ class Entrope(Patcher):
 
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
         look_back = self.task.look_back
-        some = sample(rows, most=2**18 // look_back)
+        some = sample_rows(rows, most=2**18 // look_back)
         scaled, _ = _scaled(some).flatten().sort()
         for index, share in enumerate((0.025, 0.975)):
             self.limits[index] = scaled[round(share * (len(scaled) - 1))]

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness import Patcher, Patches, Rows, Task, from_scores, sample
+from harness import Patcher, Patches, Rows, Task, from_scores, sample_rows
 
 
 class EntropyGaussian(Patcher):
@@ -36,7 +36,7 @@ class EntropyGaussian(Patcher):
         self.model = _Gaussian().requires_grad_(requires_grad=False)
 
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
-        some = sample(rows, most=2000)
+        some = sample_rows(rows, most=2000)
         self.model.requires_grad_(requires_grad=True)
         optimiser = torch.optim.Adam(self.model.parameters(), lr=3e-3)
         for _ in range(3):

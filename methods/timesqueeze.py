@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sample
+from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sample_rows
 
 
 class TimeSqueeze(Patcher):
@@ -51,7 +51,7 @@ class TimeSqueeze(Patcher):
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
         if self.rule == "topk":
             return
-        score = self.score(sample(rows, most=4000))
+        score = self.score(sample_rows(rows, most=4000))
         # A row's count is 1 and those of its best `slots - 1` scores that exceed the threshold. So
         # that it is K on average, K - 1 a row of these best are above, of all rows together.
         best = score.topk(min(self.slots - 1, score.shape[1]), dim=1).values

@@ -174,7 +174,7 @@ def test_more_patches_than_the_head_has_cells_are_refused_before_a_run(folders: 
     ]
     fits, blurred, long = execute.survey(planned, real)
     assert (fits.state, blurred.state, long.state) == ("missing", "broken", "broken")
-    assert "6 cells of 8 steps, fewer than the 24 patches" in blurred.why
+    assert "6 bins of 8 steps, fewer than the 24 patches" in blurred.why
     assert "patch is 49; a length from 1 to 48" in long.why
 
 

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from harness.core.task import Architecture, Budget, Task
 from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
-from harness.model.blocks import MeanEmbedder, dechunk, running_mean
+from harness.model.backbones import dechunk, running_mean
+from harness.model.embedders import MeanEmbedder
 from harness.model.forecaster import Forecast, PatchForecaster, training_loss
 from harness.model.patcher import Patches, Rows, from_starts
 from harness.run.fit import fit

@@ -144,7 +144,7 @@ def test_a_policy_says_the_same_of_rows_a_few_at_a_time(monkeypatch: pytest.Monk
     weight = torch.randn(7, 2, 39)
     whole = policy(values)
     expected = torch.autograd.grad((weight * whole).sum(), list(policy.parameters()))
-    monkeypatch.setattr("harness.model.blocks._CACHED", 3 * 8 * 40)
+    monkeypatch.setattr("harness.model.layers._CACHED", 3 * 8 * 40)
     parts = policy(values)
     got = torch.autograd.grad((weight * parts).sum(), list(policy.parameters()))
     torch.testing.assert_close(parts, whole)

@@ -12,7 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
-from harness.model.blocks import Transformer
+from harness.model.backbones import Transformer
 from harness.model.forecaster import Forecast, PatchForecaster, autocast, training_loss
 from harness.model.patcher import Patcher, Patches, Rows, uniform_starts
 from methods._policy import PolicyPatcher

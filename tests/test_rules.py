@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from harness.core.task import Architecture, Budget, Task
 from harness.model.forecaster import PatchForecaster
-from harness.model.patcher import Patcher, Rows, sample
+from harness.model.patcher import Patcher, Rows, sample_rows
 from harness.run.fit import fit
 from harness.run.windows import Windows
 from methods import entrope
@@ -132,7 +132,7 @@ def test_the_sample_is_bounded_and_even() -> None:
     """Of 20,000 rows about 500 are kept, from all parts alike."""
     torch.manual_seed(0)
     everything = torch.arange(20_000.0)[:, None]
-    kept = sample(everything.split(100), 500)[:, 0]
+    kept = sample_rows(everything.split(100), 500)[:, 0]
     assert 200 < len(kept) <= 500
     assert len(kept.unique()) == len(kept)
     halves = (kept < 10_000).float().mean()

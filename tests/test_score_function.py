@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
-from harness.model.blocks import Stem
 from harness.model.forecaster import PatchForecaster, training_loss
 from harness.model.patcher import Patches, Rows
+from harness.model.stem import Stem
 from methods.score_function import ScoreFunction
 from methods.score_function_discounted import ScoreFunctionDiscounted, discounted
 

@@ -10,8 +10,9 @@ from scipy.stats import binom
 from torch import Tensor
 
 from harness.core.task import Architecture, Task
-from harness.model.blocks import MeanEmbedder, Stem
+from harness.model.embedders import MeanEmbedder
 from harness.model.patcher import Rows
+from harness.model.stem import Stem
 from methods import soft
 from methods.soft import Soft
 from methods.straight_through_gumbel import StraightThroughGumbel

@@ -31,7 +31,7 @@ from harness.bench.watch import Board
 from harness.core.files import write_text, writing
 from harness.core.job import Job, Provenance, Record, canonical, job_key, new_record, why_stale
 from harness.model import registry
-from harness.model.blocks import HEADS
+from harness.model.heads import HEADS
 from harness.model.patcher import Patcher
 from harness.results.bundles import recorded, write_bundle
 from harness.results.rows import RowFiles, read_rows

@@ -42,8 +42,8 @@ class Task:
 class Architecture:
     """The shared forecaster: the same for every patcher in a comparison.
 
-    ``cells`` is R, the points a patch is resampled to; ``grid`` is the number of steps in one cell
-    of the head's time grid. ``phase`` adds the absolute-time term of the area embedder.
+    ``points`` is R, to which a patch is resampled; ``grid`` is the number of steps in one bin of
+    the head's time grid. ``phase`` adds the absolute-time term of the area embedder.
     ``embedder`` "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
     """
 
@@ -52,7 +52,7 @@ class Architecture:
     heads: int = 4
     feedforward: int = 128
     dropout: float = 0.3
-    cells: int = 16
+    points: int = 16
     grid: int = 8
     embedder: Literal["area", "mean"] = "area"
     phase: bool = True
@@ -61,7 +61,7 @@ class Architecture:
     instance_norm: bool = True
 
     def __post_init__(self) -> None:
-        _positive(self, "width", "layers", "heads", "feedforward", "cells", "grid")
+        _positive(self, "width", "layers", "heads", "feedforward", "points", "grid")
         if self.width % self.heads:
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
         _fraction(self, "dropout")

@@ -11,8 +11,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
-from harness.model.blocks import BACKBONES, EMBEDDERS, HEADS, Stem, dechunk, instance_norm
+from harness.model.backbones import BACKBONES, dechunk
+from harness.model.embedders import EMBEDDERS
+from harness.model.heads import HEADS
+from harness.model.layers import instance_norm
 from harness.model.patcher import Patcher, Patches, Rows
+from harness.model.stem import Stem
 
 
 @dataclass(frozen=True)

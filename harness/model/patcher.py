@@ -287,7 +287,9 @@ def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) 
             )
 
 
-def sample(rows: Iterable[Float[Tensor, "_ time"]], most: int) -> Float[Tensor, "sample time"]:
+def sample_rows(
+    rows: Iterable[Float[Tensor, "_ time"]], most: int
+) -> Float[Tensor, "sample time"]:
     """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
     kept: list[Tensor] = []
     share = 1.0

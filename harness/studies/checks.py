@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from harness.core.task import Architecture, Budget, Task
 from harness.data import PLANTED_HORIZON, PLANTED_LOOK_BACK, PLANTED_WINDOW, plant
 from harness.model import registry
-from harness.model.blocks import Stem, instance_norm
 from harness.model.forecaster import Forecast, Forecaster, PatchForecaster, training_loss
+from harness.model.layers import instance_norm
 from harness.model.patcher import Patcher, Patches, Rows
 from harness.model.registry import Method
+from harness.model.stem import Stem
 from harness.run.fit import fit
 from harness.run.windows import Windows
 
