@@ -18,8 +18,10 @@ from harness.data import Series
 from harness.model.forecaster import Forecast, PatchForecaster
 from harness.model.patcher import Patcher, Patches, Rows, from_scores
 from harness.run import windows
-from harness.run.evaluate import cost, evaluate, look
+from harness.run.cost import cost
+from harness.run.evaluate import evaluate
 from harness.run.fit import DivergedError, fit, validation_error
+from harness.run.probes import window_to_show
 from methods.dlinear import DLinear
 from methods.random_step import RandomStep
 from methods.repeat_last import RepeatLast
@@ -89,7 +91,7 @@ def test_training_lowers_the_error_and_keeps_the_best_weights() -> None:
         valid,
         dataclasses.replace(BUDGET, epochs=6, learning_rate=0.05),
         seed=0,
-        say=heard.append,
+        on_epoch=heard.append,
     )
     assert fitted.valid_mse < before / 2
     assert fitted.valid_mse == min(epoch["valid_mse"] for epoch in fitted.curves)
@@ -154,7 +156,7 @@ def test_parts_need_less_memory_at_a_time() -> None:
 def test_fit_has_no_parameter_for_test_windows() -> None:
     """What fit can be given is train, validation and plain settings."""
     assert list(inspect.signature(fit).parameters) == [
-        "model", "train", "valid", "budget", "seed", "say", "micro_batch",
+        "model", "train", "valid", "budget", "seed", "on_epoch", "micro_batch",
     ]  # fmt: skip
 
 
@@ -285,7 +287,7 @@ def test_counting_costs_leaves_no_trace() -> None:
 
 def test_the_window_to_look_at_is_a_real_one() -> None:
     """Patch starts, values, future and forecast belong to one test window."""
-    shown = look(build(), windows.test(waves(), TASK), TASK, BUDGET)
+    shown = window_to_show(build(), windows.test(waves(), TASK), TASK, BUDGET)
     assert shown["starts"] == [0, 8, 16, 24]
     assert [len(shown[part]) for part in ("values", "future", "forecast")] == [32, 8, 8]
 

@@ -154,11 +154,14 @@ def test_a_second_attempt_says_so_and_keeps_its_key(tmp_path: Path) -> None:
 
 
 def test_references_run_like_methods(tmp_path: Path) -> None:
-    """A forecaster without parameters needs no training and is marked as a reference."""
+    """One without parameters needs no training, is marked as a reference and has no boundaries."""
     record = go(dataclasses.replace(JOB, method="repeat_last"), tmp_path)
     assert (record.kind, record.ranked, record.epochs, record.parameters) == (
         "reference", False, 0, 0,
     )  # fmt: skip
+    for name in ("mse_swapped", "mse_permuted", "f1_0", "covering", "position_bias", "distinct"):
+        assert getattr(record, name) is None
+    assert read_bundle(tmp_path / record.key).boundaries is None
 
 
 def test_an_unknown_method_is_refused_with_the_nearest(tmp_path: Path) -> None:

@@ -366,7 +366,7 @@ def rerun(
 
 
 def _again(job: Job, say: local.Say, **settings: Any) -> Record:  # noqa: ANN401 - those of run
-    return run(job, say=say, **settings)
+    return run(job, on_epoch=say, **settings)
 
 
 def differences(then: Record, now: Record) -> list[Difference]:

@@ -256,7 +256,7 @@ def run_cell(
         device=device,
         runs=runs,
         provenance=provenance,
-        say=say,
+        on_epoch=say,
         attempts=cell.attempts,
         micro_batch=cell.micro_batch,
     )

@@ -34,8 +34,9 @@ from harness.core.files import write_text
 from harness.core.job import Job, Provenance, canonical, job_key
 from harness.model import registry
 from harness.run import windows
+from harness.run.device import device_name
 from harness.run.fit import DivergedError, fit
-from harness.run.job import build, device_name, seed_of
+from harness.run.job import build, seed_of
 
 RATES = (1e-4, 1e-2)
 """Learning rates searched, log-uniformly: the same for every method."""
@@ -297,7 +298,7 @@ def _train(
 
     model = build(method, job, device)
     torch.manual_seed(seed_of(job, "dropout"))
-    return fit(model, *parts, budget, seed=seed_of(job, "order"), say=report).valid_mse
+    return fit(model, *parts, budget, seed=seed_of(job, "order"), on_epoch=report).valid_mse
 
 
 def _as_it_stands(wanted: Search, method: registry.Method) -> dict[str, Any]:

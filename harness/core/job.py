@@ -58,7 +58,7 @@ class Record:
     Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
     forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
     is one line. The MSE with a suffix is under boundaries other than the method's own best ones,
-    ``f1_n`` that of its boundaries within n steps (:mod:`harness.run.evaluate`); ``covering``,
+    ``f1_n`` that of its boundaries within n steps (:mod:`harness.run.probes`); ``covering``,
     ``distance`` in steps, ``rand``, ``position_bias`` and ``distinct`` say more about them
     (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
     ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event

@@ -150,7 +150,10 @@ def _save(save: Callable[[Path], None], path: Path) -> None:
 
 
 def write_boundaries(sample: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """Write what :func:`harness.run.evaluate.cuts` makes; the same arrays, the same bytes."""
+    """Write what :func:`harness.run.probes.sampled_boundaries` makes.
+
+    The same arrays give the same bytes.
+    """
     np.savez_compressed(path, allow_pickle=False, **sample)
 
 

@@ -44,13 +44,13 @@ def fit(
     budget: Budget,
     *,
     seed: int,
-    say: Callable[[dict[str, float]], object] = lambda epoch: None,
+    on_epoch: Callable[[dict[str, float]], object] = lambda epoch: None,
     micro_batch: int | None = None,
 ) -> Fitted:
     """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
 
-    Data order and plan sampling have generators of their own, seeded by ``seed``. ``say`` hears
-    each epoch's row of the curves and may raise to stop.
+    Data order and plan sampling have generators of their own, seeded by ``seed``. ``on_epoch``
+    is called with each epoch's row of the curves and may raise to stop.
 
     With ``micro_batch`` that many windows at most pass through the model at a time, to save
     memory; a step is still one of the whole batch, of the same windows in the same order, with
@@ -110,7 +110,7 @@ def fit(
                 "seconds": time.perf_counter() - started,
             }
         )
-        say(curves[-1])
+        on_epoch(curves[-1])
         if not math.isfinite(error + curves[-1]["train_mse"]):
             raise DivergedError(Fitted(best, epoch, steps, time.perf_counter() - started, curves))
         worse = 0 if error < best else worse + 1

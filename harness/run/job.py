@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -17,8 +16,12 @@ from harness.model import registry
 from harness.model.forecaster import Forecaster, PatchForecaster
 from harness.results.bundles import write_boundaries, write_bundle
 from harness.run import windows
-from harness.run.evaluate import cost, cuts, evaluate, look, tokens_of
+from harness.run.cost import cost, mean_tokens
+from harness.run.device import device_name, forget_peak, peak_memory
+from harness.run.evaluate import evaluate
 from harness.run.fit import DivergedError, fit
+from harness.run.probes import sampled_boundaries, under_other_boundaries, window_to_show
+from harness.run.windows import Windows
 
 
 def run(
@@ -28,29 +31,27 @@ def run(
     device: str,
     runs: Path,
     provenance: Provenance,
-    say: Callable[[Mapping[str, float]], object] = lambda epoch: None,
+    on_epoch: Callable[[Mapping[str, float]], object] = lambda epoch: None,
     methods: Path = registry.METHODS,
     attempts: int = 1,
     micro_batch: int | None = None,
 ) -> Record:
     """Train on train, stop on validation, score every test window once; leave a bundle.
 
-    ``directories`` are where data sets are looked for, ``runs`` where the bundle goes; ``say``
-    hears of each epoch. ``attempts`` is how often the job has been started, this time included;
-    ``micro_batch`` as for :func:`harness.run.fit.fit`. A loss that is not finite is a record with
-    status "diverged"; every other error is raised.
+    ``directories`` are where data sets are looked for, ``runs`` where the bundle goes;
+    ``on_epoch`` is called with what each epoch measured. ``attempts`` is how often the job has
+    been started, this time included; ``micro_batch`` as for :func:`harness.run.fit.fit`. A loss
+    that is not finite is a record with status "diverged"; every other error is raised.
     """
     method = registry.find(job.method, methods)
     series = load(job, tuple(directories))
-    task = job.task
-    _forget_peak(device)
+    forget_peak(device)
     model = build(method, job, device)
-    train, valid = windows.development(series, task, device)
+    train, valid = windows.development(series, job.task, device)
     spent = cost(model, train, job.budget)
 
     torch.manual_seed(seed_of(job, "dropout"))
-    status, error, overlay, boundaries = "done", "", None, None
-    measured: dict[str, Any] = {}
+    diverged, measured, shown = "", dict[str, Any](), dict[str, Any]()
     try:
         fitted = fit(
             model,
@@ -58,62 +59,49 @@ def run(
             valid,
             job.budget,
             seed=seed_of(job, "order"),
-            say=lambda epoch: say({"epochs": job.budget.epochs, **epoch}),
+            on_epoch=lambda epoch: on_epoch({"epochs": job.budget.epochs, **epoch}),
             micro_batch=micro_batch,
         )
-    except DivergedError as diverged:
-        status, error, fitted = "diverged", str(diverged), diverged.fitted
+    except DivergedError as error:
+        diverged, fitted = str(error), error.fitted
     else:
-        test = windows.test(series, task, device)
-        scored = evaluate(model, test, series, budget=job.budget)
-        overlay = look(model, test, task, job.budget) | {"method": job.method, "seed": job.seed}
-        if isinstance(model, PatchForecaster):
-            boundaries = partial(write_boundaries, cuts(model, test, budget=job.budget))
+        test = windows.test(series, job.task, device)
         measured = {
-            **scored.metrics,
-            "windows": scored.windows,
-            "tokens_mean": scored.tokens_mean,
-            "tokens_p95": scored.tokens_p95,
-            "tokens_padded": scored.tokens_padded,
-            "tokens_train": tokens_of(model, train, budget=job.budget),
-            **scored.regions,
-            **scored.boundaries,
-            "evaluate_seconds": scored.seconds,
             "valid_mse": fitted.valid_mse,
+            **evaluate(model, test, series, budget=job.budget).fields(),
+            "tokens_train": mean_tokens(model, train, budget=job.budget),
         }
+        if isinstance(model, PatchForecaster):
+            measured |= under_other_boundaries(model, test, budget=job.budget)
+        shown = _to_show(model, test, job)
+
     record = new_record(
         job,
         provenance,
-        status=status,
+        status="diverged" if diverged else "done",
         **registry.declared(method),
         method_source=registry.source_hash(method),
         data_hash=series.hash,
         data_verified=series.verified,
         device=device_name(device),
-        error=error,
-        failure="diverged" if status == "diverged" else None,
+        error=diverged,
+        failure="diverged" if diverged else None,
         attempts=attempts,
         micro_batch=micro_batch or job.budget.batch,
-        parameters=spent.parameters["all"],
-        parameters_patcher=spent.parameters.get("patcher", 0),
-        parameters_backbone=spent.parameters["backbone"],
-        parameters_head=spent.parameters.get("head", 0),
-        flops=spent.flops,
-        flops_step=spent.flops_step,
         epochs=fitted.epochs,
         steps=fitted.steps,
         train_seconds=fitted.seconds,
-        peak_memory_mb=_peak(device),
+        peak_memory_mb=peak_memory(device),
+        **spent.fields(),
         **measured,
     )
     write_bundle(
         runs,
         record,
         curves=fitted.curves,
-        overlay=overlay,
         weights=lambda path: torch.save(model.state_dict(), path),
         patcher=_portable(model),
-        boundaries=boundaries,
+        **{"overlay": None, **shown},
     )
     return record
 
@@ -131,6 +119,16 @@ def build(method: registry.Method, job: Job, device: str) -> Forecaster:
     patcher = method(job.task, **hyperparameters)
     torch.manual_seed(seed_of(job, "forecaster"))
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
+
+
+def _to_show(model: Forecaster, test: Windows, job: Job) -> dict[str, Any]:
+    """What a bundle keeps for figures: one window, and the boundaries of some rows."""
+    overlay = window_to_show(model, test, job.task, job.budget)
+    shown: dict[str, Any] = {"overlay": overlay | {"method": job.method, "seed": job.seed}}
+    if isinstance(model, PatchForecaster):
+        sample = sampled_boundaries(model, test, budget=job.budget)
+        shown["boundaries"] = partial(write_boundaries, sample)
+    return shown
 
 
 def _portable(model: Forecaster) -> Callable[[Path], None] | None:
@@ -154,37 +152,7 @@ def load(job: Job, directories: tuple[Path, ...]) -> data.Series:
     return replace(series, season=job.task.season)
 
 
-def device_name(device: str) -> str:
-    """What the machine calls the device, for the record."""
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    with Path("/proc/cpuinfo").open() as lines:
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"CPU {names[0]}" if names else "CPU"
-
-
 def seed_of(job: Job, purpose: str) -> int:
     """A seed for one purpose: initialisation, data order and dropout do not share a stream."""
     purposes = ("method", "forecaster", "order", "dropout")
     return job.seed * len(purposes) + purposes.index(purpose)
-
-
-def _forget_peak(device: str) -> None:
-    """Start the count of peak memory anew: a worker runs one job after another."""
-    if device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return  # not allowed here: the peak is then that of the worker so far
-
-
-def _peak(device: str) -> float:
-    """Peak memory in MiB: allocated on a GPU, resident for the worker on a CPU."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

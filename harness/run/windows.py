@@ -112,6 +112,12 @@ def test(series: Series, task: Task, device: str = "cpu") -> Windows:
     return windows
 
 
+def evenly_spaced(count: int, most: int, device: torch.device) -> Int[Tensor, " number"]:
+    """At most ``most`` of the numbers from 0 to ``count`` - 1, evenly spaced, 0 first."""
+    chosen = min(count, most)
+    return torch.arange(chosen, device=device) * count // chosen
+
+
 def standard(series: Series) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
     """Mean and population deviation of each channel over the training part only (float64)."""
     train = torch.from_numpy(series.values[: series.borders[0]].copy())

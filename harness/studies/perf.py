@@ -37,9 +37,10 @@ from harness.model.patcher import Patcher
 from harness.results.bundles import write_bundle
 from harness.results.rows import put_row, write_rows
 from harness.run import windows
-from harness.run.evaluate import cost
+from harness.run.cost import cost
+from harness.run.device import device_name
 from harness.run.fit import fit, validation_error
-from harness.run.job import build, device_name, run
+from harness.run.job import build, run
 
 TASK = Task("ETTh1", look_back=336, horizon=96, patches=21, season=24)
 LONG = Task("ETTh1", look_back=512, horizon=96, patches=32, season=24)
@@ -493,7 +494,9 @@ def _run(
     job: Job, say: local.Say, *, directories: Sequence[Path], device: str, runs: Path
 ) -> Record:
     origin = Provenance("", "")
-    return run(job, directories=directories, device=device, runs=runs, provenance=origin, say=say)
+    return run(
+        job, directories=directories, device=device, runs=runs, provenance=origin, on_epoch=say
+    )
 
 
 # --- taking turns --------------------------------------------------------------------------------
@@ -632,7 +635,7 @@ def train(job: Job, stage: Stage, lap: Callable[[], None], *, some: int | None =
         fitted = first(fitted, some)
     rounds = stage.pairs + 1
     budget = replace(job.budget, epochs=rounds, patience=rounds)
-    fit(model, fitted, first(valid, 1), budget, seed=job.seed, say=lambda epoch: lap())
+    fit(model, fitted, first(valid, 1), budget, seed=job.seed, on_epoch=lambda epoch: lap())
 
 
 def train_conventionally(job: Job, stage: Stage, lap: Callable[[], None]) -> None:

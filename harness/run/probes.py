@@ -1,0 +1,141 @@
+"""What else is asked of a tested model: other boundaries, rows to keep, a window to look at.
+
+None of it trains or selects anything. Errors under boundaries that belong elsewhere say how much
+a forecast rests on where patches start; the boundaries of some rows, and one window with its
+forecast, are kept for figures.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from harness.core.task import Budget, Task
+from harness.model.forecaster import Forecaster, PatchForecaster
+from harness.run.boundaries import Agreement, Habits, of_next_channel, permuted
+from harness.run.evaluate import testing
+from harness.run.windows import Windows, evenly_spaced
+
+SAMPLE = 4096
+"""Windows, at most, of which boundaries are examined, evenly spaced over the test part."""
+
+
+def under_other_boundaries(
+    model: PatchForecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
+) -> dict[str, float | None]:
+    """The MSE of the same weights under other boundaries, and how well the own ones are placed.
+
+    - ``mse_as_trained``: drawn, noisy or soft as in training, for methods that are relaxed.
+    - ``mse_swapped``: those of the same channel in the window half the test part away. Where half
+      of it is a whole number of seasons (as on the ETT sets of hours), both share the clock.
+    - ``mse_other_channel``: those of the next channel of the same window.
+    - ``mse_permuted``: the own patch lengths in a random order.
+    - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near they come to the true
+      ones (:class:`harness.run.boundaries.Agreement`).
+    - ``position_bias``, ``distinct``: whether they differ from row to row
+      (:class:`harness.run.boundaries.Habits`).
+
+    None for what does not exist: another channel or window, a true boundary. Each error costs no
+    more than the test itself, on at most ``SAMPLE`` windows; none depends on the batch size.
+    """
+    count, device = len(windows), windows.values.device
+    squares: dict[str, torch.Tensor] = defaultdict(
+        lambda: torch.zeros((), dtype=torch.float64, device=device)
+    )
+    agreement, habits = Agreement(device), Habits(windows.look_back, device)
+    spread = evenly_spaced(count, SAMPLE, device)
+    with testing(model, device, budget):
+        for index in spread.split(at_once or windows.at_once):
+            batch = windows.batch(index)
+            past = batch.past.clone()
+            own = model.cut(past, batch.ids, batch.truth)
+            cuts = {"mse_permuted": permuted(own, batch.ids.flatten())}
+            if model.patcher.relaxed:
+                cuts["mse_as_trained"] = model.cut(past, batch.ids, batch.truth, sampled=True)
+            if count > 1:
+                other = windows.batch((index + count // 2) % count)
+                cuts["mse_swapped"] = model.cut(other.past.clone(), other.ids, other.truth)
+            if windows.channels > 1:
+                cuts["mse_other_channel"] = of_next_channel(own, windows.channels)
+            for name, patches in cuts.items():
+                error = model.predict(past, patches).float() - batch.future
+                squares[name] += error.square().sum(dtype=torch.float64)
+            habits.add(own)
+            if batch.truth is not None:
+                agreement.add(own, batch.truth.repeat_interleave(windows.channels, dim=0))
+    values = len(spread) * windows.channels * windows.horizon
+    errors = {name: float(total) / values for name, total in squares.items()}
+    return errors | agreement.scores() | habits.scores()
+
+
+def sampled_boundaries(
+    model: PatchForecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """Where at most 256 rows are cut: the same rows for every run of a task, evenly spaced.
+
+    The channels take turns.
+
+    - ``window``, ``channel`` [row]: which row it is, both counted from 0.
+    - ``values`` [row, time]: its standardised look-back, rounded to three decimals.
+    - ``starts`` [row, slot]: the first step of each patch, in order; -1 in slots without one.
+    - ``true_starts`` [row, segment]: the true boundaries, likewise; not there if nobody knows.
+    """
+    device = windows.values.device
+    number = evenly_spaced(len(windows) * windows.channels, 256, device)
+    window = number // windows.channels
+    channel = torch.arange(len(number), device=device) % windows.channels
+    size = at_once or windows.at_once
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    with testing(model, device, budget):
+        for index, own in zip(window.split(size), channel.split(size), strict=True):
+            batch, row = windows.batch(index), torch.arange(len(index), device=device)
+            past, ids = batch.past[row, own][:, None], batch.ids[row, own][:, None]
+            patches = model.cut(past, ids, batch.truth)
+            parts["values"].append(past[:, 0])
+            parts["starts"].append(torch.where(patches.valid, patches.start, windows.look_back))
+            if batch.truth is not None:
+                steps = torch.arange(windows.look_back, device=device)
+                parts["true_starts"].append(torch.where(batch.truth, steps, windows.look_back))
+    whole = {name: torch.cat(each).cpu().numpy() for name, each in parts.items()}
+    return {
+        "window": window.cpu().numpy().astype(np.int32),
+        "channel": channel.cpu().numpy().astype(np.int32),
+        "values": whole.pop("values").round(3),
+        **{name: _in_order(starts, windows.look_back) for name, starts in whole.items()},
+    }
+
+
+def _in_order(starts: NDArray[np.int64], look_back: int) -> NDArray[np.int16]:
+    """Starts first, -1 where the look-back stands for none, and no column without a start."""
+    starts = np.sort(starts, axis=1)
+    used = (starts < look_back).any(axis=0)
+    return np.where(starts < look_back, starts, -1)[:, used].astype(np.int16)
+
+
+def window_to_show(
+    model: Forecaster, windows: Windows, task: Task, budget: Budget
+) -> dict[str, Any]:
+    """One test window, the middle one, of its last channel: what a patch overlay is drawn from."""
+    device = windows.values.device
+    batch = windows.batch(torch.tensor([len(windows) // 2], device=device))
+    with testing(model, device, budget):
+        forecast = model(batch.past.clone(), batch.ids, batch.truth)
+    shown: dict[str, Any] = {
+        "dataset": task.dataset,
+        "values": batch.past[0, -1].tolist(),
+        "future": batch.future[0, -1].tolist(),
+        "forecast": forecast.future[0, 0, -1].tolist(),
+        "starts": [],
+        "true_starts": None,
+    }
+    if forecast.patches is not None:
+        valid = forecast.patches.valid[-1]
+        shown["starts"] = forecast.patches.start[-1][valid].tolist()
+    if batch.truth is not None:
+        shown["true_starts"] = batch.truth[0].nonzero().flatten().tolist()
+    return shown

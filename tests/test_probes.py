@@ -1,0 +1,309 @@
+"""Measured beside the errors: other boundaries, regions, tokens, and the rows that are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from harness.core.task import Architecture, Budget, Task
+from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
+from harness.data.series import Series
+from harness.model.forecaster import PatchForecaster
+from harness.model.patcher import Patcher, Patches, Rows, from_scores
+from harness.run import windows as windows_of
+from harness.run.boundaries import (
+    TOLERANCES,
+    Habits,
+    permuted,
+)
+from harness.run.cost import mean_tokens
+from harness.run.evaluate import evaluate
+from harness.run.metrics import RARE
+from harness.run.probes import sampled_boundaries, under_other_boundaries
+from harness.run.windows import Windows
+from methods.oracle import Oracle
+from methods.random_step import RandomStep
+from methods.repeat_last import RepeatLast
+from methods.straight_through import StraightThrough
+from methods.uniform import Uniform
+
+TASK = Task("planted", LOOK_BACK, HORIZON, patches=12)
+SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16)
+BUDGET = Budget()
+COUNT = 23  # windows, odd
+
+
+class Wavering(Patcher):
+    """A few patches that follow the content, with a gain, at places that waver in training."""
+
+    strict = False
+    relaxed = True
+
+    def forward(self, rows: Rows) -> Patches:
+        score = rows.values.diff(dim=1).abs()
+        if rows.as_trained:
+            score = score + rows.uniform(score.shape[1])
+        patches = from_scores(score, 6)
+        return dataclasses.replace(patches, gain=1 + patches.length / 100)
+
+    @property
+    def slots(self) -> int:
+        return 6
+
+
+def planted(count: int = COUNT, channels: int = 2) -> tuple[Windows, Series]:
+    """Windows of stairs, every channel with steps of its own, and the series they are from."""
+    planted = plant("ordinal", count * channels, seed=3)
+    values = planted.values.reshape(channels, count * WINDOW)
+    truth = np.zeros((count, WINDOW), dtype=bool)
+    truth[:, :LOOK_BACK] = planted.boundaries[:count]
+    windows = Windows(
+        values=torch.from_numpy(values).float(),
+        starts=torch.arange(count) * WINDOW,
+        look_back=LOOK_BACK,
+        horizon=HORIZON,
+        offset=0,
+        mean=torch.zeros(channels),
+        scale=torch.ones(channels),
+        marks=torch.from_numpy(truth.flatten()),
+    )
+    size = values.shape[1]
+    names = tuple("abc"[:channels])
+    borders = (size - 2, size - 1, size)
+    return windows, Series("planted", values.T.copy(), names, "h", 1, borders, "x")
+
+
+def build(method: type[Patcher]) -> PatchForecaster:
+    torch.manual_seed(0)
+    return PatchForecaster(TASK, SMALL, method(TASK)).eval()
+
+
+def scores(method: type[Patcher], windows: Windows, **more: Any) -> dict[str, float | None]:  # noqa: ANN401 - options of several types
+    return under_other_boundaries(build(method), windows, budget=BUDGET, **more)
+
+
+def test_other_boundaries_are_those_that_a_loop_would_take() -> None:
+    """Each error again, window by window: swapped, of the next channel, permuted, as trained."""
+    windows, _ = planted()
+    model = build(Wavering)
+    errors: dict[str, list[float]] = {}
+    with torch.inference_mode():
+        for number in range(COUNT):
+            one = windows.batch(torch.tensor([number]))
+            far = windows.batch(torch.tensor([(number + COUNT // 2) % COUNT]))
+            own = model.cut(one.past, one.ids)
+            cuts = {
+                "mse_swapped": model.cut(far.past, far.ids),
+                "mse_other_channel": own.rows(torch.tensor([1, 0])),
+                "mse_permuted": permuted(own, one.ids[0]),
+                "mse_as_trained": model.cut(one.past, one.ids, sampled=True),
+            }
+            for name, patches in cuts.items():
+                error = (model.predict(one.past, patches) - one.future).square().mean()
+                errors.setdefault(name, []).append(float(error))
+    expected = {name: pytest.approx(np.mean(each), rel=1e-5) for name, each in errors.items()}
+    found = scores(Wavering, windows)
+    assert {name: value for name, value in found.items() if name.startswith("mse")} == expected
+    assert len({round(value or 0, 4) for value in found.values()}) > len(expected)
+
+
+@pytest.mark.parametrize("method", [RandomStep, StraightThrough, Wavering])
+def test_other_boundaries_do_not_depend_on_the_batch_size(method: type[Patcher]) -> None:
+    """One, seven or thirty-two windows at once: the same errors, the same F1."""
+    windows, _ = planted()
+    first, *others = (scores(method, windows, at_once=size) for size in (1, 7, 32))
+    for other in others:
+        assert other == pytest.approx(first, rel=1e-6)
+
+
+def test_boundaries_that_follow_nothing_lose_nothing() -> None:
+    """Equal patches are those of any window or channel in any order: the error stays the same."""
+    windows, series = planted()
+    scored, found = (
+        evaluate(build(Uniform), windows, series, budget=BUDGET),
+        scores(Uniform, windows),
+    )
+    for name in ("mse_swapped", "mse_other_channel", "mse_permuted"):
+        assert found[name] == pytest.approx(scored.metrics["mse"], rel=1e-6)
+
+
+def test_true_boundaries_agree_with_themselves() -> None:
+    """The oracle finds all of them exactly; equal patches find some, and more when far off."""
+    windows, _ = planted(channels=1)
+    exact = scores(Oracle, windows)
+    assert [exact[f"f1_{n}"] for n in TOLERANCES] == [1.0] * 4
+    assert (exact["covering"], exact["distance"], exact["rand"]) == (1, 0, 1)
+    equal = scores(Uniform, windows)
+    rough = [equal[f"f1_{n}"] or 0.0 for n in TOLERANCES]
+    assert 0 < rough[0] < rough[1] < rough[2] < rough[3] < 1
+    assert 0 < (equal["covering"] or 0) < 1 < (equal["distance"] or 0) < 8
+    assert (exact["distinct"], equal["distinct"]) == (1.0, 1 / COUNT)
+    assert equal["position_bias"] == pytest.approx(1)
+    every = windows.batch(torch.arange(COUNT))
+    own = build(Oracle).cut(every.past, every.ids, every.truth)
+    habits = Habits(TASK.look_back)
+    habits.add(own)
+    bias = habits.scores()["position_bias"]
+    assert 0 < (bias or 0) < 0.5
+    assert exact["position_bias"] == pytest.approx(bias)
+
+
+def test_errors_by_region_are_those_that_a_loop_sorts() -> None:
+    """Rows whose look-back holds a rare jump, and all others, window by window; any batch size."""
+    windows, series = planted()
+    half = len(series.values) // 2
+    series = dataclasses.replace(series, borders=(half, half + 1, len(series.values)))
+    rare = np.quantile(np.abs(np.diff(series.values[:half], axis=0)), RARE, axis=0)
+    model = build(Wavering)
+    errors: dict[bool, list[float]] = {True: [], False: []}
+    with torch.inference_mode():
+        for number, start in enumerate(windows.starts.tolist()):
+            one = windows.batch(torch.tensor([number]))
+            error = model.predict(one.past, model.cut(one.past, one.ids)) - one.future
+            jumps = np.abs(np.diff(series.values[start : start + TASK.look_back], axis=0))
+            for channel, is_event in enumerate(np.any(jumps > rare, axis=0).tolist()):
+                errors[is_event].append(float(error[0, channel].square().mean()))
+    assert len(errors[True]) > 1
+    for size in (1, 7, 32):
+        found = evaluate(model, windows, series, budget=BUDGET, at_once=size).regions
+        assert found["windows_event"] == len(errors[True])
+        assert found["mse_event"] == pytest.approx(np.mean(errors[True]), rel=1e-5)
+        assert found["mse_calm"] == pytest.approx(np.mean(errors[False]), rel=1e-5)
+
+
+def test_events_are_looked_for_where_the_test_part_lies() -> None:
+    """Windows that begin late in the series have its own steps: one spike, in some of them."""
+    clock = np.arange(400.0)[:, None]
+    values = np.sin(2 * np.pi * clock / np.array([8.0, 16.0]))
+    values[330, 1] += 9
+    series = Series("waves", values, ("a", "b"), "h", 8, (240, 300, 400), "x")
+    task = Task("waves", 32, 8, 4, season=8)
+    scored = evaluate(
+        RepeatLast(task, SMALL), windows_of.test(series, task), series, budget=BUDGET
+    )
+    # The jump from 330 to 331 and, for one window less, that from 329 to 330: look-backs that
+    # begin at 299 to 330, of those that begin at 268 to 360.
+    assert scored.regions["windows_event"] == 32
+
+
+# --- kept ----------------------------------------------------------------------------------------
+
+
+def kept(method: type[Patcher], windows: Windows, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - options of several types
+    return sampled_boundaries(build(method), windows, budget=BUDGET, **more)
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 300])
+def test_kept_boundaries_are_those_of_their_rows(at_once: int) -> None:
+    """Window and channel name the row: its look-back, its starts and its true boundaries."""
+    windows, _ = planted()
+    model, found = build(RandomStep), kept(RandomStep, windows, at_once=at_once)
+    assert {name: values.dtype.name for name, values in found.items()} == {
+        "window": "int32",
+        "channel": "int32",
+        "values": "float32",
+        "starts": "int16",
+        "true_starts": "int16",
+    }
+    assert {len(values) for values in found.values()} == {COUNT * 2}
+    for row, (window, channel) in enumerate(zip(found["window"], found["channel"], strict=True)):
+        one = windows.batch(torch.tensor([int(window)]))
+        assert found["values"][row] == pytest.approx(one.past[0, channel].numpy(), abs=6e-4)
+        with torch.inference_mode():
+            own = model.cut(one.past, one.ids).start[channel]
+        assert found["starts"][row].tolist() == own.tolist()
+        assert one.truth is not None
+        assert found["true_starts"][row].tolist() == one.truth[0].nonzero()[:, 0].tolist()
+
+
+def test_kept_rows_are_few_different_and_evenly_spaced() -> None:
+    """256 of 600 rows from the first to the last window, channels in turn, whatever the method."""
+    windows, _ = planted(300)
+    first, second = kept(Uniform, windows), kept(RandomStep, windows)
+    assert len(first["starts"]) == 256
+    rows = [*zip(first["window"].tolist(), first["channel"].tolist(), strict=True)]
+    assert len(set(rows)) == 256
+    assert [channel for _, channel in rows] == [0, 1] * 128
+    assert set(np.diff(first["window"])) == {1, 2}
+    assert (first["window"][0], first["window"][-1]) == (0, 298)
+    for name in ("window", "channel", "values"):
+        np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_slots_without_a_patch_are_kept_as_such() -> None:
+    """Starts come first and in order, -1 stands for none; slots that no row uses are dropped."""
+
+    class Few(Patcher):
+        strict = False
+
+        def forward(self, rows: Rows) -> Patches:
+            length = torch.tensor([[40, 0, 56, 0], [96, 0, 0, 0]])[rows.ids % 2]
+            return Patches(length.cumsum(1) - length, length, length > 0)
+
+    windows, _ = planted(2)
+    found = kept(Few, dataclasses.replace(windows, marks=None))
+    assert found["starts"].tolist() == [[0, 40], [0, -1]] * 2
+    assert "true_starts" not in found
+
+
+def test_tokens_are_counted_on_any_windows() -> None:
+    """The mean over evenly spaced windows, strict or not; a reference says what it makes."""
+
+    class Growing(Patcher):
+        strict = False
+
+        def forward(self, rows: Rows) -> Patches:
+            window = rows.ids // 2 // WINDOW
+            length = torch.tensor([[48, 48, 0], [32, 32, 32]])[(window >= 100).long()]
+            return Patches(length.cumsum(1) - length, length, length > 0)
+
+    windows, _ = planted(300)
+    for size in (1, 7, 300):
+        counted = mean_tokens(build(Growing), windows, budget=BUDGET, at_once=size)
+        assert counted == pytest.approx((100 * 2 + 200 * 3) / 300)
+    assert mean_tokens(build(Uniform), windows, budget=BUDGET) == 12
+    reference = RepeatLast(TASK, SMALL)
+    assert mean_tokens(reference, windows, budget=BUDGET) is None
+
+
+def test_what_does_not_exist_is_not_measured() -> None:
+    """One window has no other, one channel no next, and boundaries nobody knows have no F1."""
+    windows, _ = planted(1, channels=1)
+    unmarked = scores(Uniform, dataclasses.replace(windows, marks=None))
+    there = [name for name, value in unmarked.items() if value is not None]
+    assert there == ["mse_permuted", "position_bias", "distinct"]
+
+
+def test_a_large_test_part_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 23 windows four: the first, and then one in every quarter; each with its own far one."""
+    windows, _ = planted()
+    seen: list[int] = []
+    whole = Windows.batch
+
+    def watched(self: Windows, index: Tensor) -> Any:  # noqa: ANN401 - what it stands for returns
+        seen.extend(index.tolist())
+        return whole(self, index)
+
+    monkeypatch.setattr("harness.run.probes.SAMPLE", 4)
+    monkeypatch.setattr(Windows, "batch", watched)
+    scores(Uniform, windows)
+    assert seen == [0, 5, 11, 17, 11, 16, 22, 5]
+
+
+def test_a_model_that_changes_under_other_boundaries_is_refused() -> None:
+    """Weights and buffers are compared after these passes, too."""
+
+    class Learning(Wavering):
+        def forward(self, rows: Rows) -> Patches:
+            if rows.sampled:
+                self.progress.add_(1)
+            return super().forward(rows)
+
+    windows, _ = planted()
+    with pytest.raises(ValueError, match="changed its own weights or buffers"):
+        scores(Learning, windows)
