@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from harness.core.protocol import most_patches
     from harness.core.task import Architecture, Budget, Task
     from harness.model.backbones import Transformer, running_mean
     from harness.model.embedders import Place
@@ -49,6 +50,7 @@ __all__ = [
     "from_scores",
     "from_starts",
     "instance_norm",
+    "most_patches",
     "rows_at_once",
     "running_mean",
     "running_sum",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "harness.core.protocol": ("most_patches",),
     "harness.core.task": ("Architecture", "Budget", "Task"),
     "harness.model.backbones": ("Transformer", "running_mean"),
     "harness.model.embedders": ("Place",),

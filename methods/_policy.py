@@ -1,11 +1,13 @@
-"""Policy gradients over boundary sets: laws to draw from, a policy network, and GRPG.
+"""Policy gradients over boundaries: distributions to draw from, a policy network, and GRPG.
 
 Source: ReinPatch (Wu et al., arXiv 2603.26097) names the method, Group Relative Policy Gradient:
-several sets of boundaries are drawn for each row, and the policy moves towards those under which
-the row was forecast better than under the others. What the abstract leaves open is our design.
+boundaries are drawn several times for each row, and the policy moves towards those draws under
+which the row was forecast better than under the others. What the abstract leaves open is our
+design.
 
-A law is over the L - 1 inner steps of a row (``step``; step i is a boundary at time i + 1), and
-``set`` numbers independent draws. Every log-probability is that of the variable really drawn.
+A distribution is over the L - 1 inner steps of a row (axis ``step``; step i is a boundary at time
+i + 1); axis ``draw`` numbers independent draws. Every log-probability is that of the variable that
+was really drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from harness import (
 )
 
 Logits = Float[Tensor, "row step"]
-Uniform = Float[Tensor, "set row step"]
+Uniform = Float[Tensor, "draw row step"]
 
 
 # --- Plackett-Luce: one after another without replacement ----------------------------------------
@@ -42,26 +44,28 @@ def gumbel(uniform: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     return uniform.log().neg_().log_().neg_()
 
 
-def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "set row count"]:
+def draw_in_order(logits: Logits, count: int, uniform: Uniform) -> Int[Tensor, "draw row count"]:
     """``count`` different steps in the order drawn, each by softmax over those not yet taken.
 
-    The largest of logit plus Gumbel noise come in just that order (Kool et al., ICML 2019).
+    The largest sums of logit and Gumbel noise, in descending order, are such a draw (Kool et al.,
+    ICML 2019).
     """
     return gumbel(uniform).add_(logits.detach()).topk(count, dim=-1).indices
 
 
 def log_prob_in_order(
-    logits: Float[Tensor, "row step"], order: Int[Tensor, "set row count"]
-) -> Float[Tensor, "set row"]:
+    logits: Float[Tensor, "row step"], order: Int[Tensor, "draw row count"]
+) -> Float[Tensor, "draw row"]:
     """Plackett-Luce log-probability of steps in the order they were drawn.
 
-    The denominators, sums of exp(logit) over what is not yet taken, run from the end: first all
-    that was never taken, then the drawn ones from last to first, so that none is a difference. The
-    gradient is written out: of step i, whether it was drawn, less its share in each denominator
-    that has it. By automatic differentiation it takes twice as long.
+    A denominator is the sum of exp(logit) over the steps not yet taken. All of them are running
+    sums from the end, first over the steps never taken, then over the drawn ones from last to
+    first, so that none has to be a difference. The gradient is written out, which takes half as
+    long as automatic differentiation: for step i it is 1 if the step was drawn, less its share in
+    each denominator that it is part of.
     """
     fixed = logits.detach().log_softmax(-1)
-    # Of float32, e to the minus 104 would be 0.
+    # In float32, e to the minus 104 would be 0.
     weight = fixed.double().exp().expand(len(order), -1, -1)
     drawn, never = weight.gather(-1, order), weight.scatter(-1, order, 0.0)
     left = torch.cat([never.sum(-1, keepdim=True), drawn.flip(-1)], dim=-1).cumsum(-1)
@@ -77,9 +81,9 @@ def log_prob_in_order(
 
 
 def log_prob_of_labels(
-    logits: Float[Tensor, "row step"], label: Float[Tensor, "set row step"]
-) -> Float[Tensor, "set row"]:
-    """Log-probability of independent labels, all of them: those the environment drops as well."""
+    logits: Float[Tensor, "row step"], label: Float[Tensor, "draw row step"]
+) -> Float[Tensor, "draw row"]:
+    """Log-probability of independent labels, with those that the environment drops."""
     return -functional.softplus(torch.where(label > 0, -logits, logits)).sum(-1)
 
 
@@ -88,13 +92,13 @@ def log_prob_of_labels(
 
 @dataclass(frozen=True)
 class FixedSize:
-    """Independent labels given that ``count`` of them are set: p(S) ~ exp(sum of logits in S).
+    """Independent labels given that ``count`` of them are 1: p(S) ~ exp(sum of logits in S).
 
-    ``shifted`` are the logits moved, a row as a whole, until labels that are independent have a
-    mean of ``count``: the same law, and numbers near 1 to work with. ``tree`` holds for halves of
-    halves of a row the probability of each number set in them [row, node, number], from single
-    steps to the whole row: sums and draws go through it in log2(L) rounds, without a loop over
-    steps. All in float64.
+    ``shifted`` are the logits less one number a row, chosen so that independent labels have a sum
+    of ``count`` on average: the same distribution, and probabilities near 1 to work with. ``tree``
+    holds, for the row, its halves, their halves and so on down to single steps, the probability of
+    each number of ones [row, node, number]. Sums and draws pass through it in log2(L) rounds,
+    without a loop over steps. All in float64.
     """
 
     count: int
@@ -103,7 +107,7 @@ class FixedSize:
 
     @classmethod
     def of(cls, logits: Logits, count: int) -> FixedSize:
-        """The law of ``count`` steps, neither none nor all of them."""
+        """The distribution of ``count`` steps, more than none and fewer than all."""
         logits = logits.detach().double()
         low = logits.min(1, keepdim=True).values - 50
         high = logits.max(1, keepdim=True).values + 50
@@ -120,23 +124,23 @@ class FixedSize:
             tree.append(_sums(tree[-1][:, 0::2], tree[-1][:, 1::2], count))
         return cls(count, shifted, tree)
 
-    def draw(self, uniform: Uniform) -> Bool[Tensor, "set row step"]:
-        """Exact draws: the number set in a row is split over its halves, and so on down.
+    def draw(self, uniform: Uniform) -> Bool[Tensor, "draw row step"]:
+        """Exact draws: the number of ones in a row is split over its halves, and so on down.
 
         ``uniform`` has as many columns as the row has steps.
         """
-        sets, rows, steps = uniform.shape
-        number = torch.full((sets, rows, 1), self.count, device=uniform.device)
+        draws, rows, steps = uniform.shape
+        number = torch.full((draws, rows, 1), self.count, device=uniform.device)
         used = 0
         for level in reversed(self.tree[:-1]):
             left, right = level[:, 0::2], level[:, 1::2]
             here = torch.arange(left.shape[-1], device=uniform.device)
             rest = number[..., None] - here
             inside = (rest >= 0) & (rest < right.shape[-1])
-            other = right.expand(sets, -1, -1, -1).gather(-1, rest.clamp(0, right.shape[-1] - 1))
+            other = right.expand(draws, -1, -1, -1).gather(-1, rest.clamp(0, right.shape[-1] - 1))
             running = (left * other * inside).cumsum(-1)
-            # A draw of its own for each node that has steps in both halves, steps - 1 in all; the
-            # others, which come last, leave everything to the left, whatever is drawn.
+            # A random number of its own for each node with steps in both halves, steps - 1 in all;
+            # the other nodes, which come last, leave everything to the left, whatever it is.
             place = torch.arange(used, used + left.shape[1], device=uniform.device)
             bar = uniform[..., place.clamp_max(steps - 1), None].double() * running[..., -1:]
             taken = (running <= bar).sum(-1)
@@ -146,8 +150,8 @@ class FixedSize:
         return number[..., :steps] > 0
 
     def inclusion(self) -> Float[Tensor, "row step"]:
-        """Exact probability of each step to be in the set."""
-        # Probability of what lies outside a node, by the number left for inside it.
+        """Exact probability that each step is in the set."""
+        # For each node the probability of what lies outside it, by the number left for inside.
         outside = functional.pad(torch.ones_like(self.tree[-1][..., :1]), (self.count, 0))
         for level in reversed(self.tree[:-1]):
             left, right = level[:, 0::2], level[:, 1::2]
@@ -157,9 +161,9 @@ class FixedSize:
         return (joint[..., 1] / joint.sum(-1))[:, : self.shifted.shape[1]]
 
     def log_prob(
-        self, logits: Float[Tensor, "row step"], drawn: Bool[Tensor, "set row step"]
-    ) -> Float[Tensor, "set row"]:
-        """Of sets of ``count`` steps; its gradient: the set minus the inclusion probabilities."""
+        self, logits: Float[Tensor, "row step"], drawn: Bool[Tensor, "draw row step"]
+    ) -> Float[Tensor, "draw row"]:
+        """Of sets of ``count`` steps; its gradient is the set less the inclusion probabilities."""
         terms = functional.logsigmoid(torch.where(drawn, self.shifted, -self.shifted))
         value = terms.sum(-1) - self.tree[-1][:, 0, self.count].log()
         slope = (drawn.double() - self.inclusion()).to(logits.dtype)
@@ -168,7 +172,7 @@ class FixedSize:
 
 
 def _sums(left: Tensor, right: Tensor, most: int) -> Tensor:
-    """Distribution of the sum of two independent numbers, up to ``most``: a loop over the number.
+    """Distribution of the sum of two independent numbers, up to ``most``: a loop over the left.
 
     Only products of probabilities are added, so that small ones keep their digits.
     """
@@ -193,17 +197,17 @@ def _left_over(outside: Tensor, sibling: Tensor, inside: Tensor) -> Tensor:
 # --- GRPG ----------------------------------------------------------------------------------------
 
 
-def advantage(reward: Float[Tensor, "set row"], kind: str) -> Float[Tensor, "set row"]:
-    """How much better each set was than the others of its row.
+def advantage(reward: Float[Tensor, "draw row"], kind: str) -> Float[Tensor, "draw row"]:
+    """How much better each draw was than the others of its row.
 
-    "loo" subtracts the mean of the other sets (leave-one-out, unbiased); "mean" that of all sets
-    (the same direction, (G - 1) / G as long); "grpo" divides "mean" by the row's deviation, which
-    weighs rows anew: another objective.
+    "loo" subtracts the mean of the other draws (leave-one-out, unbiased); "mean" that of all draws
+    (the same direction, (G - 1) / G as long); "grpo" divides "mean" by the standard deviation of
+    the row, which gives rows other weights and so is another objective.
     """
-    sets = len(reward)
+    draws = len(reward)
     centred = reward - reward.mean(0)
     if kind == "loo":
-        return centred * (sets / (sets - 1))
+        return centred * (draws / (draws - 1))
     if kind == "grpo":
         return centred / (reward.std(0, correction=0) + 1e-8)
     return centred
@@ -212,11 +216,11 @@ def advantage(reward: Float[Tensor, "set row"], kind: str) -> Float[Tensor, "set
 class Policy(nn.Module):
     """Logits for each inner step of a row, from windows over values and absolute differences.
 
-    What a window sees of the values is free of their level: its kernels sum to 0, without which
-    the policy learns several times as slowly. A second, dilated layer beside it was tried: steps
-    near a boundary then look like it, and boundaries end up a few steps off. No absolute position,
-    so that it can be carried to other look-backs; it starts at 0 everywhere, so the first
-    boundaries are those of ``random_step``.
+    The kernels over values sum to 0, so that a window does not see their level; otherwise the
+    policy learns several times as slowly. A second, dilated layer was tried: steps near a boundary
+    then look like the boundary, and boundaries end up a few steps off. There is no absolute
+    position, so that a policy can be carried to other look-backs. All logits start at 0, so the
+    first boundaries are those of ``random_step``.
     """
 
     reach = 4  # steps on either side
@@ -244,25 +248,26 @@ class Policy(nn.Module):
 
 
 class PolicyPatcher(Patcher):
-    """Draws sets of boundaries from a policy and learns it by GRPG; subclasses say from which law.
+    """Draws boundaries from a policy and learns it by GRPG; subclasses choose the distribution.
 
-    One update a batch, on the sets just drawn: no importance ratio, no clipping of it, no penalty.
-    Rewards are minus the forecast loss of each row under each set, without a gradient.
+    One update a batch, on the boundaries just drawn: no importance ratio, no clipping of one, no
+    penalty. Rewards are minus the forecast loss of each row under each draw, without a gradient.
 
-    ``groups`` is the number of sets G. ``reward`` "relative" divides a row's losses by its loss
-    under equal patches (one set more). ``entropy`` weighs a bonus in units of the mean deviation
-    of rewards within a row, falling to 0. For the first ``warm_up`` of training the policy rests
-    at random boundaries, for the last ``final`` of it at its best ones, and the forecaster learns
-    on. ``scaled`` divides advantages by one number, their size in the batch: the optimiser's long
-    memory of early, larger rewards would slow the policy down. ``pace`` is the policy's learning
-    rate over the forecaster's, ``width`` that of its network.
+    ``draws`` is the number of draws G. ``reward`` "relative" divides the losses of a row by its
+    loss under equal patches, which are one draw more. ``entropy`` weighs a bonus that falls to 0;
+    its unit is the standard deviation of the rewards of a row, averaged over rows. For the first
+    ``warm_up`` of training, a share, the policy stays at random boundaries, for the last ``final``
+    at its best ones, while the forecaster goes on learning. ``scaled`` divides all advantages of a
+    batch by their root mean square: otherwise the optimiser's long memory of early, larger rewards
+    would slow the policy down. ``pace`` is the policy's learning rate as a multiple of the
+    forecaster's, ``width`` the number of channels of its network.
     """
 
     relaxed = True
     levels: ClassVar[int] = 1
     """Logits for each step: one a level of boundaries."""
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
-        "groups": (4, 8, 16),
+        "draws": (4, 8, 16),
         "pace": (1.0, 2.0, 5.0),
     }
 
@@ -270,7 +275,7 @@ class PolicyPatcher(Patcher):
         self,
         task: Task,
         *,
-        groups: int = 8,
+        draws: int = 8,
         advantage: str = "loo",
         reward: str = "loss",
         entropy: float = 0.01,
@@ -288,7 +293,7 @@ class PolicyPatcher(Patcher):
             if choice not in allowed:
                 raise ValueError(f"{name} is {choice!r}; allowed: {', '.join(allowed)}")
         for name, number, least in (
-            ("groups", groups, 2),  # sets, to be compared with each other
+            ("draws", draws, 2),  # to be compared with each other
             ("entropy", entropy, 0),
             ("warm_up", warm_up, 0),
             ("final", final, 0),
@@ -302,17 +307,17 @@ class PolicyPatcher(Patcher):
                 f"a warm_up of {warm_up!r} and a final of {final!r} leave nothing of training to"
                 " learn in; shares that come to less than 1 are needed"
             )
-        self.sets, self.advantage, self.relative = groups, advantage, reward == "relative"
+        self.own_draws, self.advantage, self.relative = draws, advantage, reward == "relative"
         self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
         self.scaled = scaled
         self.policy = Policy(width, self.levels)
 
     @property
-    def groups(self) -> int:
-        return self.sets + self.relative
+    def draws(self) -> int:
+        return self.own_draws + self.relative
 
-    def draw(self, logits: Float[Tensor, "row level step"], rows: Rows, sets: int) -> Patches:
-        """``sets`` sets of boundaries a row, [set * row], and their log-probabilities."""
+    def draw(self, logits: Float[Tensor, "row level step"], rows: Rows, draws: int) -> Patches:
+        """Boundaries of each row, ``draws`` times, [draw * row], and their log-probabilities."""
         raise NotImplementedError
 
     def best(self, logits: Float[Tensor, "row level step"]) -> Patches:
@@ -325,17 +330,17 @@ class PolicyPatcher(Patcher):
         return from_starts(start.expand(len(logits), -1), self.task.look_back)
 
     def forward(self, rows: Rows) -> Patches:
-        # In mixed precision, too, what is drawn from and what is learned have all their digits.
+        # The values' precision in mixed precision, too: draws and gradients need all their digits.
         logits = self.policy(rows.values).to(rows.values.dtype)
         best = self.best(logits.detach())
         if not rows.as_trained:
             return best
-        sets = self.sets if self.training else 1
-        drawn = self.draw(logits, rows, sets)
+        draws = self.own_draws if self.training else 1
+        drawn = self.draw(logits, rows, draws)
         if not self.training:
             return drawn
         settled = self.progress >= 1 - self.final
-        best = best.rows(torch.arange(sets * len(logits), device=logits.device) % len(logits))
+        best = best.rows(torch.arange(draws * len(logits), device=logits.device) % len(logits))
         plan = {
             name: value if name == "log_prob" else torch.where(settled, getattr(best, name), value)
             for name, value in vars(drawn).items()
@@ -346,11 +351,11 @@ class PolicyPatcher(Patcher):
             plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
         return Patches(**plan)
 
-    def learn(self, patches: Patches, row_loss: Float[Tensor, "set row"]) -> Float[Tensor, ""]:
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         """The policy loss, whose gradient is minus that of the expected reward."""
         assert patches.log_prob is not None
-        log_prob = patches.log_prob.view(self.groups, -1)[: self.sets]
-        reward = -row_loss[: self.sets]
+        log_prob = patches.log_prob.view(self.draws, -1)[: self.own_draws]
+        reward = -row_loss[: self.own_draws]
         if self.relative:
             reward = reward / row_loss[-1].clamp_min(1e-8)
         if self.entropy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import torch
@@ -20,6 +19,7 @@ from harness import (
     Transformer,
     bounds,
     instance_norm,
+    most_patches,
     running_mean,
 )
 from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
@@ -47,7 +47,7 @@ class HNetFull(Forecaster):
         super().__init__(task, architecture)
         width = architecture.width
         self.weight, self.rate = weight, target_rate(task)
-        self.slots = min(math.ceil(1.25 * task.patches), task.look_back)
+        self.slots = most_patches(task.patches, task.look_back)
         self.encoder = _Encoder(width)
         self.router = CosineRouter(width)
         self.place = Place(task, width)
@@ -88,7 +88,7 @@ class HNetFull(Forecaster):
         return Forecast((future * scale + mean)[None], patches)
 
     def learn(
-        self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
+        self, forecast: Forecast, row_loss: Float[Tensor, "draw row"]
     ) -> Float[Tensor, ""] | None:
         return None if forecast.patches is None else forecast.patches.loss
 

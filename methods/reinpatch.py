@@ -1,4 +1,4 @@
-"""ReinPatch: a policy over boundary sets of exactly K patches, learned by GRPG."""
+"""ReinPatch: a policy over the boundaries of exactly K patches, learned by GRPG."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from methods._policy import PolicyPatcher, draw_in_order, log_prob_in_order
 
 
 class ReinPatch(PolicyPatcher):
-    """Draws K - 1 boundaries without replacement, G sets a row, and rewards the better sets.
+    """Draws K - 1 boundaries without replacement, G times a row, and rewards the better draws.
 
     Source: ReinPatch and GRPG (Wu et al., arXiv 2603.26097), of which the abstract could be read.
 
     Fidelity: re-implementation. From the abstract: boundary placement as a discrete decision
     learned jointly with the forecaster by policy gradients, no relaxation, the compression
-    enforced strictly, a patcher that can be carried away. Our design where it is silent: the law
-    (Plackett-Luce by Gumbel top-k, its log-probability in the order drawn), the leave-one-out
-    advantage, the network, and top-k logits in evaluation.
+    enforced strictly, a patcher that can be carried to other data. Our design where it is silent:
+    the distribution (Plackett-Luce by Gumbel top-k, its log-probability in the order drawn), the
+    leave-one-out advantage, the network, and top-k logits in evaluation.
     """
 
-    def draw(self, logits: Tensor, rows: Rows, sets: int) -> Patches:
+    def draw(self, logits: Tensor, rows: Rows, draws: int) -> Patches:
         row, _, steps = logits.shape
-        uniform = rows.uniform(sets * steps).view(row, sets, steps).transpose(0, 1)
+        uniform = rows.uniform(draws * steps).view(row, draws, steps).transpose(0, 1)
         order = draw_in_order(logits[:, 0], self.task.patches - 1, uniform)
         return from_chosen(
             order.flatten(0, 1),

@@ -1,4 +1,4 @@
-"""ReinPatch on two levels: groups of patches whose boundaries are boundaries of patches, too."""
+"""ReinPatch on two levels: groups of patches, whose boundaries are also boundaries of patches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from methods._policy import PolicyPatcher, draw_in_order, log_prob_in_order
 
 
 class ReinPatchLevels(PolicyPatcher):
-    """Draws K - 1 boundaries, and of these some that start a group; K / 4 groups in all.
+    """Draws K - 1 boundaries, and among them those that start a group; K / 4 groups in all.
 
     The first layer of the backbone works on patches, the others on groups of them.
 
@@ -31,13 +31,13 @@ class ReinPatchLevels(PolicyPatcher):
         """Groups of patches, the first one included."""
         return math.ceil(self.task.patches / 4)
 
-    def draw(self, logits: Tensor, rows: Rows, sets: int) -> Patches:
+    def draw(self, logits: Tensor, rows: Rows, draws: int) -> Patches:
         row, _, steps = logits.shape
         inner = self.task.patches - 1
-        uniform = rows.uniform(sets * (steps + inner)).view(row, sets, -1).transpose(0, 1)
+        uniform = rows.uniform(draws * (steps + inner)).view(row, draws, -1).transpose(0, 1)
         order = draw_in_order(logits[:, 0], inner, uniform[..., :steps])
         step = order.sort(dim=-1).values
-        second = logits[:, 1].expand(sets, -1, -1).gather(-1, step).flatten(0, 1)
+        second = logits[:, 1].expand(draws, -1, -1).gather(-1, step).flatten(0, 1)
         groups = draw_in_order(second, self.coarse - 1, uniform[..., steps:].flatten(0, 1)[None])
         log_prob = log_prob_in_order(logits[:, 0], order).flatten()
         return _nested(

@@ -79,7 +79,7 @@ class ScoreFunction(Patcher):
             loss=self.rate_weight * logit.mean() * (probability.mean() - self.rate).detach(),
         )
 
-    def learn(self, patches: Patches, row_loss: Float[Tensor, "group row"]) -> Float[Tensor, ""]:
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         assert patches.log_prob is not None
         advantage = row_loss.mean() - row_loss[0]
         steps = self.task.look_back - 1

@@ -119,7 +119,7 @@ class ScoreFunctionDiscounted(Patcher):
         late = own + token.gather(1, last) + mean
         return early[:, :-1], late[:, :-1]
 
-    def learn(self, patches: Patches, row_loss: Float[Tensor, "group row"]) -> Float[Tensor, ""]:
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         """The forecast's part of the policy loss; the heads' part is in ``patches.loss``."""
         assert patches.log_prob is not None
         advantage = self.forecast_weight * (row_loss.mean() - row_loss[0])

@@ -27,15 +27,15 @@ class Sampler(Patcher):
         self.logit = torch.nn.Parameter(torch.zeros(task.look_back - 1))
 
     @property
-    def groups(self) -> int:
+    def draws(self) -> int:
         return 3
 
     def forward(self, rows: Rows) -> Patches:
-        groups = self.groups if self.training else 1
+        draws = self.draws if self.training else 1
         row = len(rows.values)
-        noise = torch.rand(groups * row, self.task.look_back - 1, generator=rows.generator)
+        noise = torch.rand(draws * row, self.task.look_back - 1, generator=rows.generator)
         score = (self.logit.detach() + noise) if self.training else self.logit.expand(row, -1)
-        log_prob = self.logit.log_softmax(0)[:2].sum().expand(groups * row)
+        log_prob = self.logit.log_softmax(0)[:2].sum().expand(draws * row)
         return from_scores(score.detach(), self.task.patches, log_prob=log_prob)
 
     def learn(self, patches: Patches, row_loss: Tensor) -> Tensor:

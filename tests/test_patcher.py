@@ -30,11 +30,11 @@ SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16)
 class Drawing(Patcher):
     """A learned method with all that freezing has to stop.
 
-    It prepares, draws three sets a row in training, and learns by a loss of its own.
+    It prepares, draws three times a row in training, and learns by a loss of its own.
     """
 
     offset: Tensor
-    groups = 3
+    draws = 3
 
     def __init__(self, task: Task, *, width: int = 5) -> None:
         super().__init__(task)
@@ -48,7 +48,7 @@ class Drawing(Patcher):
         logits = self.score(rows.values[:, None])[:, 0, 1:]
         if not rows.as_trained:
             return from_scores(logits.detach(), self.task.patches)
-        logits = logits.repeat(self.groups if self.training else 1, 1)
+        logits = logits.repeat(self.draws if self.training else 1, 1)
         noise = rows.uniform(logits.numel() // len(rows.values)).view(logits.shape)
         return from_scores(
             logits.detach() + noise, self.task.patches, log_prob=logits.log_softmax(1)[:, 0]
@@ -225,7 +225,7 @@ def test_a_patcher_on_features_stays_with_its_forecaster(tmp_path: Path) -> None
 
 
 def test_a_frozen_patcher_cuts_in_training_as_in_evaluation() -> None:
-    """One set a row, its best boundaries, without a draw; and no gradient reaches it."""
+    """Once a row its best boundaries, nothing drawn; and no gradient reaches it."""
     model = built(frozen=True).train()
     batch = windows(4, seed=1).batch(torch.arange(4))
     generator = torch.Generator().manual_seed(0)
@@ -241,7 +241,7 @@ def test_a_frozen_patcher_cuts_in_training_as_in_evaluation() -> None:
 
 
 def test_a_patcher_that_is_not_frozen_draws() -> None:
-    """The same forecaster around the same patcher, not frozen, has three sets and a gradient."""
+    """The same forecaster around the same patcher, not frozen, has three draws and a gradient."""
     model = built(frozen=False).train()
     batch = windows(4, seed=1).batch(torch.arange(4))
     forecast = model(batch.past, batch.ids, batch.truth, torch.Generator().manual_seed(0))

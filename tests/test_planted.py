@@ -71,7 +71,7 @@ def test_ordinal_segments_are_long_enough_and_differ() -> None:
 
 
 def test_ordinal_lengths_are_uniform_among_compositions() -> None:
-    """Every composition is equally likely: lengths have the same law at every place."""
+    """Every composition is equally likely: lengths have the same distribution at every place."""
     _, lengths = segments(draw("ordinal"))
     spare = LOOK_BACK - 12 * 3
     shortest = (12 - 1) / (spare + 12 - 1)  # the share of compositions with no extra step there

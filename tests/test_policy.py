@@ -1,7 +1,7 @@
-"""Policy gradients against exact enumeration: the laws, and the estimates made from draws.
+"""Policy gradients against exact enumeration: distributions, and estimates made from draws.
 
 A row of 9 steps in 4 patches has 8 places for 3 boundaries, few enough to go through all of them.
-The oracles here know nothing of running sums or trees: they multiply out what a law means.
+The oracles here know nothing of running sums or trees: they multiply probabilities out.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def cost(mark: Tensor) -> Tensor:
     return COST[(mark * 2 ** torch.arange(STEPS).flip(0)).sum(-1)]
 
 
-Law = Callable[[Tensor], Tensor]
+Distribution = Callable[[Tensor], Tensor]
 LogProb = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -114,7 +114,7 @@ def rated(logits: Tensor) -> Tensor:
 
 
 CAPPED = torch.stack([capped(label) for label in LABELS])
-EXPECTED: dict[type[PolicyPatcher], Law] = {
+EXPECTED: dict[type[PolicyPatcher], Distribution] = {
     ReinPatch: lambda logits: orders(logits) @ cost(marks(ORDERS)),
     ReinPatchBernoulli: lambda logits: labels(rated(logits)) @ CAPPED,
     ReinPatchCB: lambda logits: sets(logits) @ cost(SETS),
@@ -127,10 +127,13 @@ def slope(value: Tensor | None, at: Tensor) -> Tensor:
     return torch.autograd.grad(value, at, retain_graph=True)[0]
 
 
-def differences(law: Law, at: Tensor) -> Tensor:
+def differences(distribution: Distribution, at: Tensor) -> Tensor:
     """The slope of an expected cost by central differences."""
     nudges = 1e-5 * torch.eye(len(at), dtype=torch.float64)
-    return torch.stack([law(at + nudge) - law(at - nudge) for nudge in nudges]) / 2e-5
+    return (
+        torch.stack([distribution(at + nudge) - distribution(at - nudge) for nudge in nudges])
+        / 2e-5
+    )
 
 
 # --- the network ---------------------------------------------------------------------------------
@@ -158,8 +161,8 @@ def test_a_policy_says_the_same_of_rows_a_few_at_a_time(monkeypatch: pytest.Monk
 
 def fixed_size(logits: Tensor, mark: Tensor) -> Tensor:
     """Log-probability of one mark a set, of rows that all have the same logits."""
-    law = FixedSize.of(logits[None], int(mark[0].sum()))
-    return law.log_prob(logits[None], mark[:, None])[:, 0]
+    distribution = FixedSize.of(logits[None], int(mark[0].sum()))
+    return distribution.log_prob(logits[None], mark[:, None])[:, 0]
 
 
 def in_order(logits: Tensor, order: Tensor) -> Tensor:
@@ -175,16 +178,16 @@ def of_rated_labels(logits: Tensor, label: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("law", "outcomes", "slow"),
+    ("distribution", "outcomes", "slow"),
     [(in_order, ORDERS, orders), (of_labels, LABELS, labels), (fixed_size, SETS, sets)],
 )
 @pytest.mark.parametrize("spread", [0.0, 1.0, 12.0])
 def test_log_probabilities_are_those_of_the_law(
-    law: LogProb, outcomes: Tensor, slow: Law, spread: float
+    distribution: LogProb, outcomes: Tensor, slow: Distribution, spread: float
 ) -> None:
     """Of every outcome, flat or peaked, with its slope; and all outcomes together have 1."""
     at = (spread * LOGITS).requires_grad_()
-    got, expected = law(at, outcomes), slow(at).log()
+    got, expected = distribution(at, outcomes), slow(at).log()
     torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-8)
     assert float(got.detach().exp().sum()) == pytest.approx(1, abs=1e-6)
     for index in range(0, len(outcomes), 41):
@@ -236,8 +239,8 @@ def test_a_policy_sure_of_everything_stays_finite() -> None:
 
 def test_the_slope_of_a_set_is_the_set_minus_its_inclusion_probabilities() -> None:
     """Enumerated probabilities of each step, and differences of the enumerated logarithm."""
-    law = FixedSize.of(LOGITS[None], COUNT)
-    pi = law.inclusion()[0]
+    distribution = FixedSize.of(LOGITS[None], COUNT)
+    pi = distribution.inclusion()[0]
     torch.testing.assert_close(pi, sets(LOGITS) @ SETS.double(), rtol=0, atol=1e-12)
     at = LOGITS.clone().requires_grad_()
     for index in (0, 17, 55):
@@ -247,7 +250,7 @@ def test_the_slope_of_a_set_is_the_set_minus_its_inclusion_probabilities() -> No
         torch.testing.assert_close(got, by_differences, rtol=0, atol=1e-7)
 
 
-# --- the law of fixed size on rows of any length -------------------------------------------------
+# --- the distribution of fixed size on rows of any length ----------------------------------------
 
 
 def elementary(odds: list[float], count: int) -> float:
@@ -284,8 +287,8 @@ def test_halves_of_halves_equal_a_loop_over_steps(kind: str, count: int) -> None
     expected = [
         one * elementary(without(odds, step), count - 1) / total for step, one in enumerate(odds)
     ]
-    law = FixedSize.of(logits[None], count)
-    assert law.inclusion()[0].tolist() == pytest.approx(expected, abs=1e-10)
+    distribution = FixedSize.of(logits[None], count)
+    assert distribution.inclusion()[0].tolist() == pytest.approx(expected, abs=1e-10)
     for chosen in (torch.arange(count), torch.arange(steps - count, steps)):
         got = float(fixed_size(logits, marks(chosen[None], steps))[0])
         assert got == pytest.approx(float(logits[chosen].sum()) - math.log(total), abs=1e-9)
@@ -358,10 +361,10 @@ def test_gumbel_noise_draws_in_the_order_of_plackett_and_luce() -> None:
 
 def test_conditional_bernoulli_draws_are_exact() -> None:
     """All 56 sets of three of eight as often as enumerated."""
-    law = FixedSize.of(LOGITS[None], COUNT)
-    drawn = law.draw(uniform(DRAWS, 1, STEPS))[:, 0]
+    distribution = FixedSize.of(LOGITS[None], COUNT)
+    drawn = distribution.draw(uniform(DRAWS, 1, STEPS))[:, 0]
     assert_follows(drawn, SETS.long(), sets(LOGITS))
-    assert_includes(drawn, law.inclusion()[0])
+    assert_includes(drawn, distribution.inclusion()[0])
 
 
 # --- estimates -----------------------------------------------------------------------------------
@@ -379,24 +382,24 @@ class Given(nn.Module):
 
 
 Wrong = Callable[[Tensor, Tensor, Patches], Tensor]
-"""From logits, costs [set, row] and patches to a policy loss in which something is wrong."""
+"""From logits, costs [draw, row] and patches to a policy loss in which something is wrong."""
 
 
 def estimates(
     method: type[PolicyPatcher],
-    groups: int = 4,
+    draws: int = 4,
     kind: str = "loo",
     wrong: Wrong | None = None,
 ) -> Tensor:
     """Slopes [row, step] of the policy loss, through the real sampler and the real loss."""
-    count = DRAWS // groups
-    patcher = method(TASK, groups=groups, advantage=kind, entropy=0.0, scaled=False).train()
+    count = DRAWS // draws
+    patcher = method(TASK, draws=draws, advantage=kind, entropy=0.0, scaled=False).train()
     policy = Given(LOGITS.expand(count, 1, STEPS).clone())
     patcher.register_module("policy", policy)
     values = torch.zeros(count, TASK.look_back, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     patches = patcher(Rows(values, torch.arange(count), generator=generator))
-    row_loss = cost(chosen(patches)).view(groups, count)
+    row_loss = cost(chosen(patches)).view(draws, count)
     if wrong is None:
         loss = patcher.learn(patches, row_loss)
     else:
@@ -453,28 +456,28 @@ def test_the_estimate_is_unbiased(method: type[PolicyPatcher]) -> None:
     assert length == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("groups", [2, 4, 8])
-def test_centring_on_all_sets_shortens_the_estimate(groups: int) -> None:
-    """By (G - 1) / G, which leaving each set out of its own mean makes good."""
+@pytest.mark.parametrize("draws", [2, 4, 8])
+def test_centring_on_all_draws_shortens_the_estimate(draws: int) -> None:
+    """By (G - 1) / G, which leaving each draw out of its own mean makes good."""
     true = truth(ReinPatch)
-    z, error, length = judged(estimates(ReinPatch, groups, "mean"), true)
-    assert length == pytest.approx((groups - 1) / groups, abs=0.01)
+    z, error, length = judged(estimates(ReinPatch, draws, "mean"), true)
+    assert length == pytest.approx((draws - 1) / draws, abs=0.01)
     assert z > 8
     assert error > 0.06
-    _, _, length = judged(estimates(ReinPatch, groups, "loo"), true)
+    _, _, length = judged(estimates(ReinPatch, draws, "loo"), true)
     assert length == pytest.approx(1, abs=0.01)
 
 
 def loss_of(log_prob: Tensor, row_loss: Tensor) -> Tensor:
-    """The loss of sets that are compared with the others of their row."""
+    """The loss of draws that are compared with the others of their row."""
     return -(advantage(-row_loss, "loo") * log_prob.view(row_loss.shape)).mean()
 
 
 def drawn_order(row_loss: Tensor) -> Tensor:
     """The order of what the generator of ``estimates`` gives."""
-    groups, count = row_loss.shape
-    draws = uniform(count, groups * STEPS).view(count, groups, STEPS).transpose(0, 1)
-    return draw_in_order(LOGITS.expand(count, -1), COUNT, draws)
+    draws, count = row_loss.shape
+    numbers = uniform(count, draws * STEPS).view(count, draws, STEPS).transpose(0, 1)
+    return draw_in_order(LOGITS.expand(count, -1), COUNT, numbers)
 
 
 def nothing_wrong(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
@@ -533,7 +536,7 @@ def test_wrong_losses_are_told(method: type[PolicyPatcher], wrong: Wrong) -> Non
 
 
 def test_leaving_one_out_compares_with_the_mean_of_the_others() -> None:
-    """Set by set, in a slow loop; the other kinds are multiples of it, row by row."""
+    """Draw by draw, in a slow loop; the other kinds are multiples of it, row by row."""
     reward = random(5, 3, seed=8)
     loo = advantage(reward, "loo")
     for one in range(5):

@@ -118,17 +118,18 @@ def test_forecaster_and_policy_learn_from_their_own_loss_only(
     assert not any(by_forecast := reached(loss))
     assert len(by_forecast) > 20
     assert all(by_policy := reached(beside))
-    assert len(by_policy) >= len(own) - 1  # a last bias is felt by no law of a fixed number
+    # A bias of all logits moves no distribution of a fixed number.
+    assert len(by_policy) >= len(own) - 1
 
 
 @EVERY
 def test_rollouts_are_forecasts_under_each_set_and_nothing_else(
     method: type[PolicyPatcher],
 ) -> None:
-    """Set by set in the order drawn, without dropout and without a graph; the first one learns."""
+    """Draw by draw in their order, without dropout and without a graph; the first one learns."""
     torch.manual_seed(0)
-    windows = 300  # more than fit in one call with all five sets
-    model = PatchForecaster(TASK, SMALL, opinionated(method(TASK, groups=5))).train()
+    windows = 300  # more than fit in one call with all five draws
+    model = PatchForecaster(TASK, SMALL, opinionated(method(TASK, draws=5))).train()
     forecast, _, _ = step_of(model, windows)
     assert forecast.rollouts is not None
     assert forecast.patches is not None
@@ -187,7 +188,7 @@ def marks(patches: Patches, look_back: int) -> Tensor:
 
 @EVERY
 def test_a_policy_that_never_learns_is_random_step(method: type[PolicyPatcher]) -> None:
-    """At a pace of 0 its sets stay, in law, as random as those of the control."""
+    """At a pace of 0 its draws have the same distribution as those of the control."""
     task = Task("x", look_back=8, horizon=4, patches=3)
     patcher = method(task, pace=0.0).train()
     optimiser = torch.optim.Adam(patcher.parameter_groups(1e-2))
@@ -247,11 +248,11 @@ def bandit(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tens
 
 def missed(patches: Patches, best: Tensor, large: Tensor) -> Tensor:
     """How many of the best boundaries are not there, the start of a second group among them."""
-    sets = len(patches.start) // len(best)
-    lost = (best.repeat(sets, 1) & ~marks(patches, 24)).sum(1)
+    draws = len(patches.start) // len(best)
+    lost = (best.repeat(draws, 1) & ~marks(patches, 24)).sum(1)
     if patches.coarse is not None:
         group = patches.start.gather(1, patches.coarse)[:, 1]
-        lost = lost + ~large.repeat(sets, 1).gather(1, group[:, None] - 1)[:, 0]
+        lost = lost + ~large.repeat(draws, 1).gather(1, group[:, None] - 1)[:, 0]
     return lost.float()
 
 
@@ -286,7 +287,7 @@ def test_a_constant_reward_moves_nothing(method: type[PolicyPatcher]) -> None:
 
 @EVERY
 def test_the_policy_rests_at_both_ends_of_training(method: type[PolicyPatcher]) -> None:
-    """No gradient in warm-up; at the end none either, and all sets are the best one."""
+    """No gradient in warm-up; at the end none either, and all draws are the best boundaries."""
     patcher = opinionated(method(TASK, warm_up=0.2, final=0.3))
     row_loss = torch.rand(8, 16, generator=seeded(1))
     values = noise(16)
@@ -308,11 +309,11 @@ def test_the_policy_rests_at_both_ends_of_training(method: type[PolicyPatcher]) 
 def test_a_relative_reward_divides_by_the_loss_under_equal_patches(
     method: type[PolicyPatcher],
 ) -> None:
-    """They are one set more; rows that are hard to forecast weigh no more than others."""
+    """They are one draw more; rows that are hard to forecast weigh no more than others."""
     plain = opinionated(method(TASK, scaled=False))
     patcher = opinionated(method(TASK, scaled=False, reward="relative"))
     patcher.load_state_dict(plain.state_dict())
-    assert (plain.groups, patcher.groups) == (8, 9)
+    assert (plain.draws, patcher.draws) == (8, 9)
     patches = patcher(rows(noise(16)))
     assert len(patches.start) == 9 * 16
     assert (patches.start[-16:] == uniform_starts(24, 6)).all()
@@ -345,13 +346,13 @@ def test_scaling_gives_every_batch_the_same_say() -> None:
 def test_the_entropy_bonus_has_the_slope_of_the_entropy(progress: float) -> None:
     """Of 56 sets, enumerated; rewards that do not depend on the sets add noise only."""
     task, count, logits = Task("x", 9, 4, 4), 50_000, noise(1, 9)[0, 1:].double()
-    patcher = ReinPatchCB(task, groups=4, scaled=False, entropy=0.5)
+    patcher = ReinPatchCB(task, draws=4, scaled=False, entropy=0.5)
     own = given(patcher, logits.expand(count, 1, 8).clone())
     patcher.progress.fill_(progress)
     patches = patcher(rows(torch.zeros(count, 9).double()))
     row_loss = torch.randn(4, count, generator=seeded(1), dtype=torch.float64)
     got = -slope(patcher.learn(patches, row_loss), own)[:, 0] * count
-    # Half a deviation of the rewards, and less and less of it.
+    # Half a standard deviation of the rewards, and less and less of it.
     weight = 0.5 * (1 - progress) * float(row_loss.std(0).mean())
 
     at = logits.requires_grad_()
@@ -368,7 +369,7 @@ def test_the_entropy_bonus_has_the_slope_of_the_entropy(progress: float) -> None
     [
         ({"advantage": "x"}, "advantage is 'x'; allowed: loo, mean, grpo"),
         ({"reward": "x"}, "reward is 'x'; allowed: loss, relative"),
-        ({"groups": 1}, "groups is 1; 2 or more"),
+        ({"draws": 1}, "draws is 1; 2 or more"),
         ({"entropy": -0.1}, "entropy is -0.1; 0 or more"),
         ({"warm_up": -0.1}, "warm_up is -0.1; 0 or more"),
         ({"final": -0.1}, "final is -0.1; 0 or more"),
@@ -404,16 +405,16 @@ def test_groups_start_at_boundaries(patches: int) -> None:
 
 def without_replacement(logits: Tensor, count: int) -> dict[frozenset[int], Tensor]:
     """Probability of each set that ``count`` draws may give, one draw after another."""
-    law = {frozenset[int](): torch.ones((), dtype=logits.dtype)}
+    distribution = {frozenset[int](): torch.ones((), dtype=logits.dtype)}
     for _ in range(count):
         longer: dict[frozenset[int], Tensor] = {}
-        for taken, probability in law.items():
+        for taken, probability in distribution.items():
             left = [step for step in range(len(logits)) if step not in taken]
             for step, share in zip(left, logits[left].softmax(0), strict=True):
                 now = taken | {step}
                 longer[now] = longer.get(now, 0) + probability * share
-        law = longer
-    return law
+        distribution = longer
+    return distribution
 
 
 def test_both_levels_are_learned_without_bias() -> None:
@@ -437,7 +438,7 @@ def test_both_levels_are_learned_without_bias() -> None:
             expected = expected + probability * share * cost(start, coarse)
     true = slope(expected, at)
 
-    patcher = ReinPatchLevels(task, groups=4, entropy=0.0, scaled=False)
+    patcher = ReinPatchLevels(task, draws=4, entropy=0.0, scaled=False)
     own = given(patcher, logits.expand(count, 2, 9).clone())
     patches = patcher(rows(torch.zeros(count, 10).double()))
     assert patches.coarse is not None

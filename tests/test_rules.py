@@ -91,7 +91,7 @@ def test_a_rule_is_fitted_to_training_look_backs_and_to_nothing_else(
 
 
 def test_likelihood_rises_in_prepare() -> None:
-    """On rows of the same law that neither model has seen, both are surprised far less."""
+    """On unseen rows of the same distribution, both models are surprised far less."""
     fresh, _ = bursty(64, seed=2)
     torch.manual_seed(0)
     for method in (EntropyGaussian(TASK), Entrope(TASK)):

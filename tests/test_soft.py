@@ -1,4 +1,4 @@
-"""Soft boundaries and the Gumbel straight-through: exact counts, exact gradients, sampling law."""
+"""Soft boundaries and the Gumbel straight-through: exact counts and gradients, right shares."""
 
 from __future__ import annotations
 

@@ -21,16 +21,16 @@ from harness.model.stem import Stem
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a forecaster says; ``rollouts`` are forecasts under each of several sets of boundaries.
+    """What a forecaster says; ``rollouts`` are forecasts, one under each draw of boundaries.
 
-    They are made without a gradient and without dropout, so that they differ in boundaries only:
-    what a policy gradient is rewarded by. ``future`` is then the forecast under the first set.
-    Both have the axis of sets first, so that the same error is taken of both.
+    They are what a policy gradient is rewarded by: made without a gradient and without dropout, so
+    that they differ in their boundaries only. ``future`` is then the forecast under the first
+    draw. Both have the axis of draws first, so that the same error is taken of both.
     """
 
     future: Float[Tensor, "1 batch channel horizon"]
     patches: Patches | None = None
-    rollouts: Float[Tensor, "group batch channel horizon"] | None = None
+    rollouts: Float[Tensor, "draw batch channel horizon"] | None = None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -67,7 +67,7 @@ class Forecaster(nn.Module):
         """Hear how much of training has passed: 0 at the first step, 1 after the last."""
 
     def learn(
-        self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
+        self, forecast: Forecast, row_loss: Float[Tensor, "draw row"]
     ) -> Float[Tensor, ""] | None:
         """Losses beside the forecast loss; ``row_loss`` carries no gradient."""
         return None
@@ -115,22 +115,22 @@ class PatchForecaster(Forecaster):
         generator: torch.Generator | None = None,
     ) -> Forecast:
         patches = self.cut(past, ids, truth, generator)
-        rows, sets = ids.numel(), len(patches.start) // ids.numel()
+        rows, draws = ids.numel(), len(patches.start) // ids.numel()
         normal, mean, scale = self._normalise(past)
         values, shape = normal.flatten(0, 1), (-1, *past.shape[:2], self.task.horizon)
-        first = self._forecast(values, patches if sets == 1 else patches.rows(slice(rows)))
+        first = self._forecast(values, patches if draws == 1 else patches.rows(slice(rows)))
         future = first.view(shape) * scale + mean
-        if sets == 1:
+        if draws == 1:
             return Forecast(future, patches)
         with torch.no_grad():
-            # As many sets in one call as suit the cache of a CPU core, or fill a GPU.
+            # As many draws in one call as suit the cache of a CPU core, or fill a GPU.
             together = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
             rollouts = [
                 self._forecast(
-                    values.repeat(min(together, sets - done), 1),
+                    values.repeat(min(together, draws - done), 1),
                     patches.rows(slice(done * rows, (done + together) * rows)),
                 )
-                for done in range(0, sets, together)
+                for done in range(0, draws, together)
             ]
             return Forecast(future, patches, torch.cat(rollouts).view(shape) * scale + mean)
 
@@ -198,7 +198,7 @@ class PatchForecaster(Forecaster):
         self.known = None
 
     def learn(
-        self, forecast: Forecast, row_loss: Float[Tensor, "group row"]
+        self, forecast: Forecast, row_loss: Float[Tensor, "draw row"]
     ) -> Float[Tensor, ""] | None:
         patches = forecast.patches
         assert patches is not None
@@ -250,7 +250,7 @@ def training_loss(
 
 
 def _row_loss(
-    forecast: Float[Tensor, "group batch channel horizon"],
+    forecast: Float[Tensor, "draw batch channel horizon"],
     future: Float[Tensor, "batch channel horizon"],
-) -> Float[Tensor, "group row"]:
+) -> Float[Tensor, "draw row"]:
     return (forecast - future).square().mean(-1).flatten(1)

@@ -3,14 +3,13 @@
 A method is one file under ``methods/`` with one :class:`Patcher`. It decides where patches start;
 everything else (embedder, backbone, head, training) is the same for every method.
 
-Axis names used throughout: ``row`` is one channel of one window (times the number of groups when a
-method draws several sets of boundaries a row), ``time`` the look-back, ``patch`` the patch slots,
-``group`` the sets drawn for one row.
+Axis names used throughout: ``row`` is one channel of one window (times the number of draws, where
+a method draws boundaries several times for each row), ``time`` the look-back, ``patch`` the slots
+for patches, ``draw`` the draws of boundaries for one row.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
+from harness.core.protocol import most_patches
 from harness.core.task import Task
 
 
@@ -174,30 +174,28 @@ class Patcher(nn.Module):
     @property
     def slots(self) -> int:
         """Patch slots the method fills: K, or a cap of 1.25 K for methods that only aim at K."""
-        return (
-            self.task.patches
-            if self.strict
-            else min(math.ceil(1.25 * self.task.patches), self.task.look_back)
-        )
+        task = self.task
+        return task.patches if self.strict else most_patches(task.patches, task.look_back)
 
     @property
-    def groups(self) -> int:
-        """Sets of boundaries drawn for each row in training; several for policy gradients only."""
+    def draws(self) -> int:
+        """Draws of boundaries for each row in training; several for policy gradients only."""
         return 1
 
     def prepare(self, rows: Iterable[Float[Tensor, "_ time"]]) -> None:
         """Fit thresholds or a frozen scorer on normalised training look-backs, before training."""
 
     def forward(self, rows: Rows) -> Patches:
-        """Patches for each row; in training ``groups`` sets, group-major: [group * row, patch].
+        """Patches for each row; in training ``draws`` times as many: [draw * row, patch].
 
-        The forecaster learns from the first set of each row; all of them are scored, without
-        dropout and without a gradient, for :meth:`learn`.
+        All rows under the first draw come first, then all under the second, and so on. The
+        forecaster learns from the first draw of each row; all draws are scored, without dropout
+        and without a gradient, for :meth:`learn`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say where its patches start")
 
     def learn(
-        self, patches: Patches, row_loss: Float[Tensor, "group row"]
+        self, patches: Patches, row_loss: Float[Tensor, "draw row"]
     ) -> Float[Tensor, ""] | None:
         """An extra loss from the forecast loss of each row (policy gradients); None by default."""
         return None

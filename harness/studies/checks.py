@@ -184,8 +184,8 @@ def whole_rows(subject: Subject) -> Iterator[str]:
     slot that does not count has no steps: the head spreads tokens over the steps of their slots.
     """
     for where, patches, patcher in _plans(subject):
-        groups = patcher.groups if patcher.training else 1
-        shape = (groups * _ROWS, patcher.slots)
+        draws = patcher.draws if patcher.training else 1
+        shape = (draws * _ROWS, patcher.slots)
         for name in ("start", "length", "valid"):
             tensor: Tensor = getattr(patches, name)
             found = f"{tensor.dtype} {list(tensor.shape)}"
@@ -360,7 +360,7 @@ def edges(subject: Subject) -> Iterator[str]:
 
 
 def extra_losses(subject: Subject) -> Iterator[str]:
-    """An extra loss is a finite scalar, and a log-probability one finite number a row and set."""
+    """An extra loss is a finite scalar, and a log-probability one finite number a row and draw."""
     model = subject.forecaster()
     assert isinstance(model, PatchForecaster)
     forecast, _, beside = _step(model)
@@ -369,7 +369,7 @@ def extra_losses(subject: Subject) -> Iterator[str]:
     if beside is not None and (beside.shape != () or not beside.isfinite()):
         yield f"patches.loss and what learn returns come to {beside.detach()}, not a finite scalar"
     drawn = patches.log_prob
-    rows = model.patcher.groups * _BUDGET.batch
+    rows = model.patcher.draws * _BUDGET.batch
     if drawn is not None and (tuple(drawn.shape) != (rows,) or not drawn.isfinite().all()):
         yield f"log_prob is {list(drawn.shape)}, not {[rows]}, or not finite"
 
@@ -463,7 +463,7 @@ _KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def _first(wrong: Bool[Tensor, " row"]) -> str:
-    """Words for the first of the rows marked; sets of a group come one after another."""
+    """Words for the first of the rows marked; draws come one after another."""
     row = int(wrong.nonzero()[0]) % _ROWS
     return f"row {row} ({list(_KINDS)[row % len(_KINDS)]})"
 

@@ -379,7 +379,7 @@ def _at_most(method: registry.Method) -> str:
     """The target: for policy gradients, for methods with gates over tokens, for the others."""
     assert issubclass(method, Patcher)
     patcher = method(LONG)
-    if patcher.groups > 1:
+    if patcher.draws > 1:
         return "4"
     return "1.3" if method.uses_features and not method.strict else "1.15"
 
