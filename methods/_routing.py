@@ -1,9 +1,9 @@
-"""H-Net's routing: how unlike neighbouring steps are, the chunks that makes, and what holds K.
+"""H-Net's routing: how unlike neighbouring steps are, chunks made of that, and the loss on K.
 
 Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code. What becomes of the chunks
-after the backbone is in :func:`harness.model.backbones.dechunk`. ``step`` numbers the L - 1 inner
-steps of
-a row: step i decides whether a chunk starts at time i + 1, since one always starts at time 0.
+after the backbone is in :func:`harness.model.backbones.dechunk`. Axis ``step`` is over the L - 1
+inner steps of a row: step i decides whether a chunk starts at time i + 1, since one always starts
+at time 0.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ class CosineRouter(nn.Module):
     """The probability of a boundary: half of 1 - cos(W_q h of the step before, W_k h of the step).
 
     Both maps start as the identity. Two things are not in H-Net, whose features come from a deep
-    encoder; without them training starts from a single patch, or from the cap. Features are
-    centred over the row: behind a ReLU they never point apart, and no probability is above one
-    half. And both vectors get one more component, the root of ``flat``: what lies nearer to the
-    middle than that has no direction, where the cosine alone would follow its noise.
+    encoder; without them training starts from a single patch, or from as many as there are slots.
+    Features are centred over the row: after a ReLU they never point in opposite directions, and no
+    probability would be above one half. And both vectors get one more component, the root of
+    ``flat``, so that features smaller than that count as alike; the cosine alone would follow
+    their noise.
     """
 
-    # Of 0.01, 0.03, 0.1 and so on, the one at which untrained routers cut planted series and ETTh1
-    # nearest to K: into a quarter to three times as many patches, on pure noise up to six.
+    # Of 0.01, 0.03, 0.1 and so on, the value at which untrained routers cut planted series and
+    # ETTh1 into the number of patches nearest to K: a quarter to three times as many, on pure
+    # noise up to six times.
     flat = 0.03
 
     def __init__(self, width: int) -> None:
@@ -38,8 +40,8 @@ class CosineRouter(nn.Module):
         self.key = nn.Parameter(torch.eye(width))
 
     def forward(self, features: Float[Tensor, "row time width"]) -> Float[Tensor, "row step"]:
-        # Time comes last, so that sums over the few features are sums of long vectors; and one
-        # convolution of two taps maps both steps of a pair, where slices cost more than the maps.
+        # Time is the last axis, so that sums over the few features are sums of long vectors. One
+        # convolution over two steps maps both steps of a pair: slices would cost more than maps.
         centred = (features - features.mean(dim=1, keepdim=True)).transpose(1, 2)
         none = torch.zeros_like(self.query)
         before, here = torch.cat([self.query, none]), torch.cat([none, self.key])
@@ -47,14 +49,14 @@ class CosineRouter(nn.Module):
         query, key = pairs.chunk(2, dim=1)
         dot = (query * key).sum(dim=1) + self.flat
         sizes = ((query * query).sum(dim=1) + self.flat) * ((key * key).sum(dim=1) + self.flat)
-        # Rounding alone would leave the interval.
+        # Only rounding leaves the interval.
         return (0.5 - 0.5 * dot / sizes.sqrt()).clamp(0, 1)
 
 
 def target_rate(task: Task) -> float:
     """The share of inner steps that start a chunk in rows of K chunks: 1 / N of the papers.
 
-    Kept off 0 and 1, where the ratio loss has no minimum, by half a step.
+    At least half a step away from 0 and 1, where the ratio loss has no minimum.
     """
     inner = max(1, task.look_back - 1)
     return min(max(task.patches - 1, 0.5), inner - 0.5) / inner
@@ -65,8 +67,8 @@ def ratio_loss(
 ) -> Float[Tensor, ""]:
     """H-Net's ratio loss, with 1 / N written as ``rate``; over all rows and inner steps together.
 
-    1 where both shares are the rate. The share of chosen steps has no gradient: it says in which
-    direction the mean probability is to go.
+    It is 1 where both shares are the rate. The share of chosen steps has no gradient; it decides
+    in which direction the mean probability is pushed.
     """
     share, mean = chosen.to(probability.dtype).mean(), probability.mean()
     return share * mean / rate + (1 - share) * (1 - mean) / (1 - rate)

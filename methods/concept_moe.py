@@ -14,19 +14,19 @@ from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 
 
 class ConceptMoE(Patcher):
-    """Starts a patch wherever neighbouring features point apart, or by chance where it is close.
+    """Starts a patch where neighbouring features point apart, in close cases by chance.
 
-    In training each boundary is drawn, from a probability that ``sharpness`` draws away from one
-    half, so that the number of patches in evaluation does not hang on steps that lie just at it.
+    In training each boundary is drawn, with a probability that ``sharpness`` moves away from one
+    half, so that the number of patches in evaluation does not depend on steps close to one half.
     A token is the sum of its steps, in units of a patch of usual length.
 
     Source: ConceptMoE (arXiv 2601.21420), its full text and its published demonstration: the flips
-    and their sharpness of 6, the threshold that a tie passes, the sum, and everything of H-Net
-    (Hwang et al., arXiv 2507.07955) that it takes over.
+    and their sharpness of 6, the threshold that a tie passes, the sum, and all that it takes over
+    from H-Net (Hwang et al., arXiv 2507.07955).
 
     Fidelity: re-implementation. No mixture of experts and no joint decoding, which belong to the
-    backbone. Centred features, target, cap, confidence by patch and ``weight`` (0.03 in the paper)
-    are as in ``hnet``.
+    backbone. Centred features, target rate, number of slots, confidence by patch and ``weight``
+    (0.03 in the paper) are as in ``hnet``.
     """
 
     strict = False
@@ -55,6 +55,6 @@ class ConceptMoE(Patcher):
         self, probability: Float[Tensor, "row step"], rows: Rows
     ) -> Bool[Tensor, "row step"]:
         likely = probability >= 0.5
-        # The more probable of the two answers, whichever it is, has its probability raised.
+        # The probability of the more probable answer, whichever it is, is raised.
         sharp = torch.where(likely, probability, 1 - probability) ** (1 / self.sharpness)
         return likely == (rows.uniform(probability.shape[1]) < sharp)

@@ -15,8 +15,9 @@ class DLinear(Forecaster):
 
     Source: Zeng et al., AAAI 2023 (arXiv 2205.13504).
 
-    Fidelity: paper. Shared over channels; window 25, ends repeated, weights started at the mean of
-    the look-back as in its published script; the shared training budget.
+    Fidelity: paper. Weights shared by all channels; a window of 25 steps, end values repeated;
+    weights that start as the mean of the look-back, as in its published script; the shared
+    training budget.
     """
 
     def __init__(self, task: Task, architecture: Architecture, *, window: int = 25) -> None:

@@ -16,9 +16,9 @@ from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sampl
 class Entrope(Patcher):
     """Starts a patch after each step whose successor a small GPT finds hardest to predict.
 
-    The GPT reads the row as one of 256 bins a step; its entropy at t rates a boundary at t + 1.
-    ``rule`` "quantile" takes the entropies above a quantile of the row's own, at which K patches
-    come out but for ties; "topk" takes exactly the K - 1 largest.
+    The GPT reads each step of the row as one of 256 bins; its entropy at t rates a boundary at
+    t + 1. ``rule`` "quantile" takes the entropies above a quantile of the row's own, which gives K
+    patches unless there are ties; "topk" takes exactly the K - 1 largest.
 
     Source: EntroPE (Abeywickrama et al., arXiv 2509.26157) and its code.
 
@@ -27,12 +27,12 @@ class Entrope(Patcher):
     GPT of 2 layers, width 32 and 4 heads with tied embeddings, a quantile per row. The GPT is
     causal; the scaling and the quantile are of the whole row. Deviations: the quantile is set by
     K, not searched; a limit on the length of a patch, which changes the count after the decision,
-    is left out; the bins' range is of the rows as they are scaled (theirs: before scaling); all
-    256 bins are values (theirs keeps 5 for marks). The GPT sees 262,144 steps once, at five times
-    the learning rate and without dropout (theirs: up to 50 epochs). In rows of 96 steps, which
-    theirs are, a layer sees all that was before; in longer ones, the same block of 32 steps and
-    the two before it (theirs starts anew every 96 steps). Its embedder, cross-attention and
-    decoder at full resolution are not part of the rule.
+    is left out; the range of the bins is that of the scaled rows (theirs: of rows before scaling);
+    all 256 bins are values (theirs keeps 5 for special tokens). The GPT sees 262,144 steps once,
+    at five times their learning rate and without dropout (theirs: up to 50 epochs). In rows of 96
+    steps, the length of theirs, a layer sees all steps before; in longer ones, the same block of
+    32 steps and the two blocks before it (theirs starts anew every 96 steps). Its embedder,
+    cross-attention and decoder at full resolution are not part of the rule.
     """
 
     strict = False
@@ -82,7 +82,7 @@ class Entrope(Patcher):
 
     def entropy(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row step"]:
         """Entropy in nats of what comes at each step but the first."""
-        # In parts, since a probability of each bin is held for each step.
+        # In parts, since each step needs a probability for each bin.
         parts = self._tokens(values)[:, :-1].split(max(1, 4096 // self.task.look_back))
         with torch.no_grad(), torch.autocast(values.device.type, enabled=False):
             return torch.cat([_entropy(self.model(part)) for part in parts])
@@ -115,7 +115,7 @@ class _GPT(nn.Module):
         return functional.linear(self.norm(hidden), self.token.weight)
 
     def surprise(self, tokens: Int[Tensor, "row time"]) -> Float[Tensor, ""]:
-        """Mean negative log-likelihood of a bin but the first, in nats."""
+        """Mean negative log-likelihood of all bins but the first, in nats."""
         logits = self(tokens[:, :-1])
         return functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
@@ -174,5 +174,5 @@ def _entropy(logits: Float[Tensor, "*any bin"]) -> Float[Tensor, "*any"]:
     logits = logits - logits.amax(dim=-1, keepdim=True)
     odds = logits.exp()
     total = odds.sum(dim=-1)
-    # Of a sure model it may come out a rounding error below 0.
+    # If the model is certain, rounding may leave it just below 0.
     return (total.log() - (odds * logits).sum(dim=-1) / total).clamp_min(0)

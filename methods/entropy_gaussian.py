@@ -25,7 +25,8 @@ class EntropyGaussian(Patcher):
     Fidelity: our design, after reading their code. Bytes have an entropy, real values a density:
     their transformer of 14 layers over bytes becomes four dilated convolutions with a Gaussian
     head, trained in seconds on at most 2,000 look-backs. Step 0 starts a patch, step 1 only if it
-    is chosen (theirs always does). The scores are causal, the choice among all of a row is not.
+    is chosen (in theirs it always does). Scores are causal; the choice among all scores of a row
+    is not.
     """
 
     fixed = True
@@ -52,8 +53,8 @@ class EntropyGaussian(Patcher):
 
     def log_sigma(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row step"]:
         """How unsure the model is of each step but the first, given those before it."""
-        # In full precision whatever the forecaster's, or half of a row would tie. Rounded, so that
-        # steps which are equally hard are so in a batch of any size.
+        # In full precision whatever the forecaster's, since half of a row would tie otherwise.
+        # Rounded, so that equally hard steps tie whatever the size of the batch.
         with torch.no_grad(), torch.autocast(values.device.type, enabled=False):
             return self.model(values)[1].round(decimals=4)
 
@@ -77,7 +78,7 @@ class _Gaussian(nn.Module):
         for step, layer in zip(_STEPS, self.far, strict=True):
             hidden = hidden + functional.relu(layer(functional.pad(hidden, (2 * step, 0))))
         mean, raw = self.out(hidden).unbind(1)
-        # A floor: stretches that stand still have no density.
+        # At least 0.01: a constant stretch has no density.
         return mean, (functional.softplus(raw) + 0.01).log()
 
     def surprise(self, values: Float[Tensor, "row time"]) -> Float[Tensor, ""]:

@@ -11,9 +11,10 @@ from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 class HNet(Patcher):
     """Starts a patch wherever a cosine router finds a step more unlike than like the one before.
 
-    Decisions have no gradient of their own. The router learns from the probabilities that weigh
-    each token in a running mean over tokens after the backbone, from a confidence of 1 in value in
-    every step, and from a loss that draws the mean number of patches to K.
+    Decisions have no gradient of their own. The router learns in three ways: its probabilities are
+    the weights of a running mean over tokens after the backbone; each token is multiplied by a
+    factor of 1 that has the gradient of the router's confidence; and a loss draws the mean number
+    of patches to K.
 
     Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code: router, identity
     initialisation, threshold, clamped gates, running mean over chunks, straight-through
@@ -23,9 +24,9 @@ class HNet(Patcher):
     the vector at its boundary, and there is no residual past the backbone (``hnet_full`` has
     both). Features are centred over the row, and the cosine is damped where they are small (see
     the router). Step 0 is left out of the ratio loss, whose target is (K - 1) / (L - 1). Of more
-    boundaries than slots the least probable are dropped. A patch's confidence is the mean of its
-    steps'. ``weight`` is 0.03 in H-Net: our trainings are short, and the number of patches then
-    takes most of one to come near K; at 1 it takes some hundred steps.
+    boundaries than slots, the least probable are dropped. The confidence of a patch is the mean
+    over its steps. ``weight`` is 0.03 in H-Net: at that weight, the number of patches would need
+    most of one of our short trainings to come near K; at 1 it needs some hundred steps.
     """
 
     strict = False

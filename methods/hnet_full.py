@@ -1,4 +1,4 @@
-"""H-Net as it was meant: with the residual past the backbone that patchers are not allowed."""
+"""H-Net as it was meant: with a residual past the backbone, which patchers may not have."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 class HNetFull(Forecaster):
     """Encodes every step, hands the backbone those where a chunk starts, and adds the rest back.
 
-    A reference and not a patcher: every step reaches the head past the backbone, so that its error
-    says little of its boundaries.
+    A reference and not a patcher: every step reaches the head past the backbone, so the error says
+    little about the boundaries.
 
     Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code, one stage: the vector at
     the boundary stands for its chunk, a running mean over chunks, copies to the steps with a
     straight-through confidence, a linear residual that starts at zero and stays in float32.
 
     Fidelity: re-implementation. Convolutions over 25 steps are the encoder and one linear layer
-    over all steps is decoder and head, where H-Net has Mamba-2 layers; chunks know their place and
-    length, as in the shared forecaster; no learning rates by stage. Centred features, target, cap
-    and ``weight`` (0.03 in H-Net) are as in ``hnet``.
+    over all steps is decoder and head, where H-Net has Mamba-2 layers; tokens encode the place and
+    length of their chunk, as in the shared forecaster; no learning rates by stage. Centred
+    features, target rate, number of slots and ``weight`` (0.03 in H-Net) are as in ``hnet``.
     """
 
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}
@@ -118,5 +118,5 @@ class _Encoder(nn.Module):
 def _at(
     vectors: Float[Tensor, "row from width"], index: Int[Tensor, "row to"]
 ) -> Float[Tensor, "row to width"]:
-    """The vectors of each row at the places that the row asks for."""
+    """The vectors of each row at the positions in ``index``."""
     return vectors.gather(1, index[..., None].expand(-1, -1, vectors.shape[-1]))

@@ -13,15 +13,15 @@ from methods._routing import CosineRouter, chunks, ratio_loss, target_rate
 class HNetStrict(Patcher):
     """Starts patches at the K - 1 steps that a cosine router finds most unlike the one before.
 
-    As ``hnet`` in all else, the ratio loss included: it counts what would pass H-Net's threshold,
-    so that the probabilities of the K - 1, which weigh the tokens, stay above one half and those
-    of all others below.
+    Otherwise as ``hnet``, with the ratio loss: it counts the steps that would pass H-Net's
+    threshold, so that the probabilities of the K - 1 chosen ones, which weigh the tokens, stay
+    above one half and all others below.
 
     Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code.
 
-    Fidelity: our design. H-Net takes every step above one half; a rank in its place gives each row
-    K patches, and takes from the method that it may spend more on one row than on another. The
-    other deviations are those of ``hnet``.
+    Fidelity: our design. H-Net takes every step above one half; taking the K - 1 highest instead
+    gives each row K patches, and the method can no longer spend more on one row than on another.
+    The other deviations are those of ``hnet``.
     """
 
     uses_features = True

@@ -12,13 +12,14 @@ from harness import Patcher, Patches, Rows, from_starts, running_sum
 class L2Optimal(Patcher):
     """Cuts each row into the K patches of least squared error around their own means.
 
-    What is best for reconstructing the past need not be best for forecasting: a rule that places
-    boundaries by content without having learned anything from forecasts.
+    A rule that places boundaries by content and learns nothing from forecasts: what is best for
+    reconstructing the past need not be best for forecasting.
 
     Source: a control of this project; optimal segmentation by dynamic programming (Bellman 1961).
 
-    Fidelity: our design. Exact, in O(L^2 K) a row, up to the rounding of float32 (sums are kept in
-    float64). Ties go to the earliest last boundary, then to the earliest one before it.
+    Fidelity: our design. Exact up to the rounding of float32 (sums are kept in float64), in
+    O(L^2 K) a row. Of equally good segmentations it takes the one with the earliest last boundary,
+    then the earliest one before that, and so on.
     """
 
     fixed = True
@@ -38,8 +39,8 @@ def _starts(values: Float[Tensor, "row time"], patches: int) -> Int[Tensor, "row
     power = running_sum(values.double().square()).T.contiguous()
     shares = 1 / torch.arange(steps, 0, -1, dtype=torch.float64, device=values.device)[:, None]
 
-    # least[i, k]: of the first i steps in k + 1 segments or fewer, which is the same for i > k,
-    # since a cut never adds to the error, and spares the table its impossible corner.
+    # least[i, k]: the least error of the first i steps in k + 1 segments or fewer. For i > k "or
+    # fewer" changes nothing, since a cut never adds to the error; for the rest it is defined, too.
     least = values.new_zeros(steps + 1, patches - 1, row)
     trial = values.new_empty(steps, max(patches - 2, 0), row)
     for end in range(1, steps + 1):
@@ -48,7 +49,7 @@ def _starts(values: Float[Tensor, "row time"], patches: int) -> Int[Tensor, "row
         torch.add(least[:end, :-1], error[:, None], out=trial[:end])
         torch.amin(trial[:end], dim=0, out=least[end, 1:])
 
-    # The errors alone are kept: a cut is found again by one more pass over its row of the table.
+    # Only errors are kept: each cut is found again by one more pass over its row of the table.
     start = torch.arange(steps, device=values.device)[:, None]
     ends = [torch.full((1, row), steps, device=values.device)]
     for cuts in range(patches - 1, 0, -1):

@@ -8,7 +8,7 @@ from harness import Patcher, Patches, Rows, from_scores
 class LocalDifference(Patcher):
     """Starts a patch at each of the K - 1 largest absolute differences of neighbouring steps.
 
-    The top-k form of the local-complexity rules.
+    The top-k form of rules that cut where a series is locally complex.
 
     Source: a control of this project.
 

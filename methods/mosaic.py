@@ -14,23 +14,25 @@ from harness import Patcher, Patches, Rows, Task, from_marks
 
 
 class Mosaic(Patcher):
-    """A small network looks at each region and cuts it into one patch, two or four equal ones.
+    """A small network looks at each region and cuts it into one patch, or two or four equal ones.
 
-    A region is four cells of half a mean patch each: 32 steps where a patch has 16 on average, as
-    published, and 16 where it has 8. Two patches a region are thus the budget K, which is where
-    training starts; a loss of weight ``hold`` keeps the mean count there.
+    A region is as long as two mean patches, and each of its quarters half as long as one: 32 steps
+    where a patch has 16 on average, as published, and 16 where it has 8. So two patches a region
+    make the budget K. Training starts there, and a loss of weight ``hold`` keeps the mean number
+    of patches there.
 
     Source: TimeMosaic (arXiv 2509.19406) and its code.
 
     Fidelity: re-implementation of the selector alone, after the code. As there: raw normalised
     regions, a hidden layer of 64, hard Gumbel-softmax at temperature 0.5 in training and the
     best class in evaluation, a loss of weight 0.001 on uneven use of the classes (mean absolute
-    error). Deviations: theirs repeats coarse tokens until every row has as many as the finest cut
-    and saves none; here a row has the tokens of its cut. So the budget is ours: ``hold`` times the
-    squared relative error of the mean count of a batch, expected under the draw and at the best
-    classes; rows over the slots join the finest patches of the regions least sure of them. Theirs
-    embeds every region at all sizes, so the gradient compares them; here it reaches the chosen
-    class only, through a gain of 1 on its tokens. The last region may be cut short.
+    error). Deviations: theirs repeats coarse tokens until every row has as many as the finest cut,
+    and so saves none; here a row has the tokens of its cut. So the loss that holds the budget is
+    ours: ``hold`` times the squared relative error of the mean number of patches in a batch, once
+    as expected under the draw and once at the best classes. A row with more patches than slots
+    joins patches of the finest class, first in the regions that are least sure of that class.
+    Theirs embeds every region at all sizes, so its gradient compares them; here it reaches the
+    chosen class only, through a gain of 1 on its tokens. The last region may be shorter.
     """
 
     strict = False
@@ -40,7 +42,7 @@ class Mosaic(Patcher):
         "usage": (0.001, 0.01, 0.1),
     }
 
-    starts: Bool[Tensor, "class cell"]
+    starts: Bool[Tensor, "class quarter"]
     counts: Float[Tensor, "region class"]
 
     def __init__(
@@ -48,23 +50,23 @@ class Mosaic(Patcher):
     ) -> None:
         super().__init__(task)
         self.temperature, self.usage, self.hold = temperature, usage, hold
-        self.cell = max(1, round(task.look_back / task.patches / 2))
-        self.regions = math.ceil(task.look_back / (4 * self.cell))
-        # Of the four cells of a region, those that start a patch: one patch, two or four.
+        self.quarter = max(1, round(task.look_back / task.patches / 2))
+        self.regions = math.ceil(task.look_back / (4 * self.quarter))
+        # The quarters of a region that start a patch, where it is cut into one, two or four.
         starts = torch.tensor([[1, 0, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1]])
         self.register_buffer("starts", starts.bool(), persistent=False)
-        there = torch.arange(self.regions * 4) * self.cell < task.look_back
+        there = torch.arange(self.regions * 4) * self.quarter < task.look_back
         counts = there.view(-1, 4).float() @ starts.T.float()
         self.register_buffer("counts", counts, persistent=False)
-        self.look, self.classify = nn.Linear(4 * self.cell, 64), nn.Linear(64, len(starts))
-        # Two patches in most regions, four in half as many as one: two on average, so that both
-        # training and evaluation begin at K.
+        self.look, self.classify = nn.Linear(4 * self.quarter, 64), nn.Linear(64, len(starts))
+        # Two patches in most regions, and four in half as many regions as one: two on average, so
+        # that both training and evaluation begin at K.
         with torch.no_grad():
             self.classify.bias.copy_(torch.tensor([2.0, 4.0, 1.0]).log())
 
     def forward(self, rows: Rows) -> Patches:
         row, look_back = rows.values.shape
-        whole = functional.pad(rows.values, (0, self.regions * 4 * self.cell - look_back))
+        whole = functional.pad(rows.values, (0, self.regions * 4 * self.quarter - look_back))
         logits = self.logits(whole.view(row, self.regions, -1))
         noisy = logits
         if rows.as_trained:
@@ -74,7 +76,7 @@ class Mosaic(Patcher):
         share = (noisy / self.temperature).softmax(dim=-1)
 
         patches = self.cut(chosen, logits.detach().softmax(dim=-1)[..., 2])
-        region = (patches.start // (4 * self.cell)).clamp_max(self.regions - 1)
+        region = (patches.start // (4 * self.quarter)).clamp_max(self.regions - 1)
         of_chosen = share.gather(2, chosen[..., None])[..., 0].gather(1, region)
         return Patches(
             patches.start,
@@ -93,17 +95,17 @@ class Mosaic(Patcher):
     def cut(
         self, chosen: Int[Tensor, "row region"], finest: Float[Tensor, "row region"]
     ) -> Patches:
-        """Patches from the class of each region; of too many, those of low ``finest`` go first."""
+        """Patches from the regions' classes; of too many, those of low ``finest`` are joined."""
         look_back = self.task.look_back
         starts = self.starts[chosen].flatten(1)
-        # Where a region starts, then its half, then its quarters. Rounded, so that regions which
-        # are equally sure are so in a batch of any size.
+        # Starts of regions have the highest priority, then those of halves, then those of other
+        # quarters. Rounded, so that equally sure regions tie whatever the size of the batch.
         quarters = finest.round(decimals=4)[..., None].expand(-1, -1, 4).flatten(1) / 2
         priority = torch.where(self.starts[1].repeat(self.regions), 0.5 + quarters / 2, quarters)
         priority[:, ::4] = 1.0
-        cells = math.ceil(look_back / self.cell)
-        plan = from_marks(starts[:, 1:cells], self.slots, priority[:, 1:cells])
-        start = (plan.start * self.cell).clamp_max(look_back)
+        there = math.ceil(look_back / self.quarter)
+        plan = from_marks(starts[:, 1:there], self.slots, priority[:, 1:there])
+        start = (plan.start * self.quarter).clamp_max(look_back)
         length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
         return Patches(start, length, length > 0)
 

@@ -8,10 +8,10 @@ from harness import Patcher, Patches, Rows, from_scores, uniform_starts
 
 
 class Oracle(Patcher):
-    """Starts a patch at every true boundary, latest first if there are too many; never ranked.
+    """Starts a patch at every true boundary, the latest ones if there are too many; never ranked.
 
-    Where fewer true boundaries than K - 1 are known, the equal grid's boundaries that lie farthest
-    from a true one fill up; with none known it is ``uniform``.
+    Where there are fewer true boundaries than K - 1, those of equal patches that lie farthest from
+    a true one are added; without any true boundary it is ``uniform``.
 
     Source: a control of this project.
 
@@ -26,7 +26,7 @@ class Oracle(Patcher):
         score = torch.zeros(row, look_back, device=rows.values.device)
         score[:, uniform_starts(look_back, self.task.patches, rows.values.device)] = 1
         if rows.truth is not None:
-            # Distance to the nearest true boundary, from the running last one on either side.
+            # Distance to the nearest true boundary, from the last one before and the next one.
             before = torch.where(rows.truth, steps, -look_back).cummax(dim=1).values
             after = (
                 torch.where(rows.truth, steps, 2 * look_back).flip(1).cummin(dim=1).values.flip(1)

@@ -17,10 +17,10 @@ class PatchTST(Forecaster):
 
     Fidelity: re-implementation: patches of 16 steps every 8, the look-back padded by one stride of
     its last value, learned positions, attention scores added up over layers, batch norm over rows
-    and tokens, head from all tokens at once. Width, heads, layers, feed-forward and dropout are
-    the suite's, as its published scripts set them per data set. Deviations: instance norm without
-    an affine map, and the shared training budget in place of a learning rate of 1e-4 over 100
-    epochs.
+    and tokens, one linear head on all tokens. Width, heads, layers, feed-forward and dropout are
+    those of the suite, as its published scripts set them for each data set. Deviations: instance
+    norm without an affine map, and the shared training budget instead of a learning rate of 1e-4
+    over 100 epochs.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PatchTST(Forecaster):
 
 
 class _Layer(nn.Module):
-    """Attention with the scores of the layer below added, then a feed-forward net, both normed."""
+    """Attention with the scores of the layer below added, then a feed-forward net; batch norm."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -100,6 +100,6 @@ class _Layer(nn.Module):
 def _norm(
     norm: nn.BatchNorm1d, token: Float[Tensor, "row patch width"]
 ) -> Float[Tensor, "row patch width"]:
-    """Batch norm over rows and tokens together: the published statistics without a transpose."""
+    """Batch norm over rows and tokens together: the published statistics without transposing."""
     normed: Tensor = norm(token.flatten(0, 1))
     return normed.view_as(token)

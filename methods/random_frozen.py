@@ -11,7 +11,7 @@ from harness import Patcher, Patches, Rows, Task, from_scores, from_starts
 class RandomFrozen(Patcher):
     """Draws the K - 1 inner boundaries once, at construction, and cuts every row there.
 
-    It shows the cost of an irregular grid when each slot keeps its meaning.
+    It shows what an irregular grid costs while each slot keeps its place in time.
 
     Source: a control of this project.
 

@@ -19,9 +19,9 @@ class ReinPatchLevels(PolicyPatcher):
     Source: ReinPatch and GRPG (Wu et al., arXiv 2603.26097), of which the abstract could be read:
     it states multi-level boundaries and no more.
 
-    Fidelity: re-implementation. Our design: nested sets, each Plackett-Luce with logits of its
-    own, whose log-probabilities add up; a group's token is the mean of its patches' tokens and is
-    added to each of them after the backbone.
+    Fidelity: re-implementation. Our design: nested sets of boundaries, each Plackett-Luce with
+    logits of its own, whose log-probabilities add up. The token of a group is the mean of the
+    tokens of its patches, and is added to each of them after the backbone.
     """
 
     levels = 2

@@ -10,7 +10,7 @@ from harness import Forecast, Forecaster
 
 
 class RepeatLast(Forecaster):
-    """Says that everything stays as it is.
+    """Forecasts that everything stays as it is.
 
     Source: the naive ``Repeat`` of Zeng et al. (AAAI 2023, arXiv 2205.13504).
 

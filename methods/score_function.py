@@ -19,18 +19,18 @@ class ScoreFunction(Patcher):
     Source: Dauncey and Wattenhofer (arXiv 2602.13940, ICML 2026), read through its abstract, a
     second-hand note and an earlier version of its code.
 
-    Fidelity: re-implementation of what is left of it where a row has one reward, at its end: the
+    Fidelity: re-implementation of what remains of it where a row has one reward, at its end: the
     estimator, advantages centred over the batch, the rate controller and the weights of both.
-    Early exit and discounting have nothing to work on here (see ``score_function_discounted``).
-    Decisions do not look at earlier decisions (w = 0, where the paper has w = 8 and finds w = 1 as
-    good): they would have to be drawn step by step. The target rate (K - 1) / (L - 1) makes the
-    expected number of patches K. Of more boundaries than there are slots a random choice is
-    dropped, not the least likely: an environment that depends on the policy would make the
-    gradient wrong. No rule for evaluation was found in these sources; the K - 1 largest logits are
-    ours. So are ``pace``, the policy's learning rate over the forecaster's, and the mean over
-    steps in the policy loss.
+    Early exit and discounting do not apply (see ``score_function_discounted``). Decisions do not
+    depend on earlier decisions (w = 0; the paper has w = 8 and finds w = 1 as good), since they
+    would have to be drawn step by step. The target rate (K - 1) / (L - 1) makes the expected
+    number of patches K. Of more boundaries than there are slots, those to be dropped are chosen at
+    random and not by their probability: an environment that depends on the policy would make the
+    gradient wrong. These sources have no rule for evaluation; the K - 1 largest logits are ours.
+    So are ``pace``, the policy's learning rate as a multiple of the forecaster's, and the mean
+    over steps in the policy loss.
 
-    The baseline compares different rows: how hard a row is stays in the variance.
+    The baseline is the mean over other rows, so how hard each row is adds to the variance.
     """
 
     strict = False
@@ -55,14 +55,14 @@ class ScoreFunction(Patcher):
         self.score = nn.Conv1d(Stem.width, 1, 5, padding=2)
         for parameter in self.score.parameters():
             nn.init.zeros_(parameter)
-        # Clamped: K = 1 and K = L ask for logits without an end.
+        # Clamped: K = 1 and K = L would need infinite logits.
         start = min(max(self.rate, 1e-3), 1 - 1e-3)
         self.bias = math.log(start / (1 - start))
 
     def forward(self, rows: Rows) -> Patches:
         assert rows.features is not None
         score = self.score(rows.features.transpose(1, 2))[:, 0, 1:]
-        # In the precision of the values: a sum over a long row of half-precision terms is no sum.
+        # In the precision of the values: half precision is too coarse for sums over a long row.
         logit = score.to(rows.values.dtype) + self.bias
         if not rows.as_trained:
             best = logit.topk(self.task.patches - 1, dim=1).indices

@@ -16,23 +16,25 @@ from harness import Patcher, Patches, Rows, Stem, Task, from_marks
 class ScoreFunctionDiscounted(Patcher):
     """Tosses a coin at each step, rewarded by how much the boundaries help predict what follows.
 
-    Two small causal heads predict the next step: an early one from the step's own feature, a late
-    one also from what passes a bottleneck, the features at boundaries. What the late one does
-    better, discounted into the future, is the advantage of a label; the forecast adds its own.
+    Two small causal heads predict the next step: an early one from the feature of the step itself,
+    a late one also from what passes a bottleneck, the features at boundaries. By how much the late
+    head is better, summed over the steps that follow with a discount, is the advantage of a label;
+    the forecast adds an advantage of its own.
 
     Source: Dauncey and Wattenhofer (arXiv 2602.13940, ICML 2026), read through its abstract, a
     second-hand note and an earlier version of its code.
 
     Fidelity: re-implementation of its estimator for forecasts. As there: the reward relative to an
     early exit, the discount, advantages centred over the batch at the same position, the rate
-    controller, and the weights. Our design: linear heads; in place of the language model a late
-    head that sees the step's feature, the last boundary's and the mean of those so far
-    (``heads_weight`` is for both heads; there the late loss has weight 1), and the forecast's
-    advantage, which is that of ``score_function``, times ``forecast_weight``. Features are the
-    shared stem's, delayed until they are causal: otherwise labels could tell the late head what
-    comes next. The heads see the labels as drawn, before the cap, as a cap would make early labels
-    depend on later ones. As in ``score_function``: w = 0, the target rate (K - 1) / (L - 1), the
-    random cap, the K - 1 largest logits in evaluation (which are a choice over the whole row, so
+    controller, and the weights. Our design: linear heads; instead of the language model a late
+    head that sees the feature of the step, the feature at the last boundary and the mean of those
+    at all boundaries so far (``heads_weight`` is the weight of both heads; there the late loss has
+    weight 1); and the advantage from the forecast, which is that of ``score_function``, times
+    ``forecast_weight``. Features are those of the shared stem, delayed until they are causal:
+    otherwise labels could tell the late head what comes next. The heads see all labels as drawn,
+    even those dropped for lack of slots, since that choice makes early labels depend on later
+    ones. As in ``score_function``: w = 0, the target rate (K - 1) / (L - 1), the random choice of
+    those dropped, the K - 1 largest logits in evaluation (a choice over the whole row, so
     boundaries are not causal), ``pace`` and the mean over steps.
     """
 
@@ -64,7 +66,7 @@ class ScoreFunctionDiscounted(Patcher):
         self.score = nn.Conv1d(Stem.width, 1, 5)
         for parameter in self.score.parameters():
             nn.init.zeros_(parameter)
-        # Clamped: K = 1 and K = L ask for logits without an end.
+        # Clamped: K = 1 and K = L would need infinite logits.
         start = min(max(self.rate, 1e-3), 1 - 1e-3)
         self.bias = math.log(start / (1 - start))
         self.heads = nn.Linear(Stem.width, 4)
@@ -73,7 +75,7 @@ class ScoreFunctionDiscounted(Patcher):
         assert rows.features is not None
         feature = _causal(rows.features)
         score = self.score(functional.pad(feature.transpose(1, 2), (4, 0)))[:, 0, 1:]
-        # In the precision of the values: a sum over a long row of half-precision terms is no sum.
+        # In the precision of the values: half precision is too coarse for sums over a long row.
         logit = score.to(rows.values.dtype) + self.bias
         if not rows.as_trained:
             best = logit.topk(self.task.patches - 1, dim=1).indices
@@ -87,8 +89,7 @@ class ScoreFunctionDiscounted(Patcher):
             (prediction - rows.values[:, 1:]).square()
             for prediction in self.predictions(feature, label)
         )
-        # Labels begin at step 1; the prediction made there is that of step 2, and the last step
-        # makes none.
+        # Labels begin at step 1, where step 2 is predicted; the last step predicts nothing.
         gain = functional.pad((early - late).detach()[:, 1:], (0, 1))
         advantage = discounted(gain, self.discount)
         advantage = advantage - advantage.mean(0)
@@ -108,8 +109,8 @@ class ScoreFunctionDiscounted(Patcher):
     ) -> tuple[Float[Tensor, "row step"], Float[Tensor, "row step"]]:
         """Each step but the first, predicted from the one before: early, and late.
 
-        Both are linear, and so a late one is a sum of three numbers, read off the step itself, the
-        last boundary, and the mean of the boundaries so far.
+        Heads are linear, so a late prediction is the sum of three numbers: of the step itself, of
+        the last boundary, and the mean over the boundaries so far.
         """
         begins = functional.pad(label, (1, 0), value=True)
         step = torch.arange(begins.shape[1], device=begins.device)
@@ -131,7 +132,7 @@ class ScoreFunctionDiscounted(Patcher):
 
 
 def discounted(gain: Float[Tensor, "row step"], discount: float) -> Float[Tensor, "row step"]:
-    """At t the sum of ``discount^(j - t) gain_j`` over j >= t: of 2, 4, 8, ... steps in turn."""
+    """At t the sum of ``discount^(j - t) gain_j`` over j >= t, first of 2 steps, then 4, 8, ..."""
     total, span = gain, 1
     while span < gain.shape[1]:
         total = total + discount**span * functional.pad(total[:, span:], (0, span))

@@ -10,14 +10,14 @@ from harness import Forecast, Forecaster
 
 
 class SeasonalNaive(Forecaster):
-    """Repeats the last season of the look-back, or its last value if no season fits into it.
+    """Repeats the last season of the look-back, or the last value if the season is longer.
 
     Source: the seasonal naive method, as in Hyndman and Athanasopoulos, Forecasting: Principles
     and Practice.
 
     Fidelity: paper. The same numbers as sktime's ``NaiveForecaster(strategy="last", sp=season)``,
-    which a test proves; written as one gather because every table needs it for every window, and
-    a fit for each row takes minutes where this takes milliseconds.
+    as a test proves. It is written as one gather because every table needs it for every window: a
+    fit for each row takes minutes, this takes milliseconds.
     """
 
     def forward(

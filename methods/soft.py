@@ -1,4 +1,4 @@
-"""Soft boundaries: a clock that runs from 0 to K, and patches that sharpen while it is learned."""
+"""Soft boundaries: a clock that runs from 0 to K, and patches that sharpen during training."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from harness import Patcher, Patches, Rows, Task, Votes, from_starts
 
 
 class Soft(Patcher):
-    """Gives each step a share of a boundary, K - 1 in all; patches lie between the unit marks.
+    """Gives each step a share of a boundary, K - 1 in all; patches lie between unit marks.
 
-    The shares are sigmoids of scores over a temperature, with the one threshold a row at which
-    they add up to K - 1; the gradient goes through that threshold too. A clock adds them up, and
-    slot k is what lies between its marks k and k + 1. In training the marks are real-valued times
-    and a token is read from half a temperature beyond them on either side, so that neighbours
-    overlap; the temperature falls from ``hottest`` to ``coldest``. Scored hard, a patch starts
-    with the first step whose clock has reached its mark: no share exceeds 1, so none is empty.
+    Shares are sigmoids of (score - threshold) / temperature, with the one threshold for each row
+    at which they add up to K - 1; the gradient goes through that threshold, too. A clock runs from
+    0 to K and advances at each step by about its share; patch k is the time from mark k to mark
+    k + 1 on that clock. In training these edges are real-valued times, and a token is read from
+    half a temperature beyond them on either side, so that neighbours overlap; the temperature
+    falls from ``hottest`` to ``coldest``. In evaluation a patch starts with the first step at
+    which the clock has reached its mark: no share exceeds 1, so no patch is empty.
 
     Source: none that defines it; soft discretisation is the class of methods that ReinPatch (arXiv
     2603.26097) sets itself apart from.
 
-    Fidelity: our design. A token is the plain average over a stretch with real-valued ends, not a
-    kernel-weighted one, so that it is read by the shared embedder. Soft tokens overlap: scored
-    soft, K of them say more than K patches can. Temperatures and rate are the best of twelve
-    settings by the validation error of `ordinal`, mean of three seeds.
+    Fidelity: our design. A token weighs all of a stretch with real-valued ends alike, without a
+    kernel, so that the shared embedder can read it. Soft tokens overlap: scored soft, K of them
+    hold more than K patches can. Temperatures and rate are the best of twelve settings by the
+    validation error on `ordinal`, mean of three seeds.
     """
 
     relaxed = True
@@ -53,7 +54,7 @@ class Soft(Patcher):
         self.score = Votes()
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Faster than the forecaster, which settles on whatever boundaries it is shown."""
+        """At a higher rate than the forecaster, which adapts to any boundaries it is given."""
         return [
             {"params": list(self.parameters()), "lr": learning_rate * self.learning_rate_factor}
         ]
@@ -64,8 +65,8 @@ class Soft(Patcher):
         score = self.score(rows.features).to(rows.values.dtype)
         temperature = self.hottest * (self.coldest / self.hottest) ** self.progress
         share = _shares(score, patches - 1, temperature)
-        # Step t reads half a unit more than the shares up to its own, at its centre t + 1/2: the
-        # ends of a row are boundaries of share 1, and half of each lies inside.
+        # At the centre of step t, t + 1/2, the clock reads half a unit more than the shares up to
+        # step t: the ends of a row count as boundaries of share 1, and half of each lies inside.
         half = torch.full_like(rows.values[:, :1], 0.5)
         steps = torch.cat([half, half + share.cumsum(dim=1)], dim=1)
         clock = torch.cat([0 * half, steps, 2 * patches * half], dim=1)
@@ -73,9 +74,9 @@ class Soft(Patcher):
         mark = torch.arange(patches + 1.0, device=clock.device)
         edges = _times(clock, mark)
         order = torch.arange(patches, device=clock.device)
-        # The first step whose clock is at the mark or past it.
+        # The first step at whose centre the clock has reached the mark.
         start = (edges.detach()[:, :-1] - 0.5).ceil().long()
-        # Between shares of 1, marks are one step apart but for rounding, which can make them meet.
+        # Where shares are 1, marks are one step apart, and rounding can make them meet.
         start = order + (start - order).clamp(0, look_back - patches).cummax(dim=1).values
         if not rows.as_trained:
             return from_starts(start, look_back)
@@ -88,15 +89,15 @@ class Soft(Patcher):
 def _shares(
     score: Float[Tensor, "row step"], total: int, temperature: Float[Tensor, ""]
 ) -> Float[Tensor, "row step"]:
-    """Sigmoids of ``score`` less a threshold, over the temperature, that add up to ``total``.
+    """Sigmoids of (score - threshold) / temperature that add up to ``total`` in each row.
 
-    The threshold is found without a gradient, by halving an interval that is sure to hold it. One
-    Newton step, on the shares, then makes the sum exact and gives the gradient that the shares
-    have as functions of the scores under that constraint (the implicit function theorem).
+    The threshold is found without a gradient, by halving an interval that holds it. One Newton
+    step on the shares then makes the sum exact, and gives the shares the gradient that they have
+    as functions of the scores under this constraint (the implicit function theorem).
     """
     with torch.no_grad():
         mean = min(max(total / score.shape[1], 1e-6), 1 - 1e-6)
-        # With all scores equal to the least, or to the largest, this is the threshold.
+        # The threshold, if all scores were equal to the smallest, or to the largest.
         shift = temperature * math.log(mean / (1 - mean))
         low, high = (extreme - shift for extreme in score.aminmax(dim=1, keepdim=True))
         for _ in range(_HALVINGS):
@@ -118,8 +119,8 @@ def _times(
 ) -> Float[Tensor, "row mark"]:
     """When each clock reads each mark, in steps from the start of the row.
 
-    The clock is known at the start of the row, at the centre of each step and at the end, and runs
-    straight between them.
+    The clock is known at the start of the row, at the centre of each step and at the end, and is
+    linear in between.
     """
     look_back = clock.shape[1] - 2
     time = torch.arange(look_back + 2, device=clock.device, dtype=clock.dtype) - 0.5

@@ -16,11 +16,11 @@ class StraightThrough(Patcher):
 
     Source: straight-through estimation (Bengio et al., arXiv 1308.3432).
 
-    Fidelity: our design. The forward pass is a top-k, so that training and evaluation choose alike
-    and the budget is exact. The backward pass treats each edge as the soft-argmax of the scores
-    within ``reach`` steps of it and is a true derivative of the forecast in that real-valued edge,
-    since the shared embedder is differentiable in its edges. What it cannot see is a boundary that
-    appears elsewhere.
+    Fidelity: our design. The forward pass is a top-k, so training and evaluation choose alike and
+    the budget is exact. The backward pass treats each edge as the soft-argmax of the scores within
+    ``reach`` steps of it. The derivative of the forecast in that real-valued edge is exact, since
+    the shared embedder is differentiable in its edges. What the gradient cannot see is a boundary
+    that would appear elsewhere.
     """
 
     uses_features = True

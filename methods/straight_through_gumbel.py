@@ -17,12 +17,12 @@ from harness import Patcher, Patches, Rows, Stem, Task, from_marks
 class StraightThroughGumbel(Patcher):
     """Draws a relaxed Bernoulli variable for each step and starts a patch where it exceeds 1/2.
 
-    Forward the choice is hard; backward it is the relaxed sample. That sample reaches the forecast
-    through the weights of the steps in the mean of their patch: more of a boundary at step j
-    raises the weights of j and of all steps after it, which matters in the patch of j alone, as
-    weights are relative. So the first step of a patch feels the forecast not at all. A binomial
-    prior holds the number of patches near K. Scored at its best, a patch starts where the
-    probability exceeds 1/2: where it is unsure everywhere, these are few patches.
+    In the forward pass the choice is hard; in the backward pass it is the relaxed sample. That
+    sample reaches the forecast through the weights of the steps in the mean of their patch: a
+    larger sample at step j raises the weights of j and of all steps after it, which matters only
+    in the patch of j, as weights are relative. So the sample at the first step of a patch gets no
+    gradient from the forecast. A binomial prior holds the number of patches near K. In evaluation
+    a patch starts where the probability exceeds 1/2: where no step is likely, patches are few.
 
     Source: Nawrot et al. (arXiv 2211.09761) and its published code: head, relaxed sample, pooling
     weights, prior.
@@ -31,8 +31,8 @@ class StraightThroughGumbel(Patcher):
     wide as the stem; it starts at the rate of the prior. Its code starts a segment after a
     boundary and samples in evaluation too (the score of boundaries as in training). The prior's
     rate is K / L, where theirs is 0.2, and counts step 0, which always starts a patch. Of more
-    boundaries than slots those with the lowest samples are dropped, for the plan, not for the
-    prior. No null group, and no residual around the patches.
+    boundaries than slots, those with the lowest samples are dropped; the prior still counts them.
+    No null group, and no residual around the patches.
     """
 
     strict = False
@@ -76,17 +76,17 @@ class StraightThroughGumbel(Patcher):
 
     def _prior(self, chosen: Float[Tensor, "row step"]) -> Float[Tensor, ""]:
         """How unlikely so many patches are where all steps choose at the rate, in nats a step."""
-        # Not validated: straight through, the count is a whole number up to rounding only.
-        law = Binomial(self.task.look_back, torch.tensor(self.rate), validate_args=False)
-        return -law.log_prob(1 + chosen.sum(dim=1)).mean() / self.task.look_back
+        # Not validated: the straight-through count is a whole number only up to rounding.
+        number = Binomial(self.task.look_back, torch.tensor(self.rate), validate_args=False)
+        return -number.log_prob(1 + chosen.sum(dim=1)).mean() / self.task.look_back
 
 
 def _each_step(
     layer: nn.Linear, features: Float[Tensor, "row width time"]
 ) -> Float[Tensor, "row out time"]:
-    """A linear layer on the features of each step, time last, as the stem's convolution has it.
+    """A linear layer on the features of each step, with time as the last axis, as in the stem.
 
-    Turning them twice would take longer than the product itself.
+    Two transpositions would take longer than the product itself.
     """
     weight = layer.weight.expand(len(features), -1, -1)
     return torch.baddbmm(layer.bias[:, None], weight, features)

@@ -19,8 +19,8 @@ class Theta(Forecaster):
     Hyndman & Billah 2003.
 
     Fidelity: code, of sktime. Where the look-back holds two seasons, the season is removed first:
-    additively, because the usual multiplicative way needs positive values and standardised ones
-    are not.
+    additively, because the usual multiplicative way needs positive values, which standardised
+    values are not.
     """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
@@ -31,7 +31,7 @@ class Theta(Forecaster):
 
         seasonal = 1 < task.season <= task.look_back // 2
         with warnings.catch_warnings():
-            # sktime will soon not keep the series it was fitted to; nothing here asks for it.
+            # sktime will soon not keep the series it was fitted to, which is not used here.
             warnings.filterwarnings("ignore", "The default of config ``remember_data``")
             self._model = ThetaForecaster(
                 deseasonalize=seasonal and Deseasonalizer(sp=task.season, model="additive")

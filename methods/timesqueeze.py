@@ -14,7 +14,7 @@ from harness import Patcher, Patches, Rows, Task, from_marks, from_scores, sampl
 
 
 class TimeSqueeze(Patcher):
-    """Starts a patch where ``|x_t - x_(t-1)|`` is large for the power of the last steps.
+    """Starts a patch where ``|x_t - x_(t-1)|`` is large relative to the power of the last steps.
 
     The score is that difference over the root mean square of the ``window`` steps up to t.
     ``rule`` "threshold" cuts above one threshold for all rows, fitted on the training part so that
@@ -25,9 +25,10 @@ class TimeSqueeze(Patcher):
     Fidelity: re-implementation of the boundary rule alone, from the abstract, reviews and
     summaries: the paper's body could not be read and no code is public. Its encoder, decoder and
     pre-training are left out. Unknown and chosen here: power rather than magnitude, a trailing
-    window of 16 steps that counts step t, no least or greatest length of a patch. Their threshold
-    is tuned; ours follows from K. Rows with more boundaries than slots lose the smallest, which
-    the fit takes into account, and which alone keeps the thresholded form from being causal.
+    window of 16 steps that includes step t, no minimum or maximum length of a patch. Their
+    threshold is tuned; ours follows from K. A row with more boundaries than slots loses those of
+    the smallest scores, which the fit takes into account; for this reason alone the form with a
+    threshold is not causal.
     """
 
     strict = False
@@ -45,15 +46,16 @@ class TimeSqueeze(Patcher):
 
     @property
     def slots(self) -> int:
-        """A quarter more than K where only the mean count is K."""
+        """A quarter more than K under "threshold", where only the mean number of patches is K."""
         return super().slots if self.rule == "threshold" else self.task.patches
 
     def prepare(self, rows: Iterable[Float[Tensor, "row time"]]) -> None:
         if self.rule == "topk":
             return
         score = self.score(sample_rows(rows, most=4000))
-        # A row's count is 1 and those of its best `slots - 1` scores that exceed the threshold. So
-        # that it is K on average, K - 1 a row of these best are above, of all rows together.
+        # The patches of a row are 1 and as many as exceed the threshold of its best `slots - 1`
+        # scores. They are K on average if, of these best scores of all rows together, as many
+        # exceed it as K - 1 for each row.
         best = score.topk(min(self.slots - 1, score.shape[1]), dim=1).values
         ranked = functional.pad(best.flatten().sort(descending=True).values, (0, 1), value=-1.0)
         self.threshold.copy_(ranked[len(best) * (self.task.patches - 1)])
@@ -66,7 +68,7 @@ class TimeSqueeze(Patcher):
 
     def score(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row step"]:
         """How much of a jump each step but the first is."""
-        # A step that is not there counts neither as power nor as a step.
+        # Steps before the first one count neither as power nor as steps.
         there = torch.stack([values.square(), torch.ones_like(values)], dim=1)
         power, steps = functional.avg_pool1d(
             functional.pad(there, (self.window - 1, 0)), self.window, stride=1

@@ -1,4 +1,4 @@
-"""Equal patches: the reference every other method is held against."""
+"""Equal patches: what every other method is compared with."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Uniform(Patcher):
 
     Source: PatchTST (Nie et al., ICLR 2023).
 
-    Fidelity: paper, but for patches that do not overlap, since a partition into variable patches
-    cannot. Where K does not divide the look-back, lengths differ by one step.
+    Fidelity: paper, but without overlap, since patches of variable length are a partition. Where K
+    does not divide the look-back, lengths differ by one step.
     """
 
     def forward(self, rows: Rows) -> Patches:

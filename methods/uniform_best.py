@@ -1,4 +1,4 @@
-"""Equal patches of the length that validation data prefer: the reference to beat."""
+"""Equal patches of the length that is best on validation data: the one to beat."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from harness import Patcher, Patches, Rows, Task, from_starts, uniform_starts
 class UniformBest(Patcher):
     """Cuts every row into equal patches of ``patch`` steps, whatever the task's K; 0 means K.
 
-    A suite sweeps ``patch``, and the leaderboard keeps the length with the least validation error:
-    a method that beats ``uniform`` at its own K and not this one has only found a better K. It is
-    the one method that may leave the task's K; its tokens are reported with it. Where the length
-    does not divide the look-back, patches are a little longer, the later ones first.
+    A suite sweeps ``patch``, and the leaderboard keeps the length with the least validation error.
+    A method that beats ``uniform`` at the task's K but not this one may only have found a better
+    K. It is the only method that may leave the task's K, and its tokens are reported. Where the
+    length does not divide the look-back, patches are a little longer, the later ones the most.
 
-    Source: the sweep of uniform patch sizes, selected on validation data, that adaptive patching
-    is held against in arXiv 2606.04074; patches as in PatchTST (Nie et al., ICLR 2023).
+    Source: the sweep of uniform patch sizes, selected on validation data, that arXiv 2606.04074
+    compares adaptive patching with; patches as in PatchTST (Nie et al., ICLR 2023).
 
-    Fidelity: our design; of the first paper only the abstract could be read, so the lengths swept
-    are ours. Patches do not overlap, as in ``uniform``.
+    Fidelity: our design; only the abstract of the first paper could be read, so the lengths in the
+    sweep are ours. Patches do not overlap, as in ``uniform``.
     """
 
     def __init__(self, task: Task, *, patch: int = 0) -> None:

@@ -91,7 +91,7 @@ def state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def test_a_patcher_is_carried_to_another_look_back(tmp_path: Path) -> None:
-    """Keywords, weights and progress come along; there it cuts as one with these weights would."""
+    """Hyperparameters, weights and progress come along; it cuts as these weights would there."""
     patcher = Drawing(TASK, width=7)
     patcher.progress.fill_(0.5)
     patcher.save(tmp_path / "patcher.pt")
@@ -182,7 +182,7 @@ def test_the_patcher_of_another_method_is_refused(tmp_path: Path) -> None:
 def test_a_patcher_of_other_code_is_refused(
     tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    """Keywords and weights that the method does not have now are named."""
+    """Hyperparameters and weights that the method does not have now are named."""
     path = tmp_path / "patcher.pt"
     Drawing(TASK).save(path)
     torch.save({**torch.load(path, weights_only=True), **change}, path)

@@ -150,7 +150,7 @@ def test_what_an_outside_package_gets_wrong_is_named(
         registry.find("leaps", folder)
 
 
-def test_keywords_are_completed_and_checked(folder: Path) -> None:
+def test_hyperparameters_are_completed_and_checked(folder: Path) -> None:
     """A job says every hyperparameter; a misspelt one is not swallowed."""
     method = registry.find("jumps", folder)
     assert registry.complete_hyperparameters(method, {"power": 3}) == {"power": 3, "name": "x"}
@@ -164,7 +164,7 @@ def test_keywords_are_completed_and_checked(folder: Path) -> None:
         registry.complete_hyperparameters(method, {"power": object()})
 
 
-def test_a_keyword_without_default_must_be_given(folder: Path) -> None:
+def test_a_hyperparameter_without_default_must_be_given(folder: Path) -> None:
     """The error names method and hyperparameter."""
     (folder / "jumps.py").write_text(METHOD.replace("power=2", "power"))
     with pytest.raises(ValueError, match="hyperparameter 'power' has no default and is not given"):

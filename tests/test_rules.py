@@ -305,14 +305,14 @@ def test_mosaic_cuts_regions_as_chosen() -> None:
     assert cut(patcher, *[0] * 16) == [32] * 16
     assert cut(patcher, *[1] * 16) == [16] * 32
     assert cut(patcher, *[0, 2] * 8) == [32, 8, 8, 8, 8] * 8
-    short = Mosaic(Task("x", 50, 12, 7))  # cells of 4 steps, and a last region of 2
+    short = Mosaic(Task("x", 50, 12, 7))  # quarters of 4 steps, and a last region of 2
     assert cut(short, 0, 1, 2, 2) == [16, 8, 8, 4, 4, 4, 4, 2]
 
 
 def test_mosaic_sizes_follow_the_budget() -> None:
     """A region is two mean patches long: 32 steps at 1 in 16, 16 at 1 in 8; a step at least."""
-    for look_back, patches, cell in ((512, 32, 8), (96, 12, 4), (16, 16, 1), (96, 1, 48)):
-        assert Mosaic(Task("x", look_back, 12, patches)).cell == cell
+    for look_back, patches, quarter in ((512, 32, 8), (96, 12, 4), (16, 16, 1), (96, 1, 48)):
+        assert Mosaic(Task("x", look_back, 12, patches)).quarter == quarter
 
 
 def test_mosaic_joins_the_least_sure_regions_where_slots_run_out() -> None:
@@ -345,10 +345,10 @@ def test_mosaic_gain_is_one_and_moves_the_choice() -> None:
     assert patches.gain is not None
     assert (patches.gain == 1).all()
     patches.gain[:, 0].sum().backward()
-    first = values[:, : 4 * patcher.cell]
+    first = values[:, : 4 * patcher.quarter]
 
     def chance() -> Tensor:
-        chosen = int((patches.start[0] < 4 * patcher.cell).sum()) // 2  # 1, 2, 4 -> 0, 1, 2
+        chosen = int((patches.start[0] < 4 * patcher.quarter).sum()) // 2  # 1, 2, 4 -> 0, 1, 2
         return patcher.logits(first[:, None])[0, 0].softmax(dim=-1)[chosen]
 
     before = chance().item()

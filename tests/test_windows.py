@@ -69,7 +69,7 @@ def repeat_errors(
 
 
 @pytest.mark.parametrize(
-    ("name", "horizon"), [(n, h) for n, cells in PUBLISHED_REPEAT.items() for h in cells]
+    ("name", "horizon"), [(n, h) for n, horizons in PUBLISHED_REPEAT.items() for h in horizons]
 )
 def test_repeating_the_last_value_gives_the_published_errors(
     name: str, horizon: int, data_folder: Path

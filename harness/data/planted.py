@@ -1,9 +1,9 @@
 """Planted series: tasks in which it is known whether, and where, a patch boundary matters.
 
 In *ordinal* and *bursts* the boundaries decide what a token keeps, so placing them well provably
-helps; in *const* and *sinus* placement provably cannot help; *levels* is shown, never judged.
-Every window is drawn by itself: a look-back, and a future that is a stated function of it. All
-families are in standard units, so nothing needs to be scaled.
+helps; in *const* and *sinus* placement provably cannot help; *levels* is shown and never judged.
+Every window is drawn independently: a look-back, and a future that is a given function of it, plus
+noise. Values are about as large as standardised ones, so nothing is scaled.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WINDOWS = (20_000, 2_000, 2_000)  # train, valid, test
 
 SEGMENTS = 12  # of an ordinal look-back
 SHORTEST = 3  # steps: the shortest segment of ordinal, the smallest gap of bursts, a chip
-STEP = 0.5  # the least difference of two adjacent ordinal levels
+STEP = 0.5  # the smallest difference of two adjacent ordinal levels
 EVENTS = 2
 CHIPS = 4  # of an event
 LEVELS = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])
 DURATIONS = np.array([4, 10, 6, 12, 8])  # of those levels, in steps
-# Every ordered pair of different levels comes once, so the last two levels name the next.
+# Every ordered pair of different levels comes once, so the last two levels determine the next.
 TOUR = np.array([0, 1, 2, 0, 3, 1, 4, 3, 0, 4, 2, 3, 4, 1, 3, 2, 1, 0, 2, 4])
 
 
@@ -36,7 +36,7 @@ TOUR = np.array([0, 1, 2, 0, 3, 1, 4, 3, 0, 4, 2, 3, 4, 1, 3, 2, 1, 0, 2, 4])
 class Planted:
     """Windows and their true boundaries.
 
-    ``values`` [window, WINDOW] are look-back and future in one row; ``boundaries``
+    ``values`` [window, WINDOW] are look-back and future, one after the other; ``boundaries``
     [window, LOOK_BACK] mark the first step of every true segment but the first.
     """
 
@@ -75,7 +75,7 @@ def _ordinal(windows: int, generator: np.random.Generator) -> Planted:
 
 
 def _bursts(windows: int, generator: np.random.Generator) -> Planted:
-    """A flat background with two short, dense events; their contents, not their places, decide."""
+    """A flat background with two short events of four chips; the chips decide, not the places."""
     chips = generator.standard_normal((windows, EVENTS, CHIPS))
     event = SHORTEST * CHIPS
     gaps = _compositions(windows, EVENTS + 1, LOOK_BACK - EVENTS * event, SHORTEST, generator)
@@ -93,7 +93,7 @@ def _bursts(windows: int, generator: np.random.Generator) -> Planted:
 
 
 def _const(windows: int, generator: np.random.Generator) -> Planted:
-    """Negative control: one level and noise. The mean of the look-back is all there is to know."""
+    """Negative control: a level and noise. The mean of the look-back is all that can be known."""
     level = generator.standard_normal((windows, 1))
     past, future = (np.repeat(level, steps, axis=1) for steps in (LOOK_BACK, HORIZON))
     return _noisy(past, future, 0.7, _nowhere(windows), generator)
@@ -108,7 +108,7 @@ def _sinus(windows: int, generator: np.random.Generator) -> Planted:
 
 
 def _levels(windows: int, generator: np.random.Generator) -> Planted:
-    """A chain over five levels: a level has its duration, the last two levels name the next."""
+    """A walk over five levels, each with its duration; the last two levels determine the next."""
     cycle = np.repeat(LEVELS[TOUR], DURATIONS[TOUR])
     turns = np.repeat(TOUR, DURATIONS[TOUR])
     time = generator.integers(len(cycle), size=(windows, 1)) + np.arange(WINDOW)
@@ -121,9 +121,9 @@ def _levels(windows: int, generator: np.random.Generator) -> Planted:
 def _compositions(
     windows: int, parts: int, total: int, least: int, generator: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Rows of ``parts`` lengths >= ``least`` that sum to ``total``, every such row equally likely.
+    """``parts`` lengths >= ``least`` that sum to ``total``, equally likely; [window, part].
 
-    Stars and bars: the places of the bars among the steps to spare are a uniform subset.
+    Stars and bars: the bars are at a random subset of places among the steps to spare.
     """
     spare = total - parts * least
     places = spare + parts - 1
@@ -133,7 +133,7 @@ def _compositions(
 
 
 def _stepping_levels(windows: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    """N(0, 1) levels, each drawn again until it is at least ``STEP`` away from the one before."""
+    """N(0, 1) levels, each drawn again until it differs by ``STEP`` from the one before."""
     levels = generator.standard_normal((windows, SEGMENTS))
     for j in range(1, SEGMENTS):
         while len(close := np.flatnonzero(np.abs(levels[:, j] - levels[:, j - 1]) < STEP)):
@@ -144,7 +144,7 @@ def _stepping_levels(windows: int, generator: np.random.Generator) -> NDArray[np
 def _staircase(
     levels: NDArray[np.float64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """A look-back of flat segments laid end to end, and where each but the first starts."""
+    """Look-backs of flat segments, one after another, and where each but the first starts."""
     boundaries = np.zeros((len(levels), LOOK_BACK), dtype=np.bool_)
     np.put_along_axis(boundaries, np.cumsum(lengths, axis=1)[:, :-1], True, axis=1)
     return np.take_along_axis(levels, np.cumsum(boundaries, axis=1), axis=1), boundaries

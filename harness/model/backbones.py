@@ -25,9 +25,9 @@ def attention(
 ) -> Float[Tensor, "row patch width"]:
     """Scaled dot-product attention of packed queries, keys and values.
 
-    Torch's fused kernel, but for CPUs: there it takes half of a training step at the narrow heads
-    used here, and the same product written out with the tokens last makes the whole step 1.3 times
-    as fast (width 16, look-back 336, 21 patches).
+    Torch's fused kernel on every device but a CPU. There it takes half of a training step at the
+    narrow heads used here; the same product, written out with tokens as the last axis, makes the
+    whole step 1.3 times as fast (width 16, look-back 336, 21 patches).
     """
     row, patch, _, heads, feature = packed.shape
     if packed.device.type != "cpu":
@@ -39,7 +39,7 @@ def attention(
     if mask is None:
         scores = query @ key
     else:
-        # Added within the product: a pass over all scores for the mask alone costs a third more.
+        # Added within the product: a pass over all scores just for the mask costs a third more.
         shut = torch.zeros(mask.shape, dtype=query.dtype, device=query.device)
         shut = shut.masked_fill(~mask, -math.inf).expand(-1, heads, -1, -1)
         scores = torch.baddbmm(shut.reshape(row * heads, 1, patch), query, key)
@@ -76,8 +76,8 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """The shared backbone: tokens attend to the valid tokens of their own row.
 
-    With a second level of patches, layers after the first one work on one token a group (the mean
-    of its members), and what they make of it is added to each member.
+    With a second level, groups of patches, the layers after the first one work on one token for
+    each group (the mean of its members), and their output is added to each member.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -121,7 +121,7 @@ class Transformer(nn.Module):
 
 
 class Identity(nn.Module):
-    """No mixing of tokens at all: the sensitivity control for the backbone."""
+    """No mixing of tokens at all: a control that shows how much depends on the backbone."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -149,9 +149,10 @@ def dechunk(
 ) -> Float[Tensor, "row patch width"]:
     """Tokens smoothed by the patcher's gates, and a gradient to its confidence in each step.
 
-    H-Net's de-chunking (Hwang et al., arXiv 2507.07955) without its residual: a running mean over
-    tokens, and copies to the steps of each patch whose factor is 1 in value. The copies are left
-    to the head; a patch's factor is the mean of those of its steps.
+    H-Net's de-chunking (Hwang et al., arXiv 2507.07955) without its residual. H-Net smooths tokens
+    by a running mean and copies each to the steps of its patch, times a factor that is 1 in value
+    and carries the gradient to the confidence. Here the head does the copying, and a token is
+    multiplied by the mean of the factors of its steps.
     """
     if patches.gate is not None:
         token = running_mean(token, patches.gate)
@@ -168,8 +169,8 @@ def running_mean(
 ) -> Float[Tensor, "row patch width"]:
     """``z_m = p_m t_m + (1 - p_m) z_(m-1)``, the first token as it is, for all patches at once.
 
-    Doubling: after each round a mean reaches back over twice as many tokens, and ``kept`` is what
-    it still lacks of those before them. Only shares of values are added, so float32 will do.
+    By doubling: after each round a mean reaches back over twice as many tokens, and ``kept`` is
+    the weight of all tokens before these. Nothing is subtracted, so float32 is precise enough.
     """
     share = functional.pad(gate[:, 1:], (1, 0), value=1.0)[..., None]
     kept, mean, reach = 1 - share, share * token, 1

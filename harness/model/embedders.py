@@ -21,12 +21,12 @@ from harness.model.patcher import Patches
 class AreaEmbedder(nn.Module):
     """Tokens from patches of any length: area resampling to R points, and a phase term.
 
-    Content: each patch is resampled to ``points`` values by exact area averages (for a patch of R
-    steps these are its points: PatchTST's linear embedding). Phase: the sums over the patch of
-    ``x_t cos(w t)`` and ``x_t sin(w t)`` in absolute time. Without it a patch knows its points
-    only on its own clock, and every method with uneven patches pays for the embedder what looks
-    like a cost of its boundaries; for equal patches the term is one more position-dependent linear
-    layer. Differentiable in the patch edges.
+    Content: each patch is resampled to ``points`` values by exact area averages (of a patch of R
+    steps these are its values, as in PatchTST's linear embedding). Phase: the sums over the patch
+    of ``x_t cos(w t)`` and ``x_t sin(w t)`` in absolute time. Without it a token says where its
+    values lie within the patch but not where they lie in time, and what this costs a method with
+    uneven patches looks like a cost of its boundaries; for equal patches the term is one more
+    linear layer that depends on position. Differentiable in the patch edges.
     """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
@@ -34,9 +34,10 @@ class AreaEmbedder(nn.Module):
         width, self.points = architecture.width, architecture.points
         self.content = nn.Linear(self.points, width)
         self.place = Place(task, width)
-        # A sum over a patch of usual length, of rows at deviation 1, has this size. Divided by
-        # the length itself the term starts too small, is learned late, and irregular patches pay:
-        # after six epochs on ETTh1 random boundaries were 28 % behind equal ones, not 7 %.
+        # The size of a sum over a patch of usual length, in rows of standard deviation 1. Divided
+        # by the length itself, the term starts too small and is learned late, at the expense of
+        # uneven patches: after six epochs on ETTh1, random boundaries were 28 % worse than equal
+        # ones instead of 7 %.
         self.unit = (task.look_back / task.patches) ** 0.5
         self.phase: nn.Linear | None = None
         if architecture.phase:
@@ -73,10 +74,11 @@ class AreaEmbedder(nn.Module):
 class WaveSums(nn.Module):
     """Running sums of ``x_t cos(w t)`` and ``x_t sin(w t)`` up to given edges.
 
-    Whole blocks of steps are summed by one matrix product; the steps between an edge and the block
-    before it are weighted by how much of them lies before the edge (so a real-valued edge gets a
-    gradient), summed on the block's own clock and turned to absolute time by the block's angle.
-    The sums of every step, [row, time, wave], are never held: they cost more than the backbone.
+    Whole blocks of steps are summed by one matrix product. Each step of the block that holds an
+    edge is weighted by how much of it lies before the edge, so that a real-valued edge gets a
+    gradient; their sum, in time since the start of the block, is rotated to absolute time by the
+    angle of the block. Sums up to every step, [row, time, wave], are never held: that would cost
+    more than the backbone.
     """
 
     basis: Tensor
@@ -113,7 +115,7 @@ class WaveSums(nn.Module):
 def phase_periods(task: Task) -> Float[Tensor, " period"]:
     """Periods of the phase term: six harmonics of the season, or octaves where there is none.
 
-    Slower waves were tried beside them on ETTh1: random boundaries did no better with them.
+    Slower waves in addition to them were tried on ETTh1; random boundaries did no better.
     """
     if task.season < 4:
         return octaves(task.look_back)
@@ -123,7 +125,7 @@ def phase_periods(task: Task) -> Float[Tensor, " period"]:
 class MeanEmbedder(nn.Module):
     """A lossy token: the patch's mean, length and place.
 
-    For planted tasks, where boundaries must matter.
+    For planted tasks, in which boundaries have to matter.
     """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
@@ -146,7 +148,7 @@ class MeanEmbedder(nn.Module):
 
 
 class Place(nn.Module):
-    """Codes where a patch lies and how long it is: centre in time and log2 of the length."""
+    """Encodes where a patch lies and how long it is: centre in time and log2 of the length."""
 
     periods: Tensor
 
@@ -175,7 +177,7 @@ def fourier(
 
 
 def octaves(look_back: int) -> Float[Tensor, " period"]:
-    """Periods that halve from twice the look-back down to four steps: coarse to fine places."""
+    """Periods that halve from twice the look-back down to four steps: coarse to fine."""
     count = max(1, int(math.log2(2 * look_back / 4)) + 1)
     return 2.0 * look_back / 2.0 ** torch.arange(count)
 
@@ -190,9 +192,9 @@ def stretches(
 def weighted(
     values: Float[Tensor, "row time"], patches: Patches
 ) -> tuple[Float[Tensor, "row time"], Float[Tensor, "row patch 1"] | float]:
-    """Values by the weight of their step, and what sums over a patch are to be multiplied by.
+    """Values times the weight of their step, and the factor for sums over each patch.
 
-    Weights are relative to the patch; weights of 1 leave both as they are.
+    The factor is one over the mean weight in the patch: only the ratios of its weights matter.
     """
     if patches.weight is None:
         return values, 1.0

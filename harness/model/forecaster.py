@@ -64,21 +64,21 @@ class Forecaster(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} does not forecast")
 
     def advance(self, progress: float) -> None:
-        """Hear how much of training has passed: 0 at the first step, 1 after the last."""
+        """Take note of how much of training has passed: 0 at the first step, 1 after the last."""
 
     def learn(
         self, forecast: Forecast, row_loss: Float[Tensor, "draw row"]
     ) -> Float[Tensor, ""] | None:
-        """Losses beside the forecast loss; ``row_loss`` carries no gradient."""
+        """A loss in addition to the forecast loss, or None; ``row_loss`` carries no gradient."""
         return None
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        """Optimiser settings by group; each group's gradient is clipped on its own."""
+        """Optimiser settings by group of parameters; the gradient of each is clipped by itself."""
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
     @property
     def tokens(self) -> int | None:
-        """Tokens a row, for models that make the same number of each and give no patches."""
+        """Tokens a row, for models that make as many of every row and give no patches."""
         return None
 
     def parts(self) -> dict[str, nn.Module]:
@@ -162,7 +162,7 @@ class PatchForecaster(Forecaster):
     def predict(
         self, past: Float[Tensor, "batch channel time"], patches: Patches
     ) -> Float[Tensor, "batch channel horizon"]:
-        """The forecast from the look-back as it is cut."""
+        """The forecast from the look-back, cut into these patches."""
         normal, mean, scale = self._normalise(past)
         return (
             self._forecast(normal.flatten(0, 1), patches).view(*past.shape[:2], -1) * scale + mean
@@ -171,7 +171,7 @@ class PatchForecaster(Forecaster):
     def _forecast(
         self, values: Float[Tensor, "row time"], patches: Patches
     ) -> Float[Tensor, "row horizon"]:
-        """The forecast of normalised rows, as normalised as they are."""
+        """The forecast of normalised rows, in their normalised units."""
         mask = None if self.patcher.strict else patches.valid[:, None, None]
         token = self.embedder(values, patches)
         token = dechunk(self.backbone(token, mask, patches.coarse), patches)
@@ -183,7 +183,8 @@ class PatchForecaster(Forecaster):
     ) -> None:
         """Cut every window (past, ids, truth) now and look it up from here on.
 
-        For patchers whose boundaries are ``fixed``. Until :meth:`forget` no other window may come.
+        For patchers whose boundaries are ``fixed``. Until :meth:`forget`, no other windows may be
+        cut.
         """
         parts = [(ids.flatten(), self.cut(past, ids, truth)) for past, ids, truth in windows]
         rows = max(int(ids.max()) for ids, _ in parts) + 1
@@ -194,7 +195,7 @@ class PatchForecaster(Forecaster):
         self.known = known
 
     def forget(self) -> None:
-        """Cut windows as they come again."""
+        """Cut windows as they come, as before :meth:`remember`."""
         self.known = None
 
     def learn(
@@ -242,7 +243,7 @@ def _per_row(truth: Tensor | None, channels: int) -> Bool[Tensor, "row time"] | 
 def training_loss(
     model: Forecaster, forecast: Forecast, future: Float[Tensor, "batch channel horizon"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
-    """The forecast loss, and what the model adds to it for itself."""
+    """The forecast loss, and the model's own loss in addition to it, or None."""
     loss = _row_loss(forecast.future, future)
     judged = loss if forecast.rollouts is None else _row_loss(forecast.rollouts, future)
     # Detached here, so that no method can send its own loss into the forecaster through it.

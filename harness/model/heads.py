@@ -54,7 +54,7 @@ class GridHead(nn.Module):
 class QueryHead(nn.Module):
     """A learned query for each eight steps of the horizon attends to the tokens.
 
-    Slots have no meaning of their own here.
+    The order of the slots means nothing here.
     """
 
     def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
@@ -87,7 +87,7 @@ class QueryHead(nn.Module):
 
 
 class FlattenHead(nn.Module):
-    """One linear layer on the slots as they come: right where the order of segments counts."""
+    """One linear layer on the slots in their order: right where the order of segments counts."""
 
     def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
         super().__init__()

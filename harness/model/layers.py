@@ -20,9 +20,10 @@ from harness.model.patcher import Patches
 def instance_norm(
     values: Float[Tensor, "*row time"],
 ) -> tuple[Float[Tensor, "*row time"], Float[Tensor, "*row 1"], Float[Tensor, "*row 1"]]:
-    """RevIN without its affine map: look-backs at mean 0 and deviation 1, and what they had.
+    """RevIN without its affine map: look-backs at mean 0 and standard deviation 1.
 
-    The 1e-5 under the root keeps constant rows finite (Kim et al., ICLR 2022).
+    Returns the normalised values, and the mean and the scale of each row, which lead back. The
+    1e-5 under the root keeps constant rows finite (Kim et al., ICLR 2022).
     """
     variance, mean = torch.var_mean(values, dim=-1, correction=0, keepdim=True)
     scale = (variance + 1e-5).sqrt()
@@ -42,7 +43,7 @@ class Dropout(nn.Module):
         self.dropped = round(rate * 256)
 
     def forward(self, values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
-        # None without a gradient either: rollouts are to differ in their boundaries only.
+        # Not without a gradient either: rollouts are to differ in their boundaries only.
         if not (self.training and self.dropped and torch.is_grad_enabled()):
             return values
         count = values.numel()
@@ -57,10 +58,10 @@ class Dropout(nn.Module):
 
 
 def rows_at_once(device: torch.device, numbers: int) -> int:
-    """Rows to pass through layers at a time that hold up to so many numbers of each.
+    """How many rows to pass through layers at a time, if these hold ``numbers`` numbers a row.
 
-    On a CPU as many as stay in the cache of a core, where they go through a fifth to a third
-    faster; elsewhere all.
+    On a CPU as many as fit into the cache of a core, which is a fifth to a third faster; on other
+    devices all of them.
     """
     return max(1, _CACHED // numbers) if device.type == "cpu" else sys.maxsize
 
@@ -69,12 +70,12 @@ _CACHED = 2**18
 
 
 def bounds(patches: Patches) -> tuple[Float[Tensor, "row patch"], Float[Tensor, "row patch"]]:
-    """First and last edge of each patch, real numbers, with the patcher's gradient if any."""
+    """First and last edge of each patch as real numbers, with the patcher's gradient if any."""
     if patches.edges is not None:
         return patches.edges[:, :-1], patches.edges[:, 1:]
     return patches.start.to(torch.float32), patches.end.to(torch.float32)
 
 
 def running_sum(values: Float[Tensor, "row time"]) -> Float[Tensor, "row edge"]:
-    """Sums of all steps before each edge, 0 first; float64, as their differences lose digits."""
+    """The sum of all steps before each edge, 0 first; in float64, as differences lose digits."""
     return functional.pad(values.double().cumsum(dim=1), (1, 0))

@@ -35,13 +35,14 @@ class Patches:
       and, last, of the look-back); embedder and head are differentiable in them.
     - ``spans``: first and last edge of the stretch each token is read from, where stretches
       overlap or leave the edges (soft boundaries).
-    - ``weight``: how much each step counts in the content of its patch, beside its mates.
+    - ``weight``: how much each step counts in the content of its patch, relative to the others.
     - ``gain``: what the content of a token is multiplied by.
-    - ``gate``: the share of each token, beside those before it, in a running mean over tokens
-      after the backbone; ``confidence``: of each step; 1 in value, a gradient to the decision.
+    - ``gate``: the share of each token, against those before it, in a running mean over tokens
+      after the backbone.
+    - ``confidence``: of the decision at each step; it changes no value and has a gradient.
     - ``coarse``: patches that start a group of patches, the first one 0: a second level, on which
       all layers of the backbone but the first one work.
-    - ``log_prob``: of the variable really sampled, one a row.
+    - ``log_prob``: of the variable that was really drawn, one a row.
     - ``loss``: an auxiliary loss, already weighted.
     """
 
@@ -64,7 +65,7 @@ class Patches:
         return self.start + self.length
 
     def rows(self, index: Int[Tensor, " row"] | slice) -> Patches:
-        """The patches of some rows, in the order of ``index``; losses are of all rows and stay."""
+        """The patches of some rows, in the order of ``index``; the loss stays that of all rows."""
         return Patches(
             **{
                 name: value if value is None or value.dim() == 0 else value[index]
@@ -130,7 +131,7 @@ class Patcher(nn.Module):
     code, re-implementation or our design, and every deviation).
 
     ``progress`` is the share of training that has passed, 0 at the first step; it is saved with
-    the weights, so that what is scored is as far along as what was kept.
+    the weights, so that a patcher is scored at the progress at which its weights were kept.
     """
 
     strict: ClassVar[bool] = True
@@ -143,7 +144,7 @@ class Patcher(nn.Module):
     pretrained: ClassVar[bool] = False
     """Trains a model of its own in :meth:`prepare`, before the forecaster sees a step."""
     fixed: ClassVar[bool] = False
-    """Boundaries are a function of the row's values alone, the same all through training, so the
+    """Boundaries are a function of the row's values alone, the same throughout training, so the
     harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""
     relaxed: ClassVar[bool] = False
     """Boundaries in training are drawn, noisy or soft; such a method is scored both ways."""
@@ -183,7 +184,10 @@ class Patcher(nn.Module):
         return 1
 
     def prepare(self, rows: Iterable[Float[Tensor, "_ time"]]) -> None:
-        """Fit thresholds or a frozen scorer on normalised training look-backs, before training."""
+        """Fit thresholds or a model of its own to normalised training look-backs, before training.
+
+        The rows come in chunks and can be passed over once.
+        """
 
     def forward(self, rows: Rows) -> Patches:
         """Patches for each row; in training ``draws`` times as many: [draw * row, patch].
@@ -261,7 +265,7 @@ class Patcher(nn.Module):
         return patcher
 
     def _refuse_features(self) -> None:
-        """Without the stem that its features come from, a patcher decides on nothing it knows."""
+        """A patcher that decides on features is of no use without the stem they come from."""
         if self.uses_features:
             raise ValueError(
                 f"{type(self).__name__} decides on features of the forecaster's stem: it can"
@@ -270,7 +274,7 @@ class Patcher(nn.Module):
 
 
 def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) -> None:
-    """Refuse what was made for another look-back (or K), by the name of what shows it."""
+    """Refuse what was made for another look-back (or K), and name the tensor that shows it."""
     task = patcher.task
     for name, own in patcher.state_dict().items():
         saved = state.get(name, own)
@@ -278,7 +282,7 @@ def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) 
             raise ValueError(
                 f"{name!r} is {list(saved.shape)}, not {list(own.shape)} as for {task}"
             )
-        # Whole numbers in a row are places: their shape may fit where their meaning does not.
+        # Whole numbers are steps of a look-back: their shape may fit where their meaning does not.
         if saved.dim() and saved.dtype == torch.long and look_back != task.look_back:
             raise ValueError(
                 f"{name!r} holds steps of a look-back of {look_back}, not of {task.look_back}"
@@ -288,7 +292,10 @@ def _refuse_misfits(state: dict[str, Tensor], patcher: Patcher, look_back: int) 
 def sample_rows(
     rows: Iterable[Float[Tensor, "_ time"]], most: int
 ) -> Float[Tensor, "sample time"]:
-    """About ``most`` of all rows at most, each as likely as any other: windows overlap."""
+    """At most about ``most`` of all rows, each as likely as any other.
+
+    Windows overlap, so a sample of them holds most of what there is to see.
+    """
     kept: list[Tensor] = []
     share = 1.0
     for chunk in rows:
@@ -331,14 +338,14 @@ def from_marks(
     priority: Float[Tensor, "row step"],
     **extra: Tensor | None,
 ) -> Patches:
-    """Patches that start where marked, as far as ``slots`` go: of more, those of high priority.
+    """Patches that start where marked; of more than there are slots, those of highest priority.
 
     ``mark[:, i]`` is a boundary at step ``i + 1``; ``priority`` is in [0, 1]. Rows with fewer
     marks leave slots empty, after the last patch.
     """
     look_back = mark.shape[1] + 1
     best = torch.where(mark, priority, -1.0).topk(min(slots - 1, mark.shape[1]), dim=1)
-    # A boundary that is not there is put at the end of the row, where it starts a patch of none.
+    # A boundary that is not there is put at the end of the row: its patch has length 0.
     inner = torch.where(best.values >= 0, best.indices + 1, look_back).sort(dim=1).values
     start = functional.pad(inner, (1, 0))
     start = functional.pad(start, (0, slots - start.shape[1]), value=look_back)

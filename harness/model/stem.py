@@ -16,7 +16,7 @@ from torch.nn import functional
 class Stem(nn.Module):
     """Features of each step for methods that decide on features: one small net for all of them.
 
-    One convolution over values and differences: at full resolution every further layer costs more
+    One convolution over values and differences; at full resolution a second layer would cost more
     than the backbone.
     """
 
@@ -32,10 +32,10 @@ class Stem(nn.Module):
 
 
 class Votes(nn.Module):
-    """A score for each inner boundary from the stem's features: what the steps nearby vote, added.
+    """A score for each inner boundary from the stem's features: the sum of the votes nearby.
 
-    A convolution of ``reach`` steps on either side to one channel without a bias, in a third of
-    the time that it takes on a CPU.
+    The same as a convolution to one channel over ``reach`` steps on either side, without a bias,
+    in a third of the time on a CPU.
     """
 
     def __init__(self, reach: int = 2) -> None:

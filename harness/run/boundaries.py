@@ -1,7 +1,7 @@
-"""Boundaries as such: moved to where they do not belong, held against the true ones, described.
+"""Boundaries alone: moved where they do not belong, compared with the true ones, and described.
 
-What a forecast loses under boundaries of other content says how much of it rests on where,
-exactly, patches start.
+How much worse a forecast gets under boundaries of other content says how much it depends on where
+exactly patches start.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ TOLERANCES = (0, 1, 2, 3)
 def permuted(patches: Patches, ids: Int[Tensor, " row"]) -> Patches:
     """The same lengths in another order, drawn from the row's id: histogram and count are kept.
 
-    Gate and gain go with their patch, slots that do not count go last, groups keep their number of
-    patches. What belongs to single steps or to edges fits no more and is left out.
+    Gate and gain move with their patch, unused slots go last, and groups of patches keep their
+    number of patches. What belongs to single steps or to edges no longer fits and is left out.
     """
-    # Complements, whose draws no method sees: lengths drawn from the very numbers that shuffle
-    # them here could come out sorted.
+    # The complement of each id, whose random numbers no method sees: lengths that a method drew
+    # from the same numbers as shuffle them here could come out sorted.
     draw = Rows(patches.start.to(torch.float32), ~ids).uniform(patches.start.shape[1])
     order = (draw + ~patches.valid).argsort(dim=1, stable=True)
     length = patches.length.gather(1, order)
@@ -45,7 +45,7 @@ def of_next_channel(patches: Patches, channels: int) -> Patches:
 
 
 class Agreement:
-    """Boundaries beside true ones, over a stream of batches; step 0 is no boundary."""
+    """How well boundaries agree with the true ones, over batches; step 0 is no boundary."""
 
     def __init__(self, device: torch.device | str | None = None) -> None:
         self._found = torch.zeros(len(TOLERANCES), dtype=torch.long, device=device)
@@ -66,7 +66,7 @@ class Agreement:
         )
 
     def scores(self) -> dict[str, float | None]:
-        """How well the true boundaries are met; all None if no row has one.
+        """How well the true boundaries are found; all None if no row has one.
 
         - ``f1_0`` to ``f1_3``: F1 over all boundaries of all rows, within as many steps.
         - ``covering``, ``distance``, ``rand``: means over the rows that have a true boundary, of
@@ -81,15 +81,15 @@ class Agreement:
 
 
 class Habits:
-    """Whether boundaries differ from row to row, over a stream of batches.
+    """Whether boundaries differ from row to row, over batches; a row's boundaries are its plan.
 
     Neither score can tell a good boundary from a bad one: both are alarms. Boundaries that follow
     the content cannot have a ``position_bias`` near 1, nor only a few ``distinct`` plans.
     """
 
     def __init__(self, look_back: int, device: torch.device | str | None = None) -> None:
-        # A plan's number is the sum of one random number a boundary (Zobrist 1970): two of n
-        # different plans share it with a chance of n^2 in 2^65.
+        # The number of a plan is the sum of a random number for each boundary (Zobrist 1970): the
+        # chance that two of n different plans share one is n^2 in 2^65.
         draw = torch.Generator().manual_seed(0)
         numbers = torch.randint(-(2**63), 2**63 - 1, (look_back,), generator=draw)
         self._numbers = numbers.to(device)
@@ -107,13 +107,13 @@ class Habits:
         """Two numbers from 0 to 1.
 
         - ``position_bias``: the total variation distance between where boundaries lie in the
-          look-back and an even spread over its steps, as a share of the largest that as many
-          boundaries a row allow: 0 if every step is as likely, 1 if all rows are cut at the same
-          steps, as equal patches are by design. Chance alone gives a little: 0.03 for 11 random
-          boundaries in each of 2000 rows of 96 steps. None without a boundary, or with one at
-          each step.
-        - ``distinct``: different plans as a share of the rows: 1 if no two are cut alike, one in
-          the number of rows if all are.
+          look-back and an even spread over its steps, as a share of the largest distance possible
+          with as many boundaries: 0 if every step is equally likely, 1 if all rows are cut at the
+          same steps, as equal patches are by design. Chance alone gives a little: 0.03 for 11
+          random boundaries in each of 2000 rows of 96 steps. None if there is no boundary, or one
+          at each step.
+        - ``distinct``: different plans as a share of the rows: 1 if no two rows are cut alike,
+          1 / rows if all are.
         """
         plans, often = torch.cat(self._plans), self._often[1:].double()
         distinct = len(plans.unique()) / len(plans)
@@ -128,8 +128,8 @@ class Habits:
 def matches(patches: Patches, truth: Bool[Tensor, "row time"]) -> Int[Tensor, "row tolerance"]:
     """The most pairs of a boundary and a true one within each tolerance, each in one pair only.
 
-    From left to right each boundary takes the first true one that is near enough and still free:
-    on a line, with one tolerance for all, no other choice makes more pairs.
+    From left to right each boundary takes the first true one that is near enough and still free;
+    with one tolerance for all, no other choice makes more pairs.
     """
     device, look_back = truth.device, truth.shape[1]
     tolerance = torch.tensor(TOLERANCES, device=device)
@@ -170,8 +170,8 @@ def distance(
 ) -> Float[Tensor, " row"]:
     """Steps from a boundary to the nearest true one and back: the mean of both mean distances.
 
-    One way alone would be short for a method that places a single boundary well, or one at every
-    step. Where there is nothing to be near to, it is the look-back.
+    One direction alone would be small for a method that places a single boundary well; the other
+    one, for a boundary at every step. With no boundary to be near to, it is the look-back.
     """
     placed, truth = (functional.pad(marked[:, 1:], (1, 0)) for marked in (placed, truth))
     there, back = _mean_where(placed, _to_nearest(truth)), _mean_where(truth, _to_nearest(placed))
@@ -183,7 +183,8 @@ def rand_index(
 ) -> Float[Tensor, " row"]:
     """Share of the pairs of steps that are together in both segmentations or in neither."""
     look_back = truth.shape[1]
-    # Of the steps after it, one parts company with those that one of its two segments holds only.
+    # A step is together with the later steps of its segment: between the ends of its segments in
+    # the two segmentations lie those with which it is together in one of them only.
     apart = (_segments(placed)[1] - _segments(truth)[1]).abs().sum(dim=1)
     return 1 - apart.double() / max(1, look_back * (look_back - 1) // 2)
 
@@ -201,7 +202,7 @@ def marks(patches: Patches, look_back: int) -> Bool[Tensor, "row time"]:
 
 
 def _counts(patches: Patches) -> Bool[Tensor, "row patch"]:
-    """Slots whose start is a boundary: all that count, but the one at step 0."""
+    """Slots whose start is a boundary: all that are used, but for the one at step 0."""
     return patches.valid & (patches.start > 0)
 
 

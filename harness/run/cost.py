@@ -23,7 +23,7 @@ class Cost:
     """Parameters that are trained, by part, and floating-point operations of matrix products.
 
     ``flops`` are of the forward pass of one window with all its channels, ``flops_step`` of one
-    training step with a whole batch, forward and backward, every group of boundaries included.
+    training step with a whole batch, forward and backward, with every draw of boundaries.
     """
 
     parameters: dict[str, int]
@@ -77,7 +77,7 @@ def mean_tokens(
 ) -> float | None:
     """Mean tokens a row over at most 512 windows, evenly spaced, cut as in a test.
 
-    A method that learned its rate on training windows may not keep it elsewhere.
+    A method that learned on training windows how often to cut may cut other windows more or less.
     """
     device = windows.values.device
     used, rows = torch.zeros((), dtype=torch.long, device=device), 0

@@ -18,7 +18,7 @@ from harness.run.windows import Windows
 
 @dataclass(frozen=True)
 class Fitted:
-    """How training went: ``valid_mse`` is of the weights kept, ``curves`` has a row an epoch."""
+    """How training went: ``valid_mse`` is of the weights kept; ``curves`` has a row per epoch."""
 
     valid_mse: float
     epochs: int = 0
@@ -49,14 +49,14 @@ def fit(
 ) -> Fitted:
     """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
 
-    Data order and plan sampling have generators of their own, seeded by ``seed``. ``on_epoch``
-    is called with each epoch's row of the curves and may raise to stop.
+    Data order and the drawing of boundaries have generators of their own, seeded by ``seed``.
+    ``on_epoch`` is called with each epoch's row of the curves and may raise to stop.
 
-    With ``micro_batch`` that many windows at most pass through the model at a time, to save
-    memory; a step is still one of the whole batch, of the same windows in the same order, with
-    their gradients added up. Only what is computed over a batch sees parts of it: the batch norm
-    of a reference, a patcher's losses over its rows (mean rates, centred advantages), and averages
-    that it moves at every pass. Random draws come part by part. So the digits are others.
+    With ``micro_batch``, at most that many windows pass through the model at a time, to save
+    memory. A step is still taken on the whole batch, on the same windows in the same order, with
+    the gradients of its parts added up. The result is not the same to the last digit: statistics
+    of a batch are then those of its parts (the batch norm of a reference, a patcher's losses over
+    its rows, averages that it moves at every pass), and random numbers are drawn part by part.
 
     Raises:
         DivergedError: a loss that is not finite.
@@ -70,7 +70,7 @@ def fit(
         )
 
     order = torch.Generator().manual_seed(seed)
-    plans = torch.Generator(device).manual_seed(seed)
+    drawing = torch.Generator(device).manual_seed(seed)
     groups = model.parameter_groups(budget.learning_rate)
     optimiser = _optimiser(groups, budget, device)
     per_epoch = int(min(math.ceil(len(train) / budget.batch), budget.steps or math.inf))
@@ -96,7 +96,7 @@ def fit(
                 groups,
                 optimiser,
                 budget,
-                plans,
+                drawing,
             )
             schedule.step()
             steps += 1
@@ -136,9 +136,9 @@ def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float
 
 
 def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: int) -> None:
-    """Cut all windows beforehand where boundaries never change, if that is less work and fits."""
+    """Cut all windows in advance where boundaries never change, if that is less work and fits."""
     rows = len(train) * train.channels
-    fits = rows * model.patcher.slots * 4 <= _PLANS_MB * 2**20
+    fits = rows * model.patcher.slots * 4 <= _REMEMBERED_MB * 2**20
     if model.patcher.fixed and fits and uses >= len(train):
         with torch.no_grad():
             model.remember(
@@ -148,7 +148,7 @@ def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: i
             )
 
 
-_PLANS_MB = 256
+_REMEMBERED_MB = 256
 
 
 def _step(
@@ -159,7 +159,7 @@ def _step(
     groups: list[dict[str, Any]],
     optimiser: torch.optim.Optimizer,
     budget: Budget,
-    plans: torch.Generator,
+    drawing: torch.Generator,
 ) -> Tensor:
     """One step on the windows numbered in all ``parts``, a part at a time; their mean loss."""
     windows = sum(map(len, parts))
@@ -167,7 +167,7 @@ def _step(
     for index in parts:
         batch = train.batch(index)
         with autocast(index.device, budget.precision):
-            forecast = forward(batch.past, batch.ids, batch.truth, plans)
+            forecast = forward(batch.past, batch.ids, batch.truth, drawing)
             loss, beside = training_loss(model, forecast, batch.future)
         share = len(index) / windows
         (share * (loss if beside is None else loss + beside)).backward()

@@ -1,8 +1,7 @@
 """Point metrics in one table: what each one adds up, its label and which way is better.
 
-The leaderboard, the figures and the tracker know a metric by its name only. Beside the table,
-the squared error of rows with an event in their look-back, apart from that of all others, and what
-an event is.
+The leaderboard, the figures and the tracker know a metric by its name only. Beside the table: what
+an event is, and the squared error of rows with an event in their look-back, apart from all others.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ def _mae_raw(errors: Errors) -> Tensor:
 
 
 def _mase(errors: Errors) -> Tensor:
-    # A channel without a scale counts for nothing and the others for more by as much: the mean
-    # over all channels is then the mean over those that have one.
+    # A channel without a scale gets weight 0 and the others more by as much: the mean over all
+    # channels is then the mean over those that have a scale.
     scale = errors.naive_scale
     has_scale = scale > 0
     weight = torch.where(has_scale, len(scale) / has_scale.sum(), 0)
@@ -129,7 +128,10 @@ class Regions:
         self._horizon = errors.target.shape[-1]
 
     def scores(self) -> dict[str, float | int | None]:
-        """``mse_event``, ``mse_calm``, None where no row is, and ``windows_event``, the rows."""
+        """``mse_event``, ``mse_calm``, and ``windows_event``, the number of rows with an event.
+
+        An error over no rows is None.
+        """
         rows = self._rows.tolist()
         means = [
             square / (count * self._horizon) if count else None
@@ -145,13 +147,14 @@ RARE = 0.999
 def last_event(
     channel: Float[np.ndarray, " time"], train: int, season: int, episode: int | None = None
 ) -> Int[np.ndarray, " time"]:
-    """The step at which the latest event that is over by each step began; -1 before the first.
+    """For each step, the one at which the latest event over by then began; -1 if there is none.
 
-    So a look-back holds an event if, at its last step, this is not before its first one. An event
-    is what is rare in the first ``train`` steps of the channel: a jump from one step to the next
-    that is larger than ``RARE`` of those there, be it a spike or a change of level; or no change
-    for more than a season and for longer than at ``RARE`` of the steps there, as where values are
-    missing. A jump from one ``episode`` (that many steps) into the next is none.
+    A look-back holds an event if this number, at its last step, is not before its first step. An
+    event is one of two things, both rare in the first ``train`` steps of the channel. A jump from
+    one step to the next, a spike or a change of level, larger than a share of ``RARE`` of the
+    jumps there. Or no change for more than a season, and for longer than at a share of ``RARE`` of
+    the steps there, as where values are missing. A jump from one ``episode`` of so many steps into
+    the next is no event.
     """
     step = np.arange(len(channel))
     jump = np.abs(np.diff(channel, prepend=channel[0]))
@@ -168,8 +171,8 @@ def last_event(
 def naive_scale(train: Float[Tensor, "time channel"], season: int) -> Float[Tensor, " channel"]:
     """Mean absolute seasonal difference of the training part: the unit of MASE, per channel.
 
-    A channel that repeats itself perfectly with the season is scaled by its differences of one
-    step instead. A constant channel has no scale: it gets 0 and stays out of MASE.
+    A channel that repeats exactly with the season is scaled by the differences of neighbouring
+    steps instead. A constant channel has no scale: it gets 0 and stays out of MASE.
 
     Raises:
         ValueError: the training part is no longer than a season, or every channel is constant.

@@ -22,26 +22,29 @@ from harness.run.evaluate import testing
 from harness.run.windows import Windows, evenly_spaced
 
 SAMPLE = 4096
-"""Windows, at most, of which boundaries are examined, evenly spaced over the test part."""
+"""The most windows whose boundaries are examined, evenly spaced over the test part."""
 
 
 def under_other_boundaries(
     model: PatchForecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
 ) -> dict[str, float | None]:
-    """The MSE of the same weights under other boundaries, and how well the own ones are placed.
+    """The MSE of the same weights under other boundaries, and how well its own ones are placed.
 
-    - ``mse_as_trained``: drawn, noisy or soft as in training, for methods that are relaxed.
-    - ``mse_swapped``: those of the same channel in the window half the test part away. Where half
-      of it is a whole number of seasons (as on the ETT sets of hours), both share the clock.
-    - ``mse_other_channel``: those of the next channel of the same window.
-    - ``mse_permuted``: the own patch lengths in a random order.
-    - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near they come to the true
-      ones (:class:`harness.run.boundaries.Agreement`).
-    - ``position_bias``, ``distinct``: whether they differ from row to row
+    - ``mse_as_trained``: under boundaries as in training (drawn, noisy or soft), for methods that
+      are relaxed.
+    - ``mse_swapped``: under those of the same channel in the window half the test part away. Where
+      half of it is a whole number of seasons (as on the hourly ETT sets), both windows have the
+      same time of day.
+    - ``mse_other_channel``: under those of the next channel of the same window.
+    - ``mse_permuted``: under its own patch lengths in a random order.
+    - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near its boundaries come to
+      the true ones (:class:`harness.run.boundaries.Agreement`).
+    - ``position_bias``, ``distinct``: whether its boundaries differ from row to row
       (:class:`harness.run.boundaries.Habits`).
 
-    None for what does not exist: another channel or window, a true boundary. Each error costs no
-    more than the test itself, on at most ``SAMPLE`` windows; none depends on the batch size.
+    None, or no entry, for what does not exist: another channel or window, a true boundary. Each
+    error costs no more than the test itself, and is taken on at most ``SAMPLE`` windows; none
+    depends on the batch size.
     """
     count, device = len(windows), windows.values.device
     squares: dict[str, torch.Tensor] = defaultdict(
@@ -76,14 +79,14 @@ def under_other_boundaries(
 def sampled_boundaries(
     model: PatchForecaster, windows: Windows, *, budget: Budget, at_once: int | None = None
 ) -> dict[str, NDArray[Any]]:
-    """Where at most 256 rows are cut: the same rows for every run of a task, evenly spaced.
+    """The boundaries of at most 256 rows: the same rows for every run of a task, evenly spaced.
 
     The channels take turns.
 
     - ``window``, ``channel`` [row]: which row it is, both counted from 0.
     - ``values`` [row, time]: its standardised look-back, rounded to three decimals.
     - ``starts`` [row, slot]: the first step of each patch, in order; -1 in slots without one.
-    - ``true_starts`` [row, segment]: the true boundaries, likewise; not there if nobody knows.
+    - ``true_starts`` [row, segment]: the true boundaries, likewise; left out if unknown.
     """
     device = windows.values.device
     number = evenly_spaced(len(windows) * windows.channels, 256, device)

@@ -1,4 +1,4 @@
-"""The only module that slices time: splits, scaling, windows, and one gather a batch.
+"""The only module that slices time: splits, scaling, windows, and one gather for each batch.
 
 Training and validation come from :func:`development`, whose tensors end where the test part
 begins; the test windows from :func:`test`, which only evaluation calls.
@@ -119,7 +119,7 @@ def evenly_spaced(count: int, most: int, device: torch.device) -> Int[Tensor, " 
 
 
 def standard(series: Series) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
-    """Mean and population deviation of each channel over the training part only (float64)."""
+    """Mean and standard deviation (by n) of each channel over the training part only, float64."""
     train = torch.from_numpy(series.values[: series.borders[0]].copy())
     if not series.standardise:
         return torch.zeros_like(train[0]), torch.ones_like(train[0])
