@@ -1,4 +1,4 @@
-"""H-Net's routing: how unlike neighbouring steps are, chunks made of that, and the loss on K.
+"""H-Net's routing: how unlike neighbouring steps are, chunks from that, and the loss that holds K.
 
 Source: H-Net (Hwang et al., arXiv 2507.07955) and its published code. What becomes of the chunks
 after the backbone is in :func:`harness.model.backbones.dechunk`. Axis ``step`` is over the L - 1

@@ -1,4 +1,4 @@
-"""ConceptMoE's chunking: H-Net's router, random flips while it trains, and sums for tokens."""
+"""ConceptMoE's chunking: H-Net's router, random flips in training, and sums as tokens."""
 
 from __future__ import annotations
 

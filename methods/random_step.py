@@ -8,8 +8,8 @@ from harness import Patcher, Patches, Rows, from_scores
 class RandomStep(Patcher):
     """Draws the K - 1 inner boundaries without replacement, anew for each row and training step.
 
-    In evaluation the draw depends on the row's id alone, so that it is the same in every batch. An
-    advantage of a learned method over it does not come from patches being irregular.
+    In evaluation the draw depends on the row's id alone, so that it is the same in every batch.
+    What a learned method gains over it does not come from its patches being irregular.
 
     Source: a control of this project.
 

@@ -30,7 +30,7 @@ class ScoreFunction(Patcher):
     So are ``pace``, the policy's learning rate as a multiple of the forecaster's, and the mean
     over steps in the policy loss.
 
-    The baseline is the mean over other rows, so how hard each row is adds to the variance.
+    The baseline is a mean over other rows, so differences in how hard rows are add variance.
     """
 
     strict = False

@@ -1,4 +1,4 @@
-"""TimeSqueeze's rule: boundaries where a step is large beside the signal around it."""
+"""TimeSqueeze's rule: boundaries where a jump is large relative to the signal around it."""
 
 from __future__ import annotations
 

@@ -58,12 +58,12 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     if sys.platform == "darwin":
-        # platform says "arm" of every Mac of the last years, whose speeds differ.
+        # Python calls the processor of every recent Mac "arm", though their speeds differ.
         asked = ("/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string")
         try:
             done = subprocess.run(asked, capture_output=True, text=True, check=True)  # noqa: S603 - our own words, no shell
         except (OSError, subprocess.CalledProcessError):
-            pass  # what Python knows will do
+            pass  # then what Python calls it
         else:
             return done.stdout.strip()
     return platform.processor() or platform.machine()
