@@ -8,47 +8,19 @@ import inspect
 import math
 from collections.abc import Iterable
 
-import numpy as np
 import pytest
 import torch
+from small_waves import BUDGET, SECRET, SMALL, TASK, build, waves
 from torch import Tensor, nn
 
-from harness.core.task import Architecture, Budget, Task
-from harness.data import Series
+from harness.core.task import Task
 from harness.model.forecaster import Forecast, PatchForecaster
 from harness.model.patcher import Patcher, Patches, Rows, from_scores
 from harness.run import windows
-from harness.run.cost import cost
-from harness.run.evaluate import evaluate
 from harness.run.fit import DivergedError, fit, validation_error
-from harness.run.probes import window_to_show
-from methods.dlinear import DLinear
 from methods.random_step import RandomStep
-from methods.repeat_last import RepeatLast
 from methods.straight_through import StraightThrough
 from methods.uniform import Uniform
-
-TASK = Task("waves", 32, 8, 4, season=8)
-SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16, dropout=0.1)
-BUDGET = Budget(epochs=3, steps=6, batch=8, learning_rate=5e-3)
-SECRET = 12345.0
-
-
-def waves(steps: int = 400, *, secret: bool = False) -> Series:
-    """Two noisy sines; with ``secret`` the whole test part is one telling number."""
-    clock = np.arange(float(steps))[:, None]
-    values = np.sin(2 * np.pi * clock / np.array([8.0, 16.0]))
-    values += 0.1 * np.random.default_rng(0).normal(size=values.shape)
-    if secret:
-        values[300:] = SECRET
-    return Series("waves", values, ("a", "b"), "h", 8, (240, 300, steps), "x")
-
-
-def build(method: type[Patcher] = Uniform, seed: int = 0) -> PatchForecaster:
-    torch.manual_seed(seed)
-    patcher = method(TASK)
-    torch.manual_seed(seed)
-    return PatchForecaster(TASK, SMALL, patcher)
 
 
 def trained(method: type[Patcher], seed: int) -> PatchForecaster:
@@ -193,103 +165,6 @@ def test_a_method_that_looks_for_test_values_finds_none() -> None:
     fit(PatchForecaster(TASK, SMALL, Spy(TASK)), train, valid, BUDGET, seed=0)
     assert len(seen) > 100
     assert max(seen) < SECRET
-
-
-def test_a_model_that_learns_while_it_is_tested_is_refused() -> None:
-    """Weights and buffers are compared before and after: test-time training is an error."""
-
-    def learn(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        model.get_buffer("seen").add_(inputs[0].mean())
-
-    model = RepeatLast(TASK, SMALL)
-    model.register_buffer("seen", torch.zeros(()))
-    model.register_forward_pre_hook(learn)
-    with pytest.raises(ValueError, match="RepeatLast changed its own weights or buffers"):
-        evaluate(model, windows.test(waves(), TASK), waves(), budget=BUDGET)
-
-
-def test_the_future_is_not_in_reach_of_a_forecast() -> None:
-    """In evaluation the past's own memory ends with the look-back."""
-    in_reach: list[int] = []
-
-    def reach(model: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        past = inputs[0]
-        in_reach.append(past.untyped_storage().nbytes() // past.element_size() - past.numel())
-
-    model = RepeatLast(TASK, SMALL)
-    model.register_forward_pre_hook(reach)
-    evaluate(model, windows.test(waves(), TASK), waves(), budget=BUDGET)
-    assert set(in_reach) == {0}
-
-
-@pytest.mark.parametrize("method", [Uniform, RandomStep, StraightThrough])
-def test_errors_do_not_depend_on_the_batch_size(method: type[Patcher]) -> None:
-    """One, seven or thirty-two windows at once: the same windows, the same metrics to 1e-6."""
-    model, tested = build(method), windows.test(waves(), TASK)
-    scores = [evaluate(model, tested, waves(), budget=BUDGET, at_once=size) for size in (1, 7, 32)]
-    for score in scores[1:]:
-        assert score.windows == len(tested) == 100 - 8 + 1
-        assert score.metrics == pytest.approx(scores[0].metrics, rel=1e-6)
-
-
-def test_errors_are_those_computed_by_hand() -> None:
-    """MSE and MAE, scaled and raw, of the repeated last value against plain numpy."""
-    series = waves()
-    scored = evaluate(RepeatLast(TASK, SMALL), windows.test(series, TASK), series, budget=BUDGET)
-    starts = range(300, 400 - 8 + 1)
-    error = np.stack([series.values[t : t + 8] - series.values[t - 1] for t in starts])
-    scale = series.values[:240].std(axis=0)
-    assert scored.metrics["mse_raw"] == pytest.approx((error**2).mean(), rel=1e-5)
-    assert scored.metrics["mae_raw"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
-    assert scored.metrics["mse"] == pytest.approx(((error / scale) ** 2).mean(), rel=1e-5)
-    assert scored.metrics["mae"] == pytest.approx(np.abs(error / scale).mean(), rel=1e-5)
-
-
-def test_tokens_are_counted_as_they_were_used() -> None:
-    """A soft method is charged for its mean, its 95th percentile and its padded slots."""
-
-    class Soft(Patcher):
-        strict = False
-
-        def forward(self, rows: Rows) -> Patches:
-            # Four patches for rows of channel a, three for those of channel b, five slots for all.
-            start = torch.tensor([0, 8, 16, 24, 32]).repeat(len(rows.values), 1)
-            length = torch.tensor([8, 8, 8, 8, 0]).repeat(len(rows.values), 1)
-            few = rows.ids % 2 == 1
-            length[few, 2], length[few, 3] = 16, 0
-            return Patches(start, length, length > 0)
-
-    model = PatchForecaster(TASK, SMALL, Soft(TASK))
-    scored = evaluate(model, windows.test(waves(), TASK), waves(), budget=BUDGET)
-    assert (scored.tokens_mean, scored.tokens_p95, scored.tokens_padded) == (3.5, 4.0, 5.0)
-
-
-def test_operations_are_counted_as_by_hand() -> None:
-    """A linear layer: 2 x in x out forward for each row; its weight gradient as much again."""
-    model, (train, _) = DLinear(TASK, SMALL), windows.development(waves(), TASK)
-    spent = cost(model, train, BUDGET)
-    layers, channels = 2, 2
-    assert spent.flops == layers * channels * 2 * 32 * 8
-    assert spent.flops_step == 2 * spent.flops * BUDGET.batch
-    assert spent.parameters["all"] == layers * (32 * 8 + 8)
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_counting_costs_leaves_no_trace() -> None:
-    """Neither weights nor random state are touched, so counting cannot change a result."""
-    model, (train, _) = build(StraightThrough), windows.development(waves(), TASK)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    state = torch.get_rng_state()
-    cost(model, train, BUDGET)
-    assert torch.equal(state, torch.get_rng_state())
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def test_the_window_to_look_at_is_a_real_one() -> None:
-    """Patch starts, values, future and forecast belong to one test window."""
-    shown = window_to_show(build(), windows.test(waves(), TASK), TASK, BUDGET)
-    assert shown["starts"] == [0, 8, 16, 24]
-    assert [len(shown[part]) for part in ("values", "future", "forecast")] == [32, 8, 8]
 
 
 def test_mixed_precision_trains_the_same_model() -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_waves
 import torch
+from small_waves import waves
 from torch import Tensor
 
 from harness.core.task import Architecture, Budget, Task
@@ -24,7 +26,7 @@ from harness.run.boundaries import (
 from harness.run.cost import mean_tokens
 from harness.run.evaluate import evaluate
 from harness.run.metrics import RARE
-from harness.run.probes import sampled_boundaries, under_other_boundaries
+from harness.run.probes import sampled_boundaries, under_other_boundaries, window_to_show
 from harness.run.windows import Windows
 from methods.oracle import Oracle
 from methods.random_step import RandomStep
@@ -307,3 +309,12 @@ def test_a_model_that_changes_under_other_boundaries_is_refused() -> None:
     windows, _ = planted()
     with pytest.raises(ValueError, match="changed its own weights or buffers"):
         scores(Learning, windows)
+
+
+def test_the_window_to_look_at_is_a_real_one() -> None:
+    """Patch starts, values, future and forecast belong to one test window."""
+    shown = window_to_show(
+        small_waves.build(), windows_of.test(waves(), small_waves.TASK), small_waves.TASK, BUDGET
+    )
+    assert shown["starts"] == [0, 8, 16, 24]
+    assert [len(shown[part]) for part in ("values", "future", "forecast")] == [32, 8, 8]
