@@ -132,7 +132,7 @@ def test_seeds_that_cut_different_rows_are_refused(tmp_path: Path) -> None:
     """The message names the seeds and the task."""
     other = {**sample(), "window": np.arange(1, 41, dtype=np.int32)}
     runs = [bundle(tmp_path, 1, sample()), bundle(tmp_path, 2, other)]
-    with pytest.raises(ValueError, match="seeds 1 and 2 of learned on waves were cut"):
+    with pytest.raises(ValueError, match="seeds 1 and 2 of learned on waves 30->8 K=6 were cut"):
         between_seeds(runs)
 
 
@@ -207,5 +207,5 @@ def test_methods_cut_on_different_rows_are_not_compared(tmp_path: Path) -> None:
     """The message names both and their data set."""
     other = sample() | {"window": np.arange(1, 41, dtype=np.int32)}
     runs = [bundle(tmp_path, 1, sample(), "a"), bundle(tmp_path, 1, other, "b")]
-    with pytest.raises(ValueError, match="a and b on waves were cut on different rows"):
+    with pytest.raises(ValueError, match="a and b on waves 30->8 K=6 were cut on different rows"):
         between_methods(runs)

@@ -20,7 +20,7 @@ from suite_page import HOSTILE, SETS
 from harness.cli import verbs
 from harness.report.page import PAGE, page_text, write_page
 from harness.results.rows import read_rows, write_rows
-from harness.results.table import CELL, read_table
+from harness.results.table import TASK, read_table
 
 CARDS = {"jumps": {"summary": "Cuts at jumps.", "source": "A & B", "track": "strict budget"}}
 SVG = '<svg viewBox="0 0 648 324"><text>{}</text><path d="M 0 0\nL 1 1"/></svg>'
@@ -116,7 +116,7 @@ def test_every_run_is_there_to_be_looked_up(page: Html, folder: Path) -> None:
     assert list(runs.seed) == list(rows.seed)
     assert list(runs.status) == list(rows.status)
     assert [content["methods"][number] for number in runs.method] == list(rows.method)
-    cells = rows[CELL].itertuples(index=False, name=None)
+    cells = rows[TASK].itertuples(index=False, name=None)
     assert [tuple(content["cells"][number]) for number in runs.cell] == list(cells)
     assert runs.mse.astype(float).to_numpy() == pytest.approx(rows.mse, rel=1e-5, nan_ok=True)
     assert "MemoryError: <b>no room</b>" in set(runs.error)
@@ -127,7 +127,7 @@ def test_scores_are_those_of_the_tables(page: Html, folder: Path) -> None:
     content = data(page)
     scores = unpacked(content["scores"])
     rows = read_table(folder)
-    means = rows[rows.status == "done"].groupby(["method", *CELL]).mse.mean()
+    means = rows[rows.status == "done"].groupby(["method", *TASK]).mse.mean()
     own = scores[scores.method == content["methods"].index("jumps")]
     assert set(content["references"].values()) == {"uniform_best"}
     for line in own.itertuples():

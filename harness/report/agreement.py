@@ -1,8 +1,8 @@
 """Whether runs cut the same rows alike: the sample of boundaries in bundles, kept and compared.
 
-Boundaries that are about the content of a row come out alike whatever the seed. So they may where
-a method has a habit that content plays no part in; hence the agreement of different rows beside
-that of the same ones.
+Boundaries that follow the content of a row agree whatever the seed. But so may those of a method
+that cuts by habit, such as always near the end; hence the agreement between different rows stands
+beside that on the same ones.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from harness.results.bundles import Bundle, read_boundaries
-
-TASK = ["dataset", "look_back", "horizon", "patches"]
+from harness.results.table import TASK, name_of_task
 
 
 def stability(
@@ -53,7 +52,7 @@ def stability(
 def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
     """A line for each two seeds of a method on a task: how alike they cut the same rows.
 
-    Columns: dataset, look_back, horizon, patches, method, hyperparameters (JSON), seed_a, seed_b;
+    Columns: look_back, dataset, horizon, patches, method, hyperparameters (JSON), seed_a, seed_b;
     ``f1_1``, their :func:`stability` within one step; ``f1_1_chance``, that of the first seed's
     rows and the second's of rows half the sample away, which is what habit alone gives. Bundles
     without boundaries are left out; of two of one seed the later counts.
@@ -66,7 +65,8 @@ def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
     for run, seeds in sorted(_by_run(bundles).items()):
         samples = {seed: read_boundaries(path) for seed, path in sorted(seeds.items())}
         for (seed_a, a), (seed_b, b) in combinations(samples.items(), 2):
-            _refuse_other_rows(a, b, f"seeds {seed_a} and {seed_b} of {run[4]} on {run[0]}")
+            who = f"seeds {seed_a} and {seed_b} of {run[4]} on {name_of_task(run[:4])}"
+            _refuse_other_rows(a, b, who)
             far = np.roll(b["starts"], len(b["starts"]) // 2, axis=0)
             chance = stability(a["starts"], far)
             lines.append((*run, seed_a, seed_b, stability(a["starts"], b["starts"]), chance))
@@ -76,7 +76,7 @@ def between_seeds(bundles: Iterable[Bundle]) -> pd.DataFrame:
 def between_methods(bundles: Iterable[Bundle]) -> pd.DataFrame:
     """A line for each two methods of a task: how alike their first seeds cut the same rows.
 
-    Columns: dataset, look_back, horizon, patches, method_a, method_b, ``f1_1``. A method with
+    Columns: look_back, dataset, horizon, patches, method_a, method_b, ``f1_1``. A method with
     itself is its first two seeds. Bundles without boundaries are left out.
 
     Raises:
@@ -94,7 +94,7 @@ def between_methods(bundles: Iterable[Bundle]) -> pd.DataFrame:
         for (name_a, a), (name_b, b) in combinations_with_replacement(samples, 2):
             pair = (a[0], b[0]) if a is not b else tuple(a)
             if len(pair) == 2:
-                _refuse_other_rows(*pair, f"{name_a} and {name_b} on {task[0]}")
+                _refuse_other_rows(*pair, f"{name_a} and {name_b} on {name_of_task(task)}")
                 alike = stability(pair[0]["starts"], pair[1]["starts"])
                 lines.append((*task, name_a, name_b, alike))
     return pd.DataFrame(lines, columns=[*TASK, "method_a", "method_b", "f1_1"])

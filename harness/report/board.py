@@ -29,11 +29,11 @@ from harness.report import formats, statistics
 from harness.report.formats import Block, Heading, Table, bold, code
 from harness.report.statistics import CONTROLS, NOT_JUDGED, SMALLEST_EFFECT
 from harness.results.table import (
-    CELL,
+    TASK,
     METRICS,
     NAIVE,
-    OWN,
-    TASK,
+    CELL,
+    WINDOWS,
     UNIFORM,
     UNIFORM_BEST,
     WRITTEN,
@@ -112,7 +112,7 @@ def dense(rows: pd.DataFrame) -> pd.DataFrame:
     holed = pd.MultiIndex.from_frame(rows[["look_back", "method"]]).isin(list(incomplete))
     competing = rows.ranked & (rows.kind == "patcher") & ~holed
     failed = (rows.status != "done") & competing
-    return rows[~failed.groupby([rows[name] for name in CELL]).transform("any")]
+    return rows[~failed.groupby([rows[name] for name in TASK]).transform("any")]
 
 
 def markdown(rows: pd.DataFrame, holes: Holes = "refuse") -> str:
@@ -217,7 +217,7 @@ def _board(rows: pd.DataFrame, holes: Holes) -> _Board:
 
 
 def _cells(runs: pd.DataFrame) -> pd.DataFrame:
-    groups = runs.groupby([*CELL, "method", "kind", "ranked"], sort=True)
+    groups = runs.groupby([*TASK, "method", "kind", "ranked"], sort=True)
     mean = groups[METRICS].mean()
     spread = groups[METRICS].std().add_suffix("_sd")
     columns = [column for metric in METRICS for column in (metric, f"{metric}_sd")]
@@ -273,7 +273,7 @@ def _track(
         table[f"p_{control}"] = against.astype(float)
     table = table.join(verdicts[["verdict", "why", "p"]])
     table["cells"] = cells.groupby("method").size()
-    table["cells_of"] = len(cells[CELL].drop_duplicates())
+    table["cells_of"] = len(cells[TASK].drop_duplicates())
     return _placed_in_order(table.reset_index())
 
 
@@ -333,7 +333,7 @@ def _mean_ranks(cells: pd.DataFrame, track: pd.Series[str]) -> pd.Series[float]:
     own = cells.assign(track=cells.method.map(track))
     own = own[own.track != ""]
     level = own.groupby(["failures", "mse"], dropna=False).ngroup()
-    ranks = level.groupby([own[name] for name in ("track", *CELL)]).rank()
+    ranks = level.groupby([own[name] for name in ("track", *TASK)]).rank()
     return ranks.groupby(own.method).mean().astype(float)
 
 
@@ -437,7 +437,7 @@ def _page(board: _Board) -> list[Block]:
 
 
 def _measured(rows: pd.DataFrame) -> str:
-    seeds = rows[rows.kind == "patcher"].groupby(["method", *CELL]).size()
+    seeds = rows[rows.kind == "patcher"].groupby(["method", *TASK]).size()
     low, high = (seeds.min(), seeds.max()) if len(seeds) else (1, 1)
     count = f"{low} to {high} seeds" if low != high else f"{low} seed{'s' if low > 1 else ''}"
     return f"Mean over {count}."
@@ -501,7 +501,7 @@ def _unverified(rows: pd.DataFrame) -> list[str]:
 
 def _tasks(rows: pd.DataFrame, method: str | None = None) -> pd.DataFrame:
     chosen = rows if method is None else rows[rows.method == method]
-    return chosen[TASK].drop_duplicates()
+    return chosen[WINDOWS].drop_duplicates()
 
 
 # Tables
@@ -601,7 +601,7 @@ def _in_dense_cells(runs: pd.DataFrame, order: pd.DataFrame) -> list[Block]:
     if not order[order.track != ""].failures.any():
         return []
     finished = dense(runs)
-    count, of = (len(rows[CELL].drop_duplicates()) for rows in (finished, runs))
+    count, of = (len(rows[TASK].drop_duplicates()) for rows in (finished, runs))
     if not count:
         return ["There is no cell in which no ranked method has failed."]
     return [
@@ -682,12 +682,12 @@ def _by_cell(cells: pd.DataFrame, order: pd.DataFrame, runs: pd.DataFrame) -> Ta
     best: set[tuple[Any, ...]] = set()
     if len(here):
         tests = statistics.cell_tests(here)
-        best = set(tests[tests.ties_with_best][[*CELL, "method"]].itertuples(False, None))
+        best = set(tests[tests.ties_with_best][[*TASK, "method"]].itertuples(False, None))
     scores = {
-        tuple(getattr(line, name) for name in (*CELL, "method")): line for line in _lines(cells)
+        tuple(getattr(line, name) for name in (*TASK, "method")): line for line in _lines(cells)
     }
     lines = []
-    for cell in sorted(set(cells[CELL].itertuples(False, None))):
+    for cell in sorted(set(cells[TASK].itertuples(False, None))):
         _, dataset, horizon, patches = cell
         own = [(*cell, method) for method in order.method]
         marked = f"{dataset}†" if dataset in unverified else str(dataset)
@@ -727,7 +727,7 @@ def _published(rows: pd.DataFrame) -> Table:
     there = "published" in rows and rows.published.notna().any()
     known = rows[(rows.status == "done") & rows.published.notna()] if there else rows[:0]
     lines = []
-    for (method, _, dataset, horizon, _), own in known.groupby(OWN):
+    for (method, _, dataset, horizon, _), own in known.groupby(CELL):
         ours, theirs = own.mse.mean(), own.published.iloc[0]
         digits = [f"{error:.{_decimals(theirs)}f}" for error in (ours, theirs)]
         difference = f"{100 * (ours / theirs - 1):+.1f} %"
@@ -744,7 +744,7 @@ def _published(rows: pd.DataFrame) -> Table:
 def _sweeps(rows: pd.DataFrame) -> Table:
     """One line a cell of each sweep: what was tried, what was chosen, and its patches."""
     lines = []
-    for (method, _, dataset, horizon, _), own in rows[rows.swept != ""].groupby(OWN):
+    for (method, _, dataset, horizon, _), own in rows[rows.swept != ""].groupby(CELL):
         first, tokens = own.iloc[0], _number(own.tokens_mean.mean(), "{:.0f}")
         tried = [first.swept, first.trained, first.setting]
         lines.append([code(str(method)), str(dataset), str(horizon), *tried, tokens])

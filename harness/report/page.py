@@ -27,9 +27,9 @@ from harness.core.files import write_text
 from harness.report import agreement, board, figures, statistics
 from harness.results.bundles import Bundle, read_boundaries, read_bundle
 from harness.results.table import (
-    CELL,
-    NAIVE,
     TASK,
+    NAIVE,
+    WINDOWS,
     WRITTEN,
     charged,
     gaps_in_sweeps,
@@ -134,7 +134,7 @@ class _Tables(NamedTuple):
 
     @property
     def cells(self) -> list[tuple[int, str, int, int]]:
-        return sorted(set(self.rows[CELL].itertuples(index=False, name=None)))
+        return sorted(set(self.rows[TASK].itertuples(index=False, name=None)))
 
     @property
     def references(self) -> dict[int, str]:
@@ -168,14 +168,14 @@ def _scores(
     cells = board.cells(chosen, "show")
     done = chosen.status == "done"
     costs = chosen[["tokens_mean", "train_seconds"]].where(done, axis=0)
-    means = costs.groupby([chosen[name] for name in (*CELL, "method")]).mean().reset_index()
-    table = cells.merge(means, "left", [*CELL, "method"]).merge(
-        statistics.cell_tests(charged)[[*CELL, "method", "ties_with_best"]],
+    means = costs.groupby([chosen[name] for name in (*TASK, "method")]).mean().reset_index()
+    table = cells.merge(means, "left", [*TASK, "method"]).merge(
+        statistics.cell_tests(charged)[[*TASK, "method", "ties_with_best"]],
         "left",
-        [*CELL, "method"],
+        [*TASK, "method"],
     )
-    errors = table[table.method == table.look_back.map(references)].set_index(CELL).mse
-    partner = errors.reindex(pd.MultiIndex.from_frame(table[CELL])).to_numpy()
+    errors = table[table.method == table.look_back.map(references)].set_index(TASK).mse
+    partner = errors.reindex(pd.MultiIndex.from_frame(table[TASK])).to_numpy()
     change = 100 * (table.mse / partner - 1)
     return table.assign(change=change.where(partner > 0))
 
@@ -353,7 +353,7 @@ def _grid(tables: _Tables, look_back: int, lines: list[dict[str, Any]]) -> dict[
     """The table of all cells of a track: a line a method as ranked, a column a cell."""
     cells = [cell for cell in tables.cells if cell[0] == look_back]
     own = tables.scores[tables.scores.look_back == look_back].to_dict("records")
-    scores = {(line["method"], tuple(line[name] for name in CELL)): line for line in own}
+    scores = {(line["method"], tuple(line[name] for name in TASK)): line for line in own}
     counts: dict[str, int] = {}
     for _, dataset, *_ in cells:
         counts[dataset] = counts.get(dataset, 0) + 1
@@ -501,7 +501,7 @@ def _dataset(tables: _Tables, dataset: str, pictures: list[_Picture]) -> dict[st
 def _data(tables: _Tables, suite: str) -> dict[str, Any]:
     """What the script shows on demand: the score of each cell, and the runs behind it."""
     scores = tables.scores[
-        ["method", *CELL, *_OF_SCORES, "tokens_mean", "train_seconds", "failures", "runs"]
+        ["method", *TASK, *_OF_SCORES, "tokens_mean", "train_seconds", "failures", "runs"]
     ]
     runs = tables.rows.drop(columns=[name for name in _NOT_SHOWN if name in tables.rows])
     return {
@@ -535,9 +535,9 @@ def _packed(table: pd.DataFrame, tables: _Tables) -> dict[str, Any]:
     Method and cell become their numbers in the lists beside. Six digits that count are kept.
     """
     numbers = {cell: number for number, cell in enumerate(tables.cells)}
-    places = [numbers[cell] for cell in table[CELL].itertuples(index=False, name=None)]
+    places = [numbers[cell] for cell in table[TASK].itertuples(index=False, name=None)]
     methods = {method: number for number, method in enumerate(tables.methods)}
-    table = table.drop(columns=CELL).assign(method=table.method.map(methods), cell=places)
+    table = table.drop(columns=TASK).assign(method=table.method.map(methods), cell=places)
     return {
         "rows": len(table),
         "columns": {
@@ -736,7 +736,7 @@ def _of_bundles(patchers: pd.DataFrame, runs: Path) -> Iterator[tuple[str, Calla
     # Longer horizons are cut much the same.
     shortest = patchers.groupby(["look_back", "dataset"]).horizon.transform("min")
     tasks = patchers[patchers.horizon == shortest].sort_values("mse")
-    for (look_back, dataset, horizon), task in tasks.groupby(TASK):
+    for (look_back, dataset, horizon), task in tasks.groupby(WINDOWS):
         name = f"{dataset}-{look_back}-{horizon}"
         first = task[task.seed == task.groupby("method").seed.transform("min")]
         bundles = _read(first, runs)
@@ -762,7 +762,7 @@ def _of_training(patchers: pd.DataFrame, runs: Path) -> Iterator[tuple[str, Call
     if not bundles:
         return
     lines = [
-        {name: getattr(bundle.record, name) for name in (*CELL, "method", "seed")} | epoch
+        {name: getattr(bundle.record, name) for name in (*TASK, "method", "seed")} | epoch
         for bundle in bundles
         for epoch in bundle.curves
     ]

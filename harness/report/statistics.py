@@ -2,16 +2,15 @@
 
 Rows are those of :func:`harness.results.table.selected`, charged for failures by
 :func:`harness.results.table.charged`. A difference is paired: the same data set, horizon,
-look-back, K
-and seed, in percent of the control's MSE, so that less than 0 is better. Differences are averaged
-over seeds, then over the cells of a data set, then over data sets: **the data set is the unit**,
-because horizons and seeds of one data set are no independent witnesses. A look-back is a track
-and never mixed with another one.
+look-back, K and seed, in percent of the control's MSE, so that less than 0 is better. Differences
+are averaged over seeds, then over the tasks of a data set, then over data sets: **the data set is
+the unit**, because results of one data set at several horizons and seeds are not independent.
+Look-backs are never mixed.
 
-What is assumed: data sets are independent draws from those that one wants to speak about, and
-what a method gains on them is spread about its mean without much skew. With few data sets no test
-can do without the second: a method that gains a little on most sets and loses much on rare ones
-looks better than it is. ``tests/simulation.py`` measures what holds and what does not.
+What is assumed: data sets are independent draws from the population that a claim is about, and
+the gains of a method on them are not strongly skewed. With few data sets no test can do without
+the second: a method that gains a little on most sets and loses much on a rare one looks better
+than it is. :mod:`harness.studies.simulation` measures how far the tests hold.
 """
 
 from __future__ import annotations
@@ -24,18 +23,17 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from harness.results.table import CELL, UNIFORM, in_order, missing_runs
+from harness.core.protocol import SMALLEST_EFFECT
+from harness.results.table import TASK, UNIFORM, UNIFORM_BEST, in_order, missing_runs
 
-SMALLEST_EFFECT = 0.5
-"""Percent of MSE below which a difference is of no interest, whether it is there or not."""
 LEAST_DATASETS = 5
 """With fewer there is no verdict: nothing can be said about data sets in general."""
 LEAST_SEEDS = 3
-"""With fewer no cell is tested."""
+"""With fewer common seeds two methods are not tested against each other on a task."""
 LEVEL = 0.05
-"""Of tests, both sides together; intervals hold 1 - LEVEL."""
+"""Two-sided level of the tests; intervals have coverage 1 - LEVEL."""
 
-EQUAL = ("uniform_best", UNIFORM)
+EQUAL = (UNIFORM_BEST, UNIFORM)
 """Equal patches: the first of them that has all its runs is the reference."""
 CONTROLS = (*EQUAL, "random_step")
 """What a method has to beat."""
@@ -47,7 +45,7 @@ VERDICTS = (BETTER, TIE, NO_DIFFERENCE, UNDECIDED, WORSE, FAILED, TOO_FEW, NOT_J
 """From best to worst: a failure moves a method to the right or leaves it where it is."""
 
 ORACLE = "oracle"
-_RUN = [*CELL[1:], "seed"]
+_RUN = [*TASK[1:], "seed"]
 _RESAMPLES = 10_000
 
 
@@ -60,9 +58,9 @@ def controls(rows: pd.DataFrame) -> list[str]:
 def paired(rows: pd.DataFrame, method: str, control: str) -> pd.DataFrame:
     """A line for each run of ``method`` that has a partner: its ``delta`` in percent.
 
-    Columns: look_back, dataset, horizon, patches, seed, delta. A run of the control that failed is
-    nobody's partner, or its charge would be everyone's gain; one that failed on the method's side
-    keeps its charge. ``attrs["lacking"]`` counts the runs of ``method`` without a partner.
+    Columns: look_back, dataset, horizon, patches, seed, delta. A failed run of the control has no
+    partner, or its charge would be a gain of every method; a failed run of ``method`` keeps its
+    charge. ``attrs["lacking"]`` counts the runs of ``method`` without a partner.
 
     Raises:
         ValueError: one of the two is not there at all, or failures were not charged.
@@ -122,10 +120,11 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 
     The verdict is one of :data:`VERDICTS`:
 
-    - better: at least 0.5 % less error than each of the three :data:`CONTROLS`, and significantly;
-    - worse: at least 0.5 % more error than the reference, and significantly;
-    - near-tie: the interval of the change against the reference lies within 0.5 % on both sides,
-      or the change is significant and smaller than that;
+    - better: less error than each of the three :data:`CONTROLS`, significantly and by
+      :data:`SMALLEST_EFFECT <harness.core.protocol.SMALLEST_EFFECT>` or more;
+    - worse: more error than the reference, significantly and by that much or more;
+    - near-tie: the interval of the change against the reference is narrower than that on both
+      sides of 0, or the change is significant and smaller than that;
     - failed runs: a run failed. It is charged, but what it would have scored is not known, and a
       charge can be less than that; so no test speaks for such a method;
     - undecided: its own runs are missing, or it beats what is there and a control is missing.
@@ -160,19 +159,20 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell_tests(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line for each cell and method: is it as good as the best, as far as seeds can tell?
+    """A line for each task and method: is it as good as the best, as far as seeds can tell?
 
     The best is the ranked method with the fewest failures and then the least mean error.
     ``ties_with_best`` is true for it and for each method that a paired t-test over the seeds they
     share does not tell from it (p >= 0.05, two-sided, uncorrected: a test that separates more
-    bolds less). It is false where there are fewer than 3 such seeds, where the method has failed
-    in the cell, and for all where that holds of the best itself. ``p`` is empty without a test.
+    bolds less). It is false where there are fewer than :data:`LEAST_SEEDS` such seeds, where a run
+    of the method has failed on the task, and for all where that holds of the best itself. ``p`` is
+    empty without a test.
     """
-    lines = [_cell(own) for _, own in in_order(rows).groupby(CELL)]
+    lines = [_of_task(own) for _, own in in_order(rows).groupby(TASK)]
     return pd.concat(lines, ignore_index=True)
 
 
-_TESTS = [*CELL, "method", "p", "ties_with_best"]
+_TESTS = [*TASK, "method", "p", "ties_with_best"]
 
 
 def critical_difference(
@@ -181,11 +181,11 @@ def critical_difference(
     """Mean ranks of a track, the groups that cannot be told apart, and the p of Friedman's test.
 
     Only judged methods and controls without missing runs are compared (:func:`missing_runs
-    <harness.results.table.missing_runs>` names the others). Ranks of the cells of a data set are
-    averaged
-    and ranked again, so that a data set is one block. Groups are the widest stretches of the order
-    in which Nemenyi's test separates no pair at 5 %; all methods are one where Friedman's test
-    does not reject, or where there are fewer than three of them or two data sets (p is empty).
+    <harness.results.table.missing_runs>` names the others). Ranks on the tasks of a data set are
+    averaged and ranked again, so that a data set is one block. Groups are the widest stretches of
+    the order in which Nemenyi's test separates no pair at 5 %; all methods are one where
+    Friedman's test does not reject, or where there are fewer than three of them or two data sets
+    (p is empty).
 
     Returns:
         The mean rank by method, best first; groups of at least two methods; p.
@@ -218,7 +218,7 @@ def seed_spread(rows: pd.DataFrame) -> pd.DataFrame:
     with two finished seeds or more; empty without any.
     """
     done = in_order(rows[~rows.failed])
-    cells = done.groupby(["method", *CELL]).mse.agg(["mean", "std", "size"]).reset_index()
+    cells = done.groupby(["method", *TASK]).mse.agg(["mean", "std", "size"]).reset_index()
     cells = cells[(cells["size"] > 1) & (cells["mean"] > 0)]
     weight = cells["size"] - 1
     table = cells.assign(weight=weight, square=weight * (cells["std"] / cells["mean"]) ** 2)
@@ -242,17 +242,18 @@ def gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
 
     A line for each look-back, data set and method, where :data:`ORACLE` and ``uniform`` are there:
     ``gap`` is by how many percent the oracle has less error than equal patches at the same K, on
-    average over the method's cells, ``closed`` the method's own reduction divided by that: 1 is
-    the oracle, 0 equal patches, less than 0 worse. It is empty where the gap is below 0.5 %.
+    average over the method's tasks, ``closed`` the method's own reduction divided by that: 1 is
+    the oracle, 0 equal patches, less than 0 worse. It is empty where the gap is too small to be
+    of interest.
     """
-    means = in_order(rows).pivot_table("mse", CELL, "method")
+    means = in_order(rows).pivot_table("mse", TASK, "method")
     columns = ["look_back", "dataset", "method", "gap", "closed"]
     if not {ORACLE, UNIFORM} <= set(means):
         return pd.DataFrame(columns=columns)
     means = means[means[[ORACLE, UNIFORM]].notna().all(axis=1) & (means[UNIFORM] > 0)]
     saved = 100 * (1 - means.div(means[UNIFORM], axis=0))
     wide = saved.assign(gap=saved[ORACLE]).reset_index()
-    table = wide.melt([*CELL, "gap"], var_name="method", value_name="saved").dropna()
+    table = wide.melt([*TASK, "gap"], var_name="method", value_name="saved").dropna()
     table = table.groupby(columns[:3], as_index=False)[["gap", "saved"]].mean()
     closed = table.saved / table.gap.where(table.gap >= SMALLEST_EFFECT)
     return table.assign(closed=closed)[columns]
@@ -266,8 +267,8 @@ def interval(
 ) -> tuple[Float[np.ndarray, " method"], Float[np.ndarray, " method"]]:
     """Both ends of the bootstrap interval of each column's mean, the same resamples for all.
 
-    Data sets are resampled with all that is in them. Horizons are not: they are fixed, nobody drew
-    them. Nor are seeds: their noise is in a data set's mean, and drawing them again counts it
+    Data sets are resampled with all that is in them. Horizons are not, because they are fixed and
+    not drawn. Nor are seeds, because their noise is in a data set's mean already and would count
     twice. The percentiles are moved away from the mean by sqrt(n / (n - 1)) and by the ratio of
     the quantiles of t and normal distribution, because those of few data sets are too narrow
     (Hesterberg, The American Statistician 69, 2015, section 3.3).
@@ -302,7 +303,7 @@ def holm(p: pd.Series[float]) -> pd.Series[float]:
 def _tracks(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
     """Look-back, MSE and failures: a line a run, a column a method, in an order of their own."""
     if "failed" not in rows:
-        raise ValueError("charge failures first: ledger.charged(ledger.selected(rows))")
+        raise ValueError("charge failures first, with harness.results.table.charged")
     for look_back in sorted(rows.look_back.unique()):
         # A pivot table would average a run that is there twice; this refuses it.
         track = rows[rows.look_back == look_back].set_index([*_RUN, "method"])
@@ -319,7 +320,7 @@ def _deltas(errors: pd.DataFrame, failed: pd.DataFrame, control: str) -> pd.Data
 
 def _against(errors: pd.DataFrame, failed: pd.DataFrame, control: str) -> pd.DataFrame:
     deltas = _deltas(errors, failed, control)
-    means = deltas.groupby(CELL[1:]).mean().groupby("dataset").mean()
+    means = deltas.groupby(TASK[1:]).mean().groupby("dataset").mean()
     # Also a failure without a charge has a partner, and loses to it.
     pairs = (deltas.notna() | failed).mul(deltas[control].notna(), axis=0)
     won = ((deltas < 0) + 0.5 * (deltas == 0)).where(~failed, 0.0)
@@ -474,7 +475,7 @@ def _beside(own: pd.DataFrame) -> str:
 # Cells and ranks
 
 
-def _cell(own: pd.DataFrame) -> pd.DataFrame:
+def _of_task(own: pd.DataFrame) -> pd.DataFrame:
     errors = own.pivot_table("mse", "seed", "method", dropna=False)
     order = (
         own.assign(unranked=~own.ranked)
@@ -489,18 +490,18 @@ def _cell(own: pd.DataFrame) -> pd.DataFrame:
             table.loc[part.columns, "p"] = _t_test(part.to_numpy())
     sound = table.failures.eq(0) & table.p.notna() & ~order.unranked.loc[best]
     ties = sound & sound.loc[best] & (table.p >= LEVEL)
-    cell = dict(own[CELL].iloc[0])
-    return table.assign(**cell, ties_with_best=ties).reset_index()[_TESTS]
+    task = dict(own[TASK].iloc[0])
+    return table.assign(**task, ties_with_best=ties).reset_index()[_TESTS]
 
 
 def _blocks(track: pd.DataFrame) -> pd.DataFrame:
     """Mean rank by data set (lines) and method (columns), of methods without missing runs."""
     incomplete = {method for _, method, _ in missing_runs(track)}
     placed = track[track.ranked & (track.kind == "patcher") & ~track.method.isin(incomplete)]
-    cells = placed.groupby([*CELL, "method"]).agg(failed=("failed", "sum"), mse=("mse", "mean"))
+    cells = placed.groupby([*TASK, "method"]).agg(failed=("failed", "sum"), mse=("mse", "mean"))
     # Groups are numbered in order: fewer failed seeds go first, then the smaller error.
     order = cells.groupby(["failed", "mse"], dropna=False).ngroup().rename("order")
-    ranks = order.reset_index().pivot_table("order", CELL, "method").rank(axis=1)
+    ranks = order.reset_index().pivot_table("order", TASK, "method").rank(axis=1)
     return ranks.groupby("dataset").mean()
 
 

@@ -4,10 +4,10 @@ Everything here is a function of ``results/<suite>/*.csv``. Neither the order of
 of their files matters.
 
 A run that failed or diverged is never dropped: it is charged the error of the seasonal-naive
-forecast, or of the method's own worst finished seed in that cell where that is larger.
+forecast, or of the method's own worst finished seed on that task where that is larger.
 
-Of a method that is there with several settings of its hyperparameters, a sweep, one setting a cell
-counts: the one with the least validation error. Test errors choose nothing.
+Of a method with several settings of its hyperparameters, a sweep, one setting counts on each task:
+the one with the least validation error. Test errors choose nothing.
 """
 
 from __future__ import annotations
@@ -34,13 +34,19 @@ UNIFORM_BEST = "uniform_best"
 """Equal patches of the length that validation prefers: what changes are measured against."""
 METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
 
-TASK = ["look_back", "dataset", "horizon"]
-CELL = [*TASK, "patches"]
-OWN = ["method", *CELL]
+WINDOWS = ["look_back", "dataset", "horizon"]
+"""What fixes the test windows of a task; its patch budget does not."""
+TASK = [*WINDOWS, "patches"]
+CELL = ["method", *TASK]
+"""What fixes a cell of a leaderboard: a method on a task."""
 _TEXT = ["suite", "method", "kind", "dataset", "status", "device", "protocol", "data_hash"]
 _WHOLE = ["look_back", "horizon", "patches", "seed"]
 _NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds", "valid_mse"]
 _CLAIM = ["ranked", "data_verified"]
+_PATCHERS = ["strict", "relaxed"]
+"""What every patcher declares and a reference forecaster cannot: true, false or empty."""
+_DECLARED = ["kind", "ranked", *_PATCHERS]
+"""What a method says of itself, and so the same in all of its rows."""
 _KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Record).items()}
 _OPTIONAL = [
     name
@@ -49,15 +55,6 @@ _OPTIONAL = [
 ]
 _NOTES = ["key", "method_source", "commit", "versions", "failure", "error", "job"]
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
-WRITTEN = (
-    "leaderboard.md",
-    "leaderboard.csv",
-    "cells.csv",
-    "leaderboard.tex",
-    "leaderboard.html",
-    "leaderboard.json",
-)
-"""What a suite's folder holds beside its records: all of it is computed from them."""
 _COST, _PUBLISHED = "cost.csv", "published.csv"
 Holes = Literal["refuse", "show"]
 
@@ -65,10 +62,10 @@ Holes = Literal["refuse", "show"]
 def read_table(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
-    ``hyperparameters`` are those of the method, as JSON. ``step`` is the cost of a training step
-    in units of that of uniform patches, where ``cost.csv`` beside the suite's folder has it,
-    ``published`` and ``published_in`` the MSE of the method in the literature, where
-    ``published.csv`` has one.
+    ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``relaxed`` what a patcher
+    declares, empty for a reference forecaster. ``step`` is the cost of a training step in units of
+    that of uniform patches, where ``cost.csv`` beside the suite's folder has it; ``published`` and
+    ``published_in`` are the MSE of the method in the literature, where ``published.csv`` has one.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -78,7 +75,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     texts = [table for table in map(_texts, row_files(folder)) if len(table)]
     if not texts:
         raise FileNotFoundError(f"{folder} holds no records: run the suite first")
-    columns = list(dict.fromkeys(name for text in texts for name in text))
+    columns = list(dict.fromkeys([*(name for text in texts for name in text), *_PATCHERS]))
     # A column that is younger than a file is empty in it.
     texts = [text.reindex(columns=columns, fill_value="") for text in texts]
     table = _typed(pd.concat(texts, ignore_index=True))
@@ -92,24 +89,25 @@ def read_table(folder: Path) -> pd.DataFrame:
 
 
 def row_files(folder: Path) -> list[Path]:
-    """The files of a suite's folder that hold records."""
-    return sorted(path for path in folder.glob("*.csv") if path.name not in WRITTEN)
+    """The files of a suite's folder that hold records: every CSV file in it."""
+    return sorted(folder.glob("*.csv"))
 
 
 def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
-    """The rows that count: of each sweep and cell those of one setting, chosen on validation data.
+    """The rows that count: of a sweep those of one setting a task, chosen on validation data.
 
     That is the setting with the fewest failures and, of these, the least mean validation error
     over seeds. Selecting again changes nothing.
 
     Raises:
         ValueError: a setting lacks a run that another one has, or has failed in every seed, and
-            ``holes`` is "refuse" or nothing else is there. Otherwise that cell is left out.
+            ``holes`` is "refuse" or nothing else is there. Otherwise the method is left out of
+            that task.
     """
     if "trained" in rows:
         return rows
     gaps = gaps_in_sweeps(rows)
-    usable = ~pd.MultiIndex.from_frame(rows[OWN]).isin([cell for cell, _ in gaps])
+    usable = ~pd.MultiIndex.from_frame(rows[CELL]).isin([cell for cell, _ in gaps])
     if gaps and (holes == "refuse" or not usable.any()):
         raise ValueError(
             "a part of a sweep chooses nothing (run the rest, or ask for holes='show'): "
@@ -117,22 +115,22 @@ def selected(rows: pd.DataFrame, holes: Holes = "refuse") -> pd.DataFrame:
         )
     rows = _with_settings(rows)[usable]
     done = rows.status == "done"
-    tried = done.groupby([rows[name] for name in OWN])
+    tried = done.groupby([rows[name] for name in CELL])
     finished, all_of_them = tried.transform("sum").astype(str), tried.transform("size").astype(str)
     rows = rows.assign(trained=finished + " of " + all_of_them)
     settings = rows.assign(failed=~done, error=rows.valid_mse.where(done)).groupby(
-        [*OWN, "setting"], as_index=False
+        [*CELL, "setting"], as_index=False
     )
     trials = settings.agg(failed=("failed", "sum"), error=("error", "mean"))
-    best = trials.sort_values(["failed", "error", "setting"]).drop_duplicates(OWN)
-    return in_order(rows.merge(best[[*OWN, "setting"]]))
+    best = trials.sort_values(["failed", "error", "setting"]).drop_duplicates(CELL)
+    return in_order(rows.merge(best[[*CELL, "setting"]]))
 
 
 # Reading and checking
 
 
 def _texts(path: Path) -> pd.DataFrame:
-    """The file's cells as they are, and which line of which file each row is."""
+    """The file's fields as they are, and which line of which file each row is."""
     text = pd.read_csv(path, dtype=str, keep_default_na=False)
     wanted = [*_TEXT, *_WHOLE, *_NUMBER, *_CLAIM, "job"]
     if absent := [column for column in wanted if column not in text]:
@@ -164,12 +162,23 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
         # A run that failed before its data were read leaves the second one open.
         _refuse(text, column, ~text[column].isin(("True", "False", "")), "True or False")
         columns[column] = text[column] == "True"
+    for column in _PATCHERS:
+        _refuse(text, column, (text.kind == "patcher") & (text[column] == ""), _OLDER)
+        _refuse(text, column, ~text[column].isin((*_CLAIMS, "")), "True, False or nothing")
+        columns[column] = text[column].map(_CLAIMS).astype("boolean")
     columns |= {name: text[name] for name in _NOTES if name in text}
     columns["hyperparameters"] = text.job.map(_hyperparameters)
     _refuse(
         text, "job", columns["hyperparameters"].isna(), "a job in JSON, with its hyperparameters"
     )
     return pd.DataFrame(columns)
+
+
+_CLAIMS = {"True": True, "False": False}
+_OLDER = (
+    "what the patcher declares, True or False. The row is older than this column: delete its line"
+    " and run the suite again"
+)
 
 
 def _hyperparameters(job: str) -> str | None:
@@ -230,7 +239,7 @@ def published_errors(path: Path) -> pd.DataFrame:
     return found
 
 
-_PUBLISHED_CELL = ["method", *TASK]
+_PUBLISHED_CELL = ["method", *WINDOWS]
 
 
 def _refuse(text: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str) -> None:
@@ -241,10 +250,10 @@ def _refuse(text: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str
 
 
 def _refuse_repeats(table: pd.DataFrame) -> None:
-    repeated = table[table.duplicated([*OWN, "seed", "hyperparameters"])]
+    repeated = table[table.duplicated([*CELL, "seed", "hyperparameters"])]
     if len(repeated):
         names = [
-            name_of_run(row.method, tuple(row[CELL]), row.seed) for _, row in repeated.iterrows()
+            name_of_run(row.method, tuple(row[TASK]), row.seed) for _, row in repeated.iterrows()
         ]
         raise ValueError(f"recorded more than once: {'; '.join(names)}")
 
@@ -258,25 +267,32 @@ def _refuse_mixtures(table: pd.DataFrame) -> None:
         if len(found) > 1:
             values = ", ".join(sorted(value[:12] for value in found))
             raise ValueError(f"{dataset}: runs on different data cannot be compared ({values})")
+    for column in _DECLARED:
+        values = table.groupby("method")[column].nunique(dropna=False)
+        if (values > 1).any():
+            raise ValueError(
+                f"{values.idxmax()}: its rows disagree about {column}, so some are of an earlier"
+                " version of the method; run those again"
+            )
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Cell by cell, method by method, seed by seed: so that no order of files matters."""
-    return table.sort_values([*CELL, "method", "seed", "hyperparameters"], ignore_index=True)
+    """Task by task, method by method, seed by seed: so that no order of files matters."""
+    return table.sort_values([*TASK, "method", "seed", "hyperparameters"], ignore_index=True)
 
 
 def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
     """Look-back, method and name of each run that some ranked method has and this one has not."""
     ranked = rows[rows.ranked & (rows.kind == "patcher")]
-    run = [*CELL, "seed"]
+    run = [*TASK, "seed"]
     there = ranked.pivot_table(
         index=run, columns="method", values="kind", aggfunc="size", fill_value=0
     )
     counts = there.melt(ignore_index=False, value_name="count").reset_index()
     lacking = counts[counts["count"] == 0].sort_values(["method", *run])
     return [
-        (cell[0], method, name_of_run(method, cell, seed))
-        for method, *cell, seed in lacking[["method", *run]].itertuples(index=False, name=None)
+        (task[0], method, name_of_run(method, task, seed))
+        for method, *task, seed in lacking[["method", *run]].itertuples(index=False, name=None)
     ]
 
 
@@ -325,13 +341,13 @@ def _value(setting: dict[str, Any], name: str) -> str:
 
 
 def gaps_in_sweeps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
-    """Cells of sweeps from which nothing can be chosen, by method and cell, and why."""
+    """The parts of sweeps that choose nothing, as method and task, and why."""
     gaps: list[tuple[tuple[Any, ...], str]] = []
     if "trained" in rows:  # chosen before
         return gaps
     swept = _with_settings(rows).query("swept != ''")
     for (method, _), own in swept.groupby(["method", "look_back"]):
-        for cell, here in own.groupby(CELL):
+        for task, here in own.groupby(TASK):
             for setting in sorted(own.setting.unique()):
                 runs = here[here.setting == setting]
                 lacking = sorted(set(here.seed) - set(runs.seed))
@@ -342,7 +358,7 @@ def gaps_in_sweeps(rows: pd.DataFrame) -> list[tuple[tuple[Any, ...], str]]:
                 else:
                     continue
                 gaps.append(
-                    ((method, *cell), f"{method} on {name_of_task(cell)}, {setting} {why}")
+                    ((method, *task), f"{method} on {name_of_task(task)}, {setting} {why}")
                 )
     return gaps
 
@@ -355,25 +371,25 @@ def charged(rows: pd.DataFrame) -> pd.DataFrame:
     done = rows.status == "done"
     finished = rows[METRICS].where(done, axis=0)
     naive = of_method(rows.assign(**finished), NAIVE)
-    worst = finished.groupby([rows[column] for column in ("method", *CELL)]).transform("max")
+    worst = finished.groupby([rows[column] for column in ("method", *TASK)]).transform("max")
     charge = naive.mask(worst > naive, worst).fillna(worst)
     return rows.assign(failed=~done, **finished.where(done, charge, axis=0))
 
 
 def of_method(rows: pd.DataFrame, method: str) -> pd.DataFrame:
     """What ``method`` scores on the task of each row, whatever the K; NaN where it has none."""
-    score = rows[rows.method == method].groupby(TASK)[METRICS].mean()
-    return score.reindex(pd.MultiIndex.from_frame(rows[TASK])).set_axis(rows.index)
+    score = rows[rows.method == method].groupby(WINDOWS)[METRICS].mean()
+    return score.reindex(pd.MultiIndex.from_frame(rows[WINDOWS])).set_axis(rows.index)
 
 
-def name_of_run(method: str, cell: Sequence[Any], seed: int) -> str:
-    """A run in words; ``cell`` has the values of :data:`CELL`."""
-    return f"{method} on {name_of_task(cell)} seed {seed}"
+def name_of_run(method: str, task: Sequence[Any], seed: int) -> str:
+    """A run in words; ``task`` has the values of :data:`TASK`."""
+    return f"{method} on {name_of_task(task)} seed {seed}"
 
 
-def name_of_task(cell: Sequence[Any]) -> str:
-    """A cell in words."""
-    look_back, dataset, horizon, patches = cell
+def name_of_task(task: Sequence[Any]) -> str:
+    """A task in words."""
+    look_back, dataset, horizon, patches = task
     return f"{dataset} {look_back}->{horizon} K={patches}"
 
 

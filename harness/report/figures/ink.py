@@ -36,9 +36,6 @@ DARK = {
 
 CONTROLS = {"uniform": (INK, "-"), "uniform_best": (INK, "--"), "random_step": (GREY, "-")}
 """Methods that are never left out, with the line that is theirs in every figure."""
-TASK = ["dataset", "look_back", "horizon", "patches"]
-INTEREST = 0.5
-"""The smallest effect of interest, in percent."""
 
 WIDTH = 9.0
 """Inches. At the 830 pixels of a README the letters are then 11 pixels high."""

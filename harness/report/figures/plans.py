@@ -27,7 +27,6 @@ from harness.report.figures.ink import (
     ORANGE,
     RED,
     RULE,
-    TASK,
     TINY,
     WIDTH,
     NothingToDrawError,
@@ -42,6 +41,7 @@ from harness.report.figures.ink import (
     styled,
     task_names,
 )
+from harness.results.table import TASK
 
 Plans = Mapping[str, Int[np.ndarray, "row slot"]]
 """By method the step at which each patch of each row starts; -1 in slots that are not used."""

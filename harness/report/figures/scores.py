@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from harness.core.protocol import SMALLEST_EFFECT
 from harness.report.figures.ink import (
     BAND,
     BAR,
@@ -26,12 +27,10 @@ from harness.report.figures.ink import (
     GROUND,
     HUES,
     INK,
-    INTEREST,
     LINES,
     PANELS,
     RED,
     RULE,
-    TASK,
     WIDTH,
     NothingToDrawError,
     at_rims,
@@ -47,6 +46,7 @@ from harness.report.figures.ink import (
     task_names,
     view,
 )
+from harness.results.table import TASK
 
 _ROLES = {"patcher": BLUE, "patcher, never ranked": GREEN, "own forecaster": RED}
 _VERDICTS = {"better": BLUE, "near-tie": GREEN, "worse": RED}
@@ -59,9 +59,8 @@ def errors(rows: pd.DataFrame) -> Figure:
     """MSE of every finished run: a panel a task, a line a method, a dot a seed, a bar their mean.
 
     ``rows`` as :func:`harness.results.table.read_table` gives them. Methods stand in the order of
-    their
-    median rank, the same in every panel. A panel's scale spans what the patchers reached, so that
-    their near-ties can be seen; a reference beyond it is given as a number at the rim.
+    their median rank, the same in every panel. A panel's scale spans what the patchers reached, so
+    that their near-ties can be seen; a reference beyond it is given as a number at the rim.
 
     Raises:
         ValueError: no run is done.
@@ -178,7 +177,7 @@ def forest(effects: pd.DataFrame) -> Figure:
         for verdict, colour in _VERDICTS.items()
         if verdict in there
     ]
-    head(figure, "", [*keys, Patch(color=BAND, label=f"within {INTEREST} %")])
+    head(figure, "", [*keys, Patch(color=BAND, label=f"within {SMALLEST_EFFECT} %")])
     return figure
 
 
@@ -257,14 +256,15 @@ def seed_spread(rows: pd.DataFrame) -> Figure:
             "markeredgewidth": 0,
             "clip_on": False,
         }
-        axes.axvspan(rim, max(INTEREST, rim), color=BAND, linewidth=0, label=f"below {INTEREST} %")
+        small = f"below {SMALLEST_EFFECT} %"
+        axes.axvspan(rim, max(SMALLEST_EFFECT, rim), color=BAND, linewidth=0, label=small)
         axes.plot(dots, own.method.map(methods.index), "o", color=BLUE, label="a cell", **style)
         mean = bars[track].reindex(methods).clip(lower=rim)
         axes.plot(mean, range(len(methods)), "|", label="all cells", **BAR)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter("")
-        axes.set_xlim(rim, max(2 * table.spread.max(), 2 * INTEREST))
+        axes.set_xlim(rim, max(2 * table.spread.max(), 2 * SMALLEST_EFFECT))
         lines_of(axes, methods)
         axes.set_title(f"look-back {track}" if len(tracks) > 1 else "")
     label = "standard deviation over seeds, % of their mean"
@@ -326,7 +326,7 @@ def power(table: pd.DataFrame) -> Figure:
     styles = dict(zip(names, product(("-", "--", ":"), HUES), strict=False))
     figure = Figure(figsize=(WIDTH, 3.4))
     axes = figure.subplots()
-    axes.axvspan(0, INTEREST, color=BAND, linewidth=0)
+    axes.axvspan(0, SMALLEST_EFFECT, color=BAND, linewidth=0)
     axes.axhline(80, color=RULE, linewidth=0.8)
     for case, (dashes, colour) in styles.items():
         own = table[cases == case].sort_values("effect")
@@ -413,9 +413,9 @@ def _effects(axes: Axes, effects: pd.DataFrame, methods: Sequence[str]) -> None:
     """One panel of a forest; ``effects`` has a line a method, in order."""
     changes = effects.change.dropna()
     low, high = view(changes) if len(changes) else (0.0, 0.0)
-    room = 0.35 * max(high - low, 2 * INTEREST)  # for intervals
-    axes.set_xlim(min(low - room, -2 * INTEREST), max(high + room, 2 * INTEREST))
-    axes.axvspan(-INTEREST, INTEREST, color=BAND, linewidth=0)
+    room = 0.35 * max(high - low, 2 * SMALLEST_EFFECT)  # for intervals
+    axes.set_xlim(min(low - room, -2 * SMALLEST_EFFECT), max(high + room, 2 * SMALLEST_EFFECT))
+    axes.axvspan(-SMALLEST_EFFECT, SMALLEST_EFFECT, color=BAND, linewidth=0)
     axes.axvline(0, color=RULE, linewidth=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     lines_of(axes, methods)

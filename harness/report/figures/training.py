@@ -18,7 +18,6 @@ from harness.report.figures.ink import (
     ORANGE,
     PANELS,
     RED,
-    TASK,
     WIDTH,
     NothingToDrawError,
     foot,
@@ -30,6 +29,7 @@ from harness.report.figures.ink import (
     task_names,
     view,
 )
+from harness.results.table import TASK
 
 _STATES = {"complete": (BLUE, "o"), "pruned": (ORANGE, "v"), "fail": (RED, "x")}
 
