@@ -17,7 +17,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 from suite_page import HOSTILE, SETS
 
+from harness.report import tables
 from harness.report.page import PAGE, page_text, write_page
+from harness.report.tables import MADE
 
 # It runs as root in a container, and asks nobody for anything.
 QUIET = (
@@ -54,10 +56,12 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the page of a small suite lies on this disk."""
     folder = suite_page.write(tmp_path_factory.mktemp("results") / "small")
+    tables.write(folder, holes="show")
     write_page(folder)
     for name, colour in (("", "white"), ("-dark", "black")):
-        (folder / f"patches-const-96-24{name}.svg").write_text(SVG.format(colour), "utf-8")
-    path = folder / PAGE
+        path = folder / MADE / f"patches-const-96-24{name}.svg"
+        path.write_text(SVG.format(colour), "utf-8")
+    path = folder / MADE / PAGE
     path.write_text(page_text(folder, about="A suite"), encoding="utf-8")
     return path.as_uri()
 
@@ -145,7 +149,7 @@ def test_keyboard_alone_sorts(page: Page) -> None:
 
 
 def test_filters_hide_what_does_not_fit(page: Page) -> None:
-    """By name, by verdict, by track and by data set; the count says how many are left."""
+    """By name, by verdict, by budget and by data set; the count says how many are left."""
     table = ranking(page)
     everyone = table.locator("tbody tr").count()
     page.get_by_role("searchbox", name="Method").fill("UNIF")
@@ -157,7 +161,9 @@ def test_filters_hide_what_does_not_fit(page: Page) -> None:
     page.get_by_label("Verdict").select_option("better")
     assert column(table, "method") == ["jumps"]
     page.get_by_label("Verdict").select_option("")
-    page.get_by_label("Track").select_option("reference")
+    page.get_by_label("Budget").select_option("about K patches")
+    assert [name.split()[0] for name in column(table, "method")] == ["soft"]
+    page.get_by_label("Budget").select_option("reference forecaster")
     assert [name.split()[0] for name in column(table, "method")] == ["seasonal_naive"]
     page.get_by_role("button", name="Show all").click()
 

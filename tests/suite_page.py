@@ -26,7 +26,10 @@ _ORIGIN = Provenance("0123456789abcdef", "python 3.11.7, torch 2.13.0+cpu")
 
 
 def write(folder: Path, look_backs: Sequence[int] = (512, 96), seeds: int = 3) -> Path:
-    """Leave rows in ``folder``: ``jumps`` wins, a run of ``soft`` failed and one is missing."""
+    """Leave rows in ``folder``: ``jumps`` wins, a run of ``soft`` failed and one is missing.
+
+    ``soft`` only aims at K, and its boundaries are relaxed in training.
+    """
     for method, level in LEVEL.items():
         records = list(_records(folder.name, method, level, look_backs, seeds))
         write_rows(folder / f"{method}.csv", records[:-1] if method == "soft" else records)
@@ -56,6 +59,8 @@ def _records(
                     error="MemoryError: <b>no room</b>" if is_failed else "",
                     kind=kind,
                     ranked=kind == "patcher",
+                    strict=method != "soft" if kind == "patcher" else None,
+                    relaxed=method == "soft" if kind == "patcher" else None,
                     method_source=f"{len(method):064x}",
                     data_hash=f"{number:064x}",
                     data_verified=True,

@@ -18,11 +18,13 @@ import suite_page
 from suite_page import HOSTILE, SETS
 
 from harness.cli import verbs
+from harness.report import board, drawings, pictures, tables
 from harness.report.page import PAGE, page_text, write_page
+from harness.report.tables import MADE
 from harness.results.rows import read_rows, write_rows
 from harness.results.table import TASK, read_table
 
-CARDS = {"jumps": {"summary": "Cuts at jumps.", "source": "A & B", "track": "strict budget"}}
+CARDS = {"jumps": {"summary": "Cuts at jumps.", "source": "A & B", "fidelity": "mine"}}
 SVG = '<svg viewBox="0 0 648 324"><text>{}</text><path d="M 0 0\nL 1 1"/></svg>'
 
 
@@ -57,7 +59,9 @@ class Html(HTMLParser):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return suite_page.write(tmp_path_factory.mktemp("results") / "small")
+    folder = suite_page.write(tmp_path_factory.mktemp("results") / "small")
+    tables.write(folder, holes="show")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +107,7 @@ def test_names_are_text(page: Html) -> None:
     assert len(page.of("script")) == 2
     assert [own for own, _ in page.of("img") if own.get("src") == "x"] == []
     assert data(page)["methods"] == sorted([*suite_page.LEVEL, "seasonal_naive"])
-    assert {cell[1] for cell in data(page)["cells"]} == set(SETS)
+    assert {task[1] for task in data(page)["tasks"]} == set(SETS)
     assert HOSTILE in [text for _, text in page.of("h3")]
 
 
@@ -116,8 +120,8 @@ def test_every_run_is_there_to_be_looked_up(page: Html, folder: Path) -> None:
     assert list(runs.seed) == list(rows.seed)
     assert list(runs.status) == list(rows.status)
     assert [content["methods"][number] for number in runs.method] == list(rows.method)
-    cells = rows[TASK].itertuples(index=False, name=None)
-    assert [tuple(content["cells"][number]) for number in runs.cell] == list(cells)
+    tasks = rows[TASK].itertuples(index=False, name=None)
+    assert [tuple(content["tasks"][number]) for number in runs.task] == list(tasks)
     assert runs.mse.astype(float).to_numpy() == pytest.approx(rows.mse, rel=1e-5, nan_ok=True)
     assert "MemoryError: <b>no room</b>" in set(runs.error)
 
@@ -131,20 +135,21 @@ def test_scores_are_those_of_the_tables(page: Html, folder: Path) -> None:
     own = scores[scores.method == content["methods"].index("jumps")]
     assert set(content["references"].values()) == {"uniform_best"}
     for line in own.itertuples():
-        cell = tuple(content["cells"][line.cell])
-        partner = means["uniform_best", *cell]
-        assert line.change == pytest.approx(100 * (means["jumps", *cell] / partner - 1), rel=1e-4)
+        task = tuple(content["tasks"][line.task])
+        partner = means["uniform_best", *task]
+        assert line.change == pytest.approx(100 * (means["jumps", *task] / partner - 1), rel=1e-4)
 
 
 def test_links_lead_somewhere(page: Html, folder: Path) -> None:
-    """Ids are unique, and every link is to one of them or to a file that lies beside the page."""
+    """Ids are unique, and every link is to one of them or to a file at its place."""
     ids = Counter(own["id"] for _, own in page.elements if "id" in own)
     links = [own["href"] for own, _ in page.of("a")]
     anchors = {unquote(link[1:]) for link in links if link.startswith("#")}
     files = {unquote(link) for link in links if not link.startswith("#")}
     assert [name for name, count in ids.items() if count > 1] == []
     assert {f"method-{HOSTILE}", f"dataset-{SETS[-1]}"} <= anchors <= set(ids)
-    assert [name for name in files if not (folder / name).exists()] == []
+    assert [name for name in files if not (folder / MADE / name).exists()] == []
+    assert f"../{HOSTILE}.csv" in files
 
 
 def test_tables_can_be_read_aloud(page: Html) -> None:
@@ -195,18 +200,30 @@ def test_methods_say_what_they_are(page: Html) -> None:
     assert "Cuts at jumps." in text
     assert "A & B" in text
     assert "A suite <of> ours." in text
-    assert {own.get("data-kind") for own, _ in page.of("tr")} - {None} == {
-        "strict budget",
-        "patcher",
-        "reference",
+
+
+def test_rows_say_what_a_method_promises(page: Html) -> None:
+    """Budget and relaxed boundaries are read from the rows: no card has a word in it."""
+    lines = {
+        (own["data-method"], own["data-promise"])
+        for own, _ in page.of("tr")
+        if "data-promise" in own
     }
+    about_k, exactly_k = "about K patches", "exactly K patches"
+    promises = {method: about_k if method == "soft" else exactly_k for method in suite_page.LEVEL}
+    assert lines == {*promises.items(), ("seasonal_naive", "reference forecaster")}
+    said = [text for _, text in page.of("dd")]
+    assert f"{about_k}, boundaries drawn, noisy or soft in training" in said
+    assert f"{exactly_k}, boundaries the same in training" in said
+    assert "reference forecaster" in said
 
 
 def test_figures_lie_in_the_page(tmp_path: Path) -> None:
     """What lies in the folder is shown, in both themes, that of a data set in its section."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    (folder / MADE).mkdir()
     for name in ("errors", "errors-dark", "patches-const-96-24", "of-mine"):
-        (folder / f"{name}.svg").write_text(SVG.format(name), encoding="utf-8")
+        (folder / MADE / f"{name}.svg").write_text(SVG.format(name), encoding="utf-8")
     text = page_text(folder)
     images = Html(text).of("img")
     shown = [unquote(own["src"]) for own, _ in images]
@@ -232,13 +249,37 @@ def test_page_is_a_function_of_what_lies_there(tmp_path: Path) -> None:
 def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
     """Figures of rows are drawn anew; one that needs bundles stays as it lies without them."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
-    committed = folder / "patches-const-96-24.svg"
-    committed.write_text(SVG.format("as it was"), encoding="utf-8")
+    older = folder / MADE / "patches-const-96-24.svg"
+    older.parent.mkdir()
+    older.write_text(SVG.format("as it was"), encoding="utf-8")
     *drawn, page = write_page(folder)
+    assert page == folder / MADE / PAGE
     assert page.read_text(encoding="utf-8") == page_text(folder)
-    assert folder / "errors.svg" in drawn
+    assert folder / MADE / "errors.svg" in drawn
     assert [path for path in drawn if not path.exists()] == []
-    assert committed.read_text(encoding="utf-8") == SVG.format("as it was")
+    assert older.read_text(encoding="utf-8") == SVG.format("as it was")
+
+
+def test_rows_are_all_that_lies_beside_the_leaderboard(tmp_path: Path) -> None:
+    """What git ignores is in one folder: beside it nothing is made but the leaderboard."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    before = set(folder.iterdir())
+    tables.write(folder, holes="show")
+    write_page(folder)
+    assert set(folder.iterdir()) - before == {folder / MADE, folder / tables.LEADERBOARD}
+
+
+def test_every_figure_that_is_drawn_has_a_caption(folder: Path, tmp_path: Path) -> None:
+    """Names of figures are of a kind that the page knows."""
+    counted = board.count(read_table(folder), "show")
+    curve = tmp_path / "curve.csv"
+    curve.touch()
+    names = [name for name, _ in drawings._drawings(counted, tmp_path, curve)]
+    assert {"errors", "ranks-96", "hindsight"} <= set(names)
+    known = [kind.stem + kind.rest for kind in pictures.KINDS]
+    assert [
+        name for name in names if not any(re.fullmatch(pattern, name) for pattern in known)
+    ] == []
 
 
 def test_a_figure_with_a_fault_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,16 +293,13 @@ def test_a_figure_with_a_fault_is_told(tmp_path: Path, monkeypatch: pytest.Monke
         write_page(suite_page.write(tmp_path / "small", look_backs=(96,)))
 
 
-def test_page_that_is_out_of_date_is_named(tmp_path: Path) -> None:
-    """A page is stale when it is not there, or not what rows, figures and methods say."""
+def test_methods_and_suite_are_shown_in_their_own_words(tmp_path: Path) -> None:
+    """What is in this checkout speaks for itself; a method that is not is shown by its rows."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
-    path = folder / PAGE
-    assert verbs._stale_pages(tmp_path) == [path]
-    path.write_text(page_text(folder, **verbs._words_for_page(folder)), encoding="utf-8")
-    assert "Cuts every row into K patches of equal length." in path.read_text(encoding="utf-8")
-    assert verbs._stale_pages(tmp_path) == []
-    (folder / "errors.svg").write_text(SVG.format("errors"), encoding="utf-8")
-    assert verbs._stale_pages(tmp_path) == [path]
+    said = verbs._words_for_page(folder)
+    assert said["cards"]["uniform"]["summary"].startswith("Cuts every row into K patches")
+    assert "jumps" not in said["cards"]
+    assert said["about"] == ""
 
 
 def test_folder_without_rows_is_refused(tmp_path: Path) -> None:

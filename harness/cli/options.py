@@ -66,7 +66,7 @@ Wait = Annotated[
     bool, typer.Option("--wait", help="If the results are in use, wait instead of declining.")
 ]
 Check = Annotated[
-    bool, typer.Option("--check", help="Only say whether all pages and the README are up to date.")
+    bool, typer.Option("--check", help="Only say whether leaderboards and excerpts are current.")
 ]
 
 

@@ -138,20 +138,21 @@ def leaderboard(
     check: options.Check = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Write and show the leaderboard of a suite from its rows."""
-    from harness.report import board
+    from harness.report import excerpts
 
-    readme = ROOT / "README.md"
+    documents = excerpts.documents(ROOT)
     if check:
-        if old := [*board.stale(readme, results), *_stale_pages(results)]:
+        if old := excerpts.stale(documents, results):
             names = ", ".join(os.path.relpath(path) for path in old)
             display.stop(
                 f"stale: {names}. Bring up to date with make leaderboard SUITE=...", code=1
             )
-        display.say("Every leaderboard and the README's excerpts are up to date.")
+        display.say("Every leaderboard and every excerpt of one is up to date.")
         return
     _show_leaderboard(results / suite)
     if results.resolve() == RESULTS.resolve():
-        board.update_readme(readme, results)
+        for document in documents:
+            excerpts.update(document, results)
 
 
 @app.command()
@@ -453,33 +454,19 @@ def _exit_code(cells: Sequence[Cell], finished: Sequence[Record]) -> int:
 
 
 def _show_leaderboard(folder: Path) -> None:
-    """Write the tables, the pictures and the page of a suite; print the first, name the last."""
-    from harness.report import board
+    """Write the tables, the figures and the page of a suite; print the first, name the last."""
+    from harness.report import tables
     from harness.report.page import write_page
 
     # A selection leaves holes; they are named on the page.
-    board.write(folder, holes="show")
+    text, *_ = tables.write(folder, holes="show")
     *_, page = write_page(folder, **_words_for_page(folder))
-    display.say((folder / "leaderboard.md").read_text(encoding="utf-8"))
+    display.say(text.read_text(encoding="utf-8"))
     display.say(f"Page: {page}")
 
 
-def _stale_pages(results: Path) -> list[Path]:
-    """The suites' pages that differ from what rows, figures and methods say."""
-    from harness.report.page import PAGE, page_text
-
-    pages = (path.parent / PAGE for path in results.glob("*/*.csv"))
-    return [
-        page
-        for page in sorted(set(pages))
-        if not page.exists()
-        or page.read_text(encoding="utf-8")
-        != page_text(page.parent, **_words_for_page(page.parent))
-    ]
-
-
 def _words_for_page(folder: Path) -> dict[str, Any]:
-    """What the suite and its methods say of themselves; what is not in this checkout, nothing."""
+    """What the suite and its methods say of themselves, as far as they are in this checkout."""
     from harness.model import registry
     from harness.results.table import row_files
 

@@ -25,7 +25,7 @@ class Table:
     """A table under its caption; ``words`` are the columns of text, all others are numbers.
 
     Raises:
-        ValueError: a line with more or fewer cells than the head.
+        ValueError: a line with more or fewer entries than the head.
     """
 
     caption: str
@@ -36,8 +36,8 @@ class Table:
     def __post_init__(self) -> None:
         for line in self.lines:
             if len(line) != len(self.head):
-                cells = f"{len(line)} cells under {len(self.head)} headings"
-                raise ValueError(f"{self.caption!r} has {cells}: {' | '.join(line)}")
+                entries = f"{len(line)} entries under {len(self.head)} headings"
+                raise ValueError(f"{self.caption!r} has {entries}: {' | '.join(line)}")
 
 
 Block = Heading | Table | str
@@ -67,6 +67,11 @@ def latex(page: Sequence[Block]) -> str:
 def html(page: Sequence[Block]) -> str:
     """A fragment for any page: tables have captions, and headers say what they head."""
     return "\n".join(['<section class="leaderboard">', *map(_in_html, page), "</section>\n"])
+
+
+def html_text(text: str) -> str:
+    """A marked sentence as a part of HTML."""
+    return _html(text)
 
 
 # Marked text
@@ -188,6 +193,6 @@ def _in_html(block: Block) -> str:
 
 
 def _html_line(kinds: Sequence[str], line: Sequence[str]) -> str:
-    """The cells of a line; the first one heads it."""
+    """The entries of a line; the first one heads it."""
     cells = [f"<td{kind}>{_html(cell)}</td>" for kind, cell in zip(kinds, line, strict=True)]
     return f'<th scope="row"{kinds[0]}>{_html(line[0])}</th>{"".join(cells[1:])}'

@@ -268,10 +268,10 @@ def _refuse_mixtures(table: pd.DataFrame) -> None:
             values = ", ".join(sorted(value[:12] for value in found))
             raise ValueError(f"{dataset}: runs on different data cannot be compared ({values})")
     for column in _DECLARED:
-        values = table.groupby("method")[column].nunique(dropna=False)
-        if (values > 1).any():
+        count = table.groupby("method")[column].nunique(dropna=False)
+        if (count > 1).any():
             raise ValueError(
-                f"{values.idxmax()}: its rows disagree about {column}, so some are of an earlier"
+                f"{count.idxmax()}: its rows disagree about {column}, so some are of an earlier"
                 " version of the method; run those again"
             )
 

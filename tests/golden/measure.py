@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
     from harness.core.job import Job, Provenance
     from harness.core.task import Architecture, Budget, Task
     from harness.model import registry
-    from harness.report import board
+    from harness.report import tables
     from harness.results.rows import put_row
     from harness.run.job import run
 
@@ -78,8 +78,8 @@ def main(folder: Path) -> None:
             if name == each.method:
                 timeless = replace(record, train_seconds=1.0, evaluate_seconds=1.0)
                 put_row(Path(place, "golden", f"{name}.csv"), timeless)
-        board.write(Path(place, "golden"))
-        table = Path(place, "golden", "leaderboard.md").read_text(encoding="utf-8")
+        leaderboard, *_ = tables.write(Path(place, "golden"))
+        table = leaderboard.read_text(encoding="utf-8")
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(digits, indent=1)
     (folder / "digits.json").write_text(f"{text}\n", encoding="utf-8")

@@ -90,7 +90,7 @@ function filter() {
   const fits = (row) =>
     row.dataset.method.toLowerCase().includes(part) &&
     (!wanted.verdict || row.dataset.verdict === wanted.verdict) &&
-    (!wanted.kind || row.dataset.kind === wanted.kind);
+    (!wanted.promise || row.dataset.promise === wanted.promise);
   for (const track of all(".track")) {
     track.hidden = Boolean(wanted.track) && track.dataset.track !== wanted.track;
     for (const row of all("tbody tr", track)) row.hidden = !fits(row);
@@ -133,13 +133,13 @@ function table(name) {
   const read = (row) =>
     Object.fromEntries(Object.entries(columns).map(([key, column]) => [key, value(column, row)]));
   for (let row = 0; row < rows; row++) {
-    const place = `${value(columns.method, row)} ${value(columns.cell, row)}`;
+    const place = `${value(columns.method, row)} ${value(columns.task, row)}`;
     if (!byPlace.has(place)) byPlace.set(place, []);
     byPlace.get(place).push(row);
   }
   return (tables[name] = {
-    /** The rows of a method, by number, in a cell, by number. */
-    of: (method, cell) => (byPlace.get(`${method} ${cell}`) ?? []).map(read),
+    /** The rows of a method, by number, on a task, by number. */
+    of: (method, task) => (byPlace.get(`${method} ${task}`) ?? []).map(read),
   });
 }
 const data = () => (table("scores"), tables.data);
@@ -180,27 +180,27 @@ function cellOf(value) {
   return make("td", {}, value ?? "–");
 }
 
-/** The scores of a method on every cell, or of every method on a data set. */
+/** The scores of a method on every task, or of every method on a data set. */
 function scores(page) {
-  const { methods, cells } = data();
+  const { methods, tasks } = data();
   const { method, dataset } = page.dataset;
   const lines = [];
-  cells.forEach((cell, c) => {
-    if (dataset !== undefined && cell[1] !== dataset) return;
+  tasks.forEach((task, t) => {
+    if (dataset !== undefined && task[1] !== dataset) return;
     methods.forEach((name, m) => {
       if (method !== undefined && name !== method) return;
-      for (const own of table("scores").of(m, c)) {
-        const link = make("a", { href: address(name, cell) }, method ? named(cell) : name);
-        const where = method ? [] : [`${cell[0]}→${cell[2]}`];
+      for (const own of table("scores").of(m, t)) {
+        const link = make("a", { href: address(name, task) }, method ? named(task) : name);
+        const where = method ? [] : [`${task[0]}→${task[2]}`];
         const difference = make("span", {}, change(own.change));
         const failed = own.failures ? `${own.failures} of ${own.runs} failed` : `${own.runs}`;
         lines.push([link, ...where, own.mse, own.mse_sd, own.mae, difference, own.tokens, own.train_seconds, failed]);
       }
     });
   });
-  const where = method ? ["cell"] : ["method", "look-back→horizon"];
+  const where = method ? ["task"] : ["method", "look-back→horizon"];
   const head = [...where, "MSE", "sd over seeds", "MAE", `change against ${[...new Set(Object.values(data().references))].join(" or ")}`, "tokens", "train s", "runs"];
-  return tableOf(method ? `Every cell of ${method}` : `Every method on ${dataset}`, head, lines);
+  return tableOf(method ? `Every task of ${method}` : `Every method on ${dataset}`, head, lines);
 }
 for (const page of all(".page"))
   page.addEventListener("toggle", () => {
@@ -226,10 +226,10 @@ const tracked = (key) => {
   return `${base}/runs?searchFilter=${encodeURIComponent(`tags.key = "${key}"`)}`;
 };
 
-function record(method, cell, m, c) {
-  const runs = table("runs").of(m, c);
-  const [lookBack, dataset, horizon] = cell;
-  const everywhere = ["method", "cell", "seed", "key", "status"];
+function record(method, task, m, t) {
+  const runs = table("runs").of(m, t);
+  const [lookBack, dataset, horizon] = task;
+  const everywhere = ["method", "task", "seed", "key", "status"];
   const names = Object.keys(runs[0]).filter((name) => !everywhere.includes(name));
   const isSame = (name) => runs.every((run) => run[name] === runs[0][name]);
   const vary = names.filter((name) => !isSame(name) && name !== "error");
@@ -302,13 +302,13 @@ dialog.addEventListener("close", () => {
 
 function showRecord(parts) {
   const [method, dataset, ...lengths] = parts;
-  const { methods, cells } = data();
+  const { methods, tasks } = data();
   const wanted = [Number(lengths[0]), dataset, Number(lengths[1]), Number(lengths[2])];
   const m = methods.indexOf(method);
-  const c = cells.findIndex((cell) => cell.every((value, at) => value === wanted[at]));
-  const found = m >= 0 && c >= 0 && table("runs").of(m, c).length > 0;
-  find("#record-title").textContent = found ? `${method} on ${named(cells[c])}` : "No such cell";
-  find("#record-body").replaceChildren(...(found ? record(method, cells[c], m, c) : [location.hash]));
+  const t = tasks.findIndex((task) => task.every((value, at) => value === wanted[at]));
+  const found = m >= 0 && t >= 0 && table("runs").of(m, t).length > 0;
+  find("#record-title").textContent = found ? `${method} on ${named(tasks[t])}` : "No such cell";
+  find("#record-body").replaceChildren(...(found ? record(method, tasks[t], m, t) : [location.hash]));
   if (!dialog.open) dialog.showModal();
 }
 

@@ -1,0 +1,89 @@
+"""The first places of a suite in README and docs, and whether what is committed is up to date.
+
+An excerpt stands between ``<!-- leaderboard:start SUITE -->`` and ``<!-- leaderboard:end -->``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from harness.core.files import write_text
+from harness.report import formats, wording
+from harness.report.board import count
+from harness.report.formats import Block
+from harness.report.tables import LEADERBOARD, brief, markdown
+from harness.results.table import read_table, selected
+
+_START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
+_BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
+
+
+def documents(root: Path) -> list[Path]:
+    """README.md and the pages in docs/, those of them that have a mark of an excerpt."""
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    marks = ("<!-- leaderboard:start", _END)
+    return [
+        page
+        for page in pages
+        if page.exists() and any(mark in page.read_text(encoding="utf-8") for mark in marks)
+    ]
+
+
+def excerpt(folder: Path, lines: int = 10) -> str:
+    """The first ``lines`` places of each track of the suite's longest look-back, in Markdown.
+
+    Methods with holes have no place and are named below; their cells are in the leaderboard.
+
+    Raises:
+        FileNotFoundError: the folder holds no records.
+        ValueError: the rows cannot be read (:func:`harness.results.table.read_table`).
+    """
+    table = selected(read_table(folder), "show")
+    look_back = table.look_back.max()
+    board = count(table[table.look_back == look_back], "show")
+    about = f"**{board.suite}**, look-back {look_back}."
+    measured = f"{wording.measured(board.rows)} {wording.what_change_is(board.ranking)}"
+    blocks: list[Block] = [f"{about} {measured}", *brief(board, lines)]
+    return formats.markdown(blocks)
+
+
+def update(document: Path, results: Path) -> None:
+    """Put the current excerpts into every block of ``document``; rows are in ``results/SUITE``.
+
+    Raises:
+        ValueError: there is no block, or one without an end.
+    """
+    write_text(document, _updated(document, results))
+
+
+def stale(documents: list[Path], results: Path) -> list[Path]:
+    """What is committed and differs from what the rows say: leaderboards and excerpts."""
+    folders = sorted({path.parent for path in results.glob("*/*.csv")})
+    texts = {
+        folder / LEADERBOARD: markdown(count(read_table(folder), "show")) for folder in folders
+    }
+    texts |= {document: _updated(document, results) for document in documents}
+    return [
+        path
+        for path, text in texts.items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+
+
+def _updated(document: Path, results: Path) -> str:
+    text = document.read_text(encoding="utf-8")
+    starts = len(re.findall(_START, text))
+    if not starts or starts != len(_BLOCK.findall(text)) or starts != text.count(_END):
+        raise ValueError(
+            f"{document} needs lines <!-- leaderboard:start SUITE --> and, below each, {_END}"
+        )
+
+    def block(match: re.Match[str]) -> str:
+        folder = results / match["suite"]
+        page = Path(os.path.relpath(folder / LEADERBOARD, document.parent)).as_posix()
+        link = f"All cells, references and notes: [{page}]({page})."
+        return f"{match['start']}\n{excerpt(folder)}\n{link}\n{_END}"
+
+    return _BLOCK.sub(block, text)
