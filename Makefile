@@ -82,7 +82,7 @@ lint: $(STAMP) ## check format, style, types and who imports whom
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-leaderboard: $(STAMP) ## write the tables of SUITE again from its rows
+leaderboard: $(STAMP) ## make the leaderboard, tables, figures and page of SUITE from its rows
 	@$(PATCHBENCH) leaderboard $(call options,suite results)
 
 validate: $(STAMP) ## hold every row in results/ to its suite, budget and code; name all that is wrong

@@ -17,8 +17,9 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from harness.core.protocol import SMALLEST_EFFECT
 from harness.report import figures, statistics
-from harness.report.statistics import CONTROLS, LEVEL, SMALLEST_EFFECT
+from harness.report.statistics import CONTROLS, LEVEL
 
 Errors = Float[np.ndarray, "table method dataset horizon seed"]
 Means = Float[np.ndarray, "table method dataset"]

@@ -15,6 +15,7 @@ from harness.bench import audit, local, suite
 from harness.cli import verbs
 from harness.core.job import Job, Provenance, Record, job_key, new_record
 from harness.model import registry
+from harness.report import tables
 from harness.results.rows import put_row, read_rows, write_rows
 from harness.results.table import METRICS
 from harness.run import windows
@@ -110,13 +111,13 @@ def found(results: Path, suites: Path) -> list[tuple[str, int, str]]:
 
 
 def test_rows_as_a_bench_leaves_them_are_accepted(results: Path, suites: Path) -> None:
-    """Nothing is wrong with them, with failed ones either, nor with tables beside them."""
+    """Nothing is wrong with them, with failed ones either, nor with the tables made of them."""
     assert found(results, suites) == []
     [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
     nothing = dict.fromkeys([*METRICS, "windows", "epochs", "steps", "tokens_mean", "tokens_p95"])
     failed = recorded(job, status="failed", tokens_padded=None, **nothing)
     put_row(results / "small" / "uniform.csv", failed)
-    (results / "small" / "cells.csv").write_text("method\nuniform\n")
+    tables.write(results / "small", holes="show")
     assert found(results, suites) == []
 
 

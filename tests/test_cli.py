@@ -154,7 +154,7 @@ def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Ve
     assert "no luck" in (place / failed.rsplit("see ")[1]).read_text()
     assert "# Leaderboard: small" in out
     assert (place / "results" / "small" / "leaderboard.md").exists()
-    drawn = place / "results" / "small" / "patches-mitdb-48-12.svg"
+    drawn = place / "results" / "small" / "report" / "patches-mitdb-48-12.svg"
     assert "random_step" in drawn.read_text()
     drawn.unlink()
     for bundle in (place / "results" / "runs").glob("*/overlay.json"):

@@ -203,12 +203,15 @@ def _score(line: _Score | None) -> dict[str, Any] | None:
     }
 
 
+_VERDICTS = (*statistics.VERDICTS, wording.CONTROL)
+
+
 def _filters(board: Board) -> list[tuple[str, str, list[str]]]:
     """The name, the label and the choices of each selection; one with one choice is none."""
     there = {wording.verdict(line) for line in board.ranking.itertuples()}
     filters = [
         ("dataset", "Data set", board.datasets),
-        ("verdict", "Verdict", [name for name in statistics.VERDICTS if name in there]),
+        ("verdict", "Verdict", [name for name in _VERDICTS if name in there]),
         ("promise", "Budget", sorted(set(board.ranking.strict.map(wording.promise)))),
     ]
     return [(name, label, choices) for name, label, choices in filters if len(choices) > 1]

@@ -120,7 +120,7 @@ def _page(board: Board) -> list[Block]:
         boundaries = _boundaries(runs, order)
         if boundaries.lines:
             page += [Heading("Boundaries", 3), boundaries]
-    return [*page, *_notes(board), Heading("What the columns say"), _legend(page)]
+    return [*page, *_notes(board), Heading("Columns"), _legend(page)]
 
 
 def _caption(board: Board) -> str:
@@ -413,7 +413,7 @@ def _legend(page: Iterable[Block]) -> Table:
     """What each column says that stands in one of the tables above."""
     heads = {head for block in page if isinstance(block, Table) for head in block.head}
     said = [(head, text) for head, text in LEGEND.items() if head in heads]
-    return _table("", ["column", "what it says"], said)
+    return _table("What the columns of these tables say:", ["column", "what it says"], said)
 
 
 # Data

@@ -21,6 +21,9 @@ SMALL = f"{SMALLEST_EFFECT:g} %"
 BUDGETS = {"strict": "exactly K patches", "soft": "about K patches"}
 """What the methods of each track promise."""
 
+CONTROL = "control"
+"""What stands in place of a verdict where a method is a control."""
+
 # Numbers
 
 
@@ -146,7 +149,7 @@ def interval(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 def verdict(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """The verdict on a method that is judged; controls are called that."""
     if line.method in CONTROLS:
-        return "control"
+        return CONTROL
     return "" if line.verdict == NOT_JUDGED else str(line.verdict)
 
 

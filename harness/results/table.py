@@ -242,11 +242,16 @@ def published_errors(path: Path) -> pd.DataFrame:
 _PUBLISHED_CELL = ["method", *WINDOWS]
 
 
-def _refuse(text: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str) -> None:
+_LONG = 80  # characters of a value, that a message can be read
+
+
+def _refuse(rows: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str) -> None:
     if wrong.any():
-        first = text.iloc[int(np.argmax(wrong.to_numpy()))]
+        first = rows.iloc[int(np.argmax(wrong.to_numpy()))]
         where = f"{first.file}, line {first.line}"
-        raise ValueError(f"{where}: {column} is {first[column]!r}; needed: {needed}")
+        text = first[column]
+        found = text if len(text) <= _LONG else f"{text[:_LONG]} ..."
+        raise ValueError(f"{where}: {column} is {found!r}; needed: {needed}")
 
 
 def _refuse_repeats(table: pd.DataFrame) -> None:
