@@ -392,7 +392,7 @@ def test_a_store_that_was_deleted_is_filled_again_from_files(
     for name in ("runs", "tuning"):
         (results / name).rename(anew / name)
     heard: list[tuple[int, int]] = []
-    filled = tracking.fill(anew, "tiny", say=lambda done, of: heard.append((done, of)))
+    filled = tracking.fill(anew, "tiny", progress=lambda done, of: heard.append((done, of)))
     assert (filled.logged, filled.there, filled.refused) == (3, 0, [])
     assert heard == [(1, 3), (2, 3), (3, 3)]
     assert content(anew) == before

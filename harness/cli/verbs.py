@@ -380,7 +380,7 @@ def track(
     from harness.report import tracking
 
     with watch.alone(results), display.progress_bars() as bars:
-        done = tracking.fill(results, suite, tracking_uri, say=display.bar(bars, suite))
+        done = tracking.fill(results, suite, tracking_uri, progress=display.bar(bars, suite))
     for why in done.refused:
         display.warn(f"left out: {why}")
     display.say(

@@ -1,8 +1,8 @@
-"""Runs and searches for looking at: MLflow, local or a team's. The only module that knows MLflow.
+"""Runs and searches to look at in MLflow, local or a team's. The only module that knows MLflow.
 
-Nothing is read back from there: the truth is the rows, the bundles and the files of the searches,
-and the store can be deleted and filled again from them. Only one process writes, the parent of a
-sweep, which makes the :class:`Tracker` before its workers start.
+No result is read back from there: the truth is the rows, the bundles and the files of the
+searches, and the store can be deleted and filled again from them. Only one process writes, the
+parent of a sweep, which makes the :class:`Tracker` before its workers start.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import pandas as pd
 
 # MLflow reports its use to its makers; this is its only switch, and it is read on import.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-# By default a server that is down is waited for for minutes (README, "Tracking"). Nothing is lost
-# by giving up at once: what was not logged is logged by `make track`.
+# By default MLflow waits minutes for a server that is down. Nothing is lost by giving up at once:
+# what was not logged is logged by `make track`.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
@@ -41,6 +41,7 @@ from mlflow.tracking import MlflowClient
 from harness.core.job import Record
 from harness.report import figures
 from harness.results.bundles import Bundle, read_bundle
+from harness.results.table import TASK, name_of_run
 
 databases.MAX_RETRY_COUNT = 1  # the same for a database, which has no other switch
 
@@ -92,7 +93,7 @@ class Tracker:
     def record(self, bundle: Path) -> str:
         """Log the bundle of a run and return MLflow's id for it.
 
-        The same bundle twice is one run; a bundle made anew under the same key replaces the older.
+        A bundle that is logged twice is one run; another one with the same key replaces the first.
 
         Raises:
             ValueError: no bundle there, or a damaged one.
@@ -166,9 +167,9 @@ class Tracker:
     ) -> str:
         job, choice = search["job"], search["choice"]
         task = {name: choice[name] for name in ("dataset", "look_back", "horizon", "patches")}
-        cell = {"suite": job["suite"], "method": job["method"], "seed": job["seed"], **task}
+        place = {"suite": job["suite"], "method": job["method"], "seed": job["seed"], **task}
         origin = {name: search[name] for name in ("device", "commit", "versions", "data_hash")}
-        tags = {name: str(value) for name, value in {**cell, **origin}.items()}
+        tags = {name: str(value) for name, value in {**place, **origin}.items()}
         parent = self._client.create_run(
             self._experiment,
             start_time=int(1000 * trials.started.min()),
@@ -229,7 +230,7 @@ class Tracker:
 
     @contextmanager
     def _or_later(self) -> Iterator[None]:
-        """Say of whatever MLflow raises that nothing is lost, and what logs it later."""
+        """Turn an error of MLflow into one that says what logs later what is missing now."""
         try:
             with _quiet():
                 yield
@@ -247,12 +248,12 @@ def fill(
     suite: str,
     uri: str | None = None,
     *,
-    say: Callable[[int, int], object] = lambda done, of: None,
+    progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> Filled:
     """Log all bundles and searches of a suite that the store lacks.
 
-    ``say`` hears how many files have been looked at, and of how many. What is no bundle is left
-    out, and said.
+    ``progress`` is called with the number of files looked at and the number of all. A file that
+    cannot be logged is left out and named in :attr:`Filled.refused`.
 
     Raises:
         TrackingError: the store cannot be reached; what was logged before stays.
@@ -272,7 +273,7 @@ def fill(
                 logged += 1
             except ValueError as error:
                 refused.append(str(error))
-        say(number, len(files))
+        progress(number, len(files))
     return Filled(logged, len(files) - logged - len(refused), refused)
 
 
@@ -291,18 +292,18 @@ def serve(results: Path, port: int, uri: str | None = None) -> None:
         raise FileNotFoundError(f"nothing is tracked in {results} yet: run a suite first")
     sys.stdout.write(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
     sys.stdout.flush()
-    # In the environment and not among the words: everybody can read those, and an address may
-    # hold a password.
+    # In the environment and not on the command line, which every user of the machine can read: an
+    # address may hold a password.
     os.environ["MLFLOW_BACKEND_STORE_URI"] = _driven(uri) if uri else _local(results)
     address = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    # One reader needs no workers to share the load, nor the seven processes of a job queue.
+    # For one reader one worker will do, without the seven processes of a job queue.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     command = [sys.executable, "-m", "mlflow", "ui", *address]
     os.execv(sys.executable, command)  # noqa: S606 - no shell needed
 
 
 def _bundles(runs: Path, suite: str) -> Iterator[Path]:
-    """The records of a suite's bundles, and those of which nobody can say whose they are."""
+    """The records of a suite's bundles, and damaged ones, which may be of any suite."""
     for path in sorted(runs.glob("[!.]*/record.json")):
         try:
             if json.loads(path.read_text(encoding="utf-8")).get("suite") == suite:
@@ -332,7 +333,7 @@ def _local(results: Path) -> str:
 
 
 def _driven(uri: str) -> str:
-    """A database's address with the driver that is installed, and with some impatience."""
+    """A database's address with the driver that is installed, and with a short timeout."""
     if not uri.startswith("postgresql://"):
         return uri
     uri = uri.replace("postgresql://", "postgresql+psycopg://", 1)
@@ -342,8 +343,7 @@ def _driven(uri: str) -> str:
 
 
 def _name(record: Record) -> str:
-    task = f"{record.dataset} {record.look_back}->{record.horizon} K={record.patches}"
-    return f"{record.method} on {task} seed {record.seed}"
+    return name_of_run(record.method, [getattr(record, name) for name in TASK], record.seed)
 
 
 def _metrics(content: Bundle, now: int) -> list[Metric]:
@@ -401,7 +401,7 @@ def _one_at_a_time(results: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what MLflow says about its migrations and its own old calls, and nothing after."""
+    """Silence what MLflow says about its migrations and its own deprecated calls."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.INFO))
     try:

@@ -101,8 +101,8 @@ def critical_difference(mean_ranks: pd.Series[float], groups: Sequence[Sequence[
         raise NothingToDrawError("no mean rank to draw")
     if mean_ranks.isna().any():
         raise ValueError("a mean rank is needed of every method")
-    if strangers := {name for group in groups for name in group} - set(mean_ranks.index):
-        raise ValueError(f"no mean rank of {', '.join(sorted(strangers))}")
+    if unranked := {name for group in groups for name in group} - set(mean_ranks.index):
+        raise ValueError(f"no mean rank of {', '.join(sorted(unranked))}")
     ranks = mean_ranks.sort_index().sort_values(kind="stable")
     ranks = ranks[shown(list(ranks.index), 2 * LINES)]
     bars = _levels(ranks[ranks.index.isin(group)] for group in groups)
@@ -145,9 +145,8 @@ def forest(effects: pd.DataFrame) -> Figure:
     ``effects`` as :func:`harness.report.statistics.effects` gives them: ``look_back``, ``method``,
     ``control`` and, in percent, ``change``, ``low`` and ``high``; if they were merged with
     :func:`harness.report.statistics.verdicts`, colours say better, near-tie and worse. A line of
-    panels a
-    look-back, a column a control; methods in the order of their change against the first one. A
-    method without an interval is a dot, one beyond the panel a number at its rim.
+    panels a look-back, a column a control; methods in the order of their change against the first
+    one. A method without an interval is a dot, one beyond the panel a number at its rim.
 
     Raises:
         ValueError: no effects, or a column is missing.
@@ -185,10 +184,10 @@ def forest(effects: pd.DataFrame) -> Figure:
 def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_mean") -> Figure:
     """Error against cost, both relative to uniform patches, and the front of ranked patchers.
 
-    ``rows`` as :func:`harness.results.table.charged` gives them. Both are compared cell by cell
-    and
-    averaged over data sets; a panel a look-back. A method that lacks cells is hollow and never on
-    the front: nobody knows what it would win or cost there. What costs nothing has no place here.
+    ``rows`` as :func:`harness.results.table.charged` gives them. Both are compared task by task
+    and averaged over data sets; a panel a look-back. A method that lacks tasks is hollow and never
+    on the front, since its error and cost there are unknown. A method that costs nothing has no
+    place on the logarithmic axis and is not drawn.
 
     Raises:
         ValueError: a column is missing, or no method can be held against ``uniform``.
@@ -216,7 +215,7 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
     everyone = pd.concat(drawn.values())
     keys = _role_keys(everyone.role)
     if not everyone.complete.all():
-        keys.append(Line2D([], [], color=INK, markerfacecolor=GROUND, label="lacks cells", **_DOT))
+        keys.append(Line2D([], [], color=INK, markerfacecolor=GROUND, label="lacks tasks", **_DOT))
     head(figure, "", [*keys, Line2D([], [], color=RULE, label="front")])
     return figure
 
@@ -242,7 +241,7 @@ def seed_spread(rows: pd.DataFrame) -> Figure:
     everyone = bars.groupby("method").mean().sort_values(kind="stable")
     methods = shown(list(everyone.index), 2 * LINES)
     tracks = sorted(set(table.look_back), reverse=True)
-    # Methods without chance have no logarithm: they stand at the rim.
+    # A method without randomness has a spread of 0, which has no logarithm: it stands at the rim.
     several = table.spread[table.spread > 1e-3]
     rim = several.min() / 2 if len(several) else 1e-3
     height = 0.2 * len(methods) + 0.6
@@ -314,8 +313,9 @@ def gap_closed(table: pd.DataFrame) -> Figure:
 def power(table: pd.DataFrame) -> Figure:
     """How often a true gain is called better, against its size: a line a case.
 
-    ``table`` as ``tests/simulation.py`` writes it to ``results/power.csv``: ``effect``, the gain
-    in percent, and ``power``, the share of made-up leaderboards; what else differs is the case.
+    ``table`` as :mod:`harness.studies.simulation` writes it to ``results/power.csv``: ``effect``,
+    the gain in percent, and ``power``, the share of simulated tables in which it was found; what
+    else differs between lines is the case.
 
     Raises:
         ValueError: no gains, or a column is missing.
@@ -431,7 +431,7 @@ def _effects(axes: Axes, effects: pd.DataFrame, methods: Sequence[str]) -> None:
 def _relative(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
     """By method ``change`` of MSE (%) and ``cost`` against uniform, best first.
 
-    ``complete`` says whether the method has every cell that uniform has.
+    ``complete`` says whether the method has every task that uniform has.
     """
     costly = rows[rows.mse.notna() & (rows[cost] > 0)]
     cells = costly.groupby(["method", *TASK])[["mse", cost]].mean()

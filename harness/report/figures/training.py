@@ -122,21 +122,21 @@ def tuning(trials: pd.DataFrame, importances: Mapping[str, float]) -> Figure:
 
 @styled
 def hindsight(table: pd.DataFrame) -> Figure:
-    """Errors of the best of M random plans against M: a panel a cell, a thin line a pair of seeds.
+    """Errors of the best of M random plans against M: a panel a task, a thin line a pair of seeds.
 
     ``table`` as :func:`harness.studies.hindsight.measure` gives it. Thick lines are means over
     the pairs.
     """
-    table = table.assign(cell=task_names(table))
-    cells = list(dict.fromkeys(table.cell))
+    table = table.assign(task=task_names(table))
+    tasks = list(dict.fromkeys(table.task))
     means = {
         "mse_chosen": (ORANGE, "best of M on the backbone that chose it"),
         "mse_corrected": (BLUE, "the same plan on another backbone"),
         "mse_random": (INK, "mean of M random plans"),
     }
-    figure, grid = panels(min(len(cells), PANELS), 2.6)
-    for axes, cell in zip(grid, cells[:PANELS], strict=True):
-        own = table[table.cell == cell]
+    figure, grid = panels(min(len(tasks), PANELS), 2.6)
+    for axes, task in zip(grid, tasks[:PANELS], strict=True):
+        own = table[table.task == task]
         for column, (colour, _) in means.items():
             pairs = own.pivot_table(column, "plans", "seed_chosen_on")
             axes.plot(pairs, color=colour, linewidth=0.6, alpha=0.4)
@@ -145,8 +145,8 @@ def hindsight(table: pd.DataFrame) -> Figure:
             axes.axhline(own.mse_uniform.mean(), color=GREEN, linewidth=1.2, linestyle="--")
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
-        axes.set_title(cell)
-    foot(figure, "random plans to choose from, M", task=len(cells) - len(grid))
+        axes.set_title(task)
+    foot(figure, "random plans to choose from, M", task=len(tasks) - len(grid))
     figure.supylabel("MSE, lower is better", fontsize=9)
     keys = [Line2D([], [], color=colour, label=label) for colour, label in means.values()]
     keys.append(Line2D([], [], color=GREEN, linestyle="--", label="uniform"))
