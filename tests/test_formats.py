@@ -112,5 +112,5 @@ def test_a_name_cannot_end_its_own_marks(form: object) -> None:
 
 def test_a_line_of_another_length_is_refused() -> None:
     """It would shift numbers under the wrong heading."""
-    with pytest.raises(ValueError, match=r"'By rank' has 1 cells under 2 headings: 0\.1"):
+    with pytest.raises(ValueError, match=r"'By rank' has 1 entries under 2 headings: 0\.1"):
         Table("By rank", ("method", "mse"), (("0.1",),))
