@@ -843,6 +843,24 @@ def test_written_tables_that_lag_behind_are_stale(tmp_path: Path) -> None:
     assert excerpts.stale([readme], tmp_path) == [leaderboard]
 
 
+def test_git_keeps_rows_and_leaderboards_and_nothing_that_is_made_of_them() -> None:
+    """What `make leaderboard` makes is ignored, whatever it is."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout of the repository")
+    made = [f"results/planted/{tables.MADE}/{name}" for name in (*tables.TABLES, "index.html")]
+    kept = ["results/planted/uniform.csv", f"results/planted/{tables.LEADERBOARD}"]
+
+    def git(*words: str) -> list[str]:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+    assert git("check-ignore", *made, *kept) == made
+    files = git("ls-files", "results")
+    assert {Path(path).suffix for path in files} == {".csv", ".md", ".toml"}
+    assert [path for path in files if f"/{tables.MADE}/" in path] == []
+
+
 def test_documents_are_those_with_an_excerpt(tmp_path: Path) -> None:
     """README and the pages of docs; one with half a mark is among them, to be refused."""
     (tmp_path / "docs" / "more").mkdir(parents=True)

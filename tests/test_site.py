@@ -159,6 +159,17 @@ def test_tables_can_be_read_aloud(page: Html) -> None:
     assert [own for own, _ in page.of("img") if not own.get("alt")] == []
 
 
+def test_every_column_of_the_ranking_is_explained(page: Html) -> None:
+    """The legend has the headings of the table, and no others."""
+    start = page.elements.index(("table", {"class": "ranking sortable"}))
+    legend = [tag for tag, _ in page.elements].index("/dl", start)
+    part = list(zip(page.elements, page.texts, strict=True))[start:legend]
+    heads = [text for (tag, own), text in part if tag == "th" and own.get("scope") == "col"]
+    assert [text for (tag, _), text in part if tag == "dt"] == [
+        name for name in heads if name != "method"
+    ]
+
+
 def test_look_backs_never_share_a_table(page: Html) -> None:
     """Each look-back is a track with its own tables, the longest first."""
     tracks = [own["data-track"] for own, _ in page.of("section") if "data-track" in own]

@@ -86,7 +86,16 @@ def _track(board: Board, cells: pd.DataFrame, look_back: int) -> dict[str, Any]:
     ]
     scale = _scale(ranking)
     lines = [_line(line, columns, scale) for line in ranking.itertuples()]
-    heads = [*("place", "verdict", "change", "95 % interval"), *(name.head for name in columns)]
+    verdicts = any(line["verdict"] for line in lines)
+    intervals = any(line["interval"]["text"] for line in lines)
+    heads = [
+        "place",
+        *(["verdict"] if verdicts else []),
+        "change",
+        *(["95 % interval"] if intervals else []),
+        *(column.head for column in columns),
+        "failed",
+    ]
     caption = (
         wording.measured(board.rows[board.rows.look_back == look_back]),
         wording.what_change_is(ranking),
@@ -98,9 +107,9 @@ def _track(board: Board, cells: pd.DataFrame, look_back: int) -> dict[str, Any]:
         "holes": _holes(board, look_back),
         "head": [column.head for column in columns],
         "lines": lines,
-        "verdicts": any(line["verdict"] for line in lines),
-        "intervals": any(line["interval"]["text"] for line in lines),
-        "legend": [(head, LEGEND[head]) for head in (*heads, "failed")],
+        "verdicts": verdicts,
+        "intervals": intervals,
+        "legend": [(head, LEGEND[head]) for head in heads],
         **_grid(board, cells, look_back, lines),
     }
 
@@ -276,7 +285,7 @@ def _declares(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
 _COSTS = {
     "tokens_mean": COLUMNS["tokens"],
     **{name: COLUMNS[name] for name in ("parameters", "flops", "train_seconds", "step")},
-    "peak_memory_mb": Column("", "peak memory, MB", "{:,.0f}", "Of the process."),
+    "peak_memory_mb": Column("peak_memory_mb", "peak MB", "{:,.0f}", "Memory."),
 }
 
 
