@@ -358,14 +358,14 @@ def hindsight(
 def perf(
     results: options.Results = RESULTS,
     data: options.Data = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
     patchers: options.Patchers = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
     from harness.studies import perf
 
     folders = options.folders_of(results, data)
-    perf.main(results, (*folders.data, folders.cache), pairs=pairs, only_patchers=patchers)
+    perf.main(results, (*folders.data, folders.cache), rounds=rounds, only_patchers=patchers)
 
 
 @app.command()
