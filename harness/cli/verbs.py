@@ -7,11 +7,13 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -366,6 +368,37 @@ def perf(
 
     folders = options.folders_of(results, data)
     perf.main(results, (*folders.data, folders.cache), rounds=rounds, only_patchers=patchers)
+
+
+@app.command()
+def simulate(
+    results: options.Results = RESULTS,
+    tables: Annotated[int, typer.Option(min=1, help="Made-up leaderboards for a number.")] = 4000,
+) -> None:
+    """Measure on made-up leaderboards how often a verdict is wrong, and how often it is missed."""
+    from harness.studies import simulation
+
+    for path in simulation.main(results, tables):
+        display.say(f"Written: {path}")
+
+
+@app.command()
+def chaos(
+    jobs: Annotated[int, typer.Option(min=4, help="Runs of the bench that is killed.")] = 200,
+    kills: Annotated[int, typer.Option(min=1, help="Kills of it and of its workers.")] = 20,
+) -> None:
+    """Kill a bench at many random moments and see that nothing is lost; show what a run costs."""
+    from harness.studies import chaos, scale
+
+    bench = (sys.executable, "-m", "harness", "bench")
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        report = chaos.chaos(place / "chaos", bench, jobs=jobs, kills=kills, seed=1)
+        display.say(str(report))
+        display.say(str(scale.schedule(place / "nothing", 10_000)))
+        rows, seconds = scale.read(scale.write_suite(place / "many"))
+        display.say(f"{rows:,} rows are read in {seconds:.1f} s.")
+    raise typer.Exit(int(report.lost))
 
 
 @app.command()

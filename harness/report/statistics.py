@@ -11,7 +11,7 @@ and never mixed with another one.
 What is assumed: data sets are independent draws from those that one wants to speak about, and
 what a method gains on them is spread about its mean without much skew. With few data sets no test
 can do without the second: a method that gains a little on most sets and loses much on rare ones
-looks better than it is. ``tests/simulation.py`` measures what holds and what does not.
+looks better than it is. ``harness.studies.simulation`` measures what holds and what does not.
 """
 
 from __future__ import annotations

@@ -314,8 +314,9 @@ def gap_closed(table: pd.DataFrame) -> Figure:
 def power(table: pd.DataFrame) -> Figure:
     """How often a true gain is called better, against its size: a line a case.
 
-    ``table`` as ``tests/simulation.py`` writes it to ``results/power.csv``: ``effect``, the gain
-    in percent, and ``power``, the share of made-up leaderboards; what else differs is the case.
+    ``table`` as ``harness.studies.simulation`` writes it to ``results/power.csv``: ``effect``, the
+    gain in percent, and ``power``, the share of made-up leaderboards; what else differs is the
+    case.
 
     Raises:
         ValueError: no gains, or a column is missing.

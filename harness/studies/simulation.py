@@ -1,13 +1,12 @@
 """Leaderboards made up by chance: what the statistics say where the truth is known.
 
-``python tests/simulation.py results`` measures the large version, in a minute or two on one core:
+``python -m harness simulate`` measures the large version, in a minute or two on one core:
 ``results/calibration.csv`` says how often an interval holds the truth and how often a table has a
 false win, ``results/power.csv`` how often a true gain is called better.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from harness.core.files import write_text
 from harness.report import figures, statistics
 from harness.report.statistics import CONTROLS, LEVEL, SMALLEST_EFFECT
 
@@ -109,6 +109,7 @@ def against(errors: Errors, control: int) -> Means:
 
 
 def p_value(values: Float[np.ndarray, "table method unit"]) -> Float[np.ndarray, "table method"]:
+    """Of a t-test over data sets, or cells, of a change that is none."""
     return stats.ttest_1samp(values, 0, axis=2).pvalue
 
 
@@ -226,12 +227,14 @@ def with_error(table: pd.DataFrame, share: str, tables: int) -> pd.DataFrame:
     return table.assign(error=spread, tables=tables)
 
 
-def main(folder: Path, tables: int = 4000) -> None:
-    """Measure all of it, write the two files and draw the second."""
+def main(results: Path, tables: int = 4000) -> list[Path]:
+    """Measure all of it, write the two files and draw the second; returns what is written.
+
+    ``tables`` made-up leaderboards stand behind every number.
+    """
+    paths = []
     for name, table in (("calibration", calibration(tables)), ("power", powers(tables))):
-        table.to_csv(folder / f"{name}.csv", float_format="%.4g", lineterminator="\n")
-    figures.save(figures.power(pd.read_csv(folder / "power.csv")), folder / "power")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        paths.append(results / f"{name}.csv")
+        text = table.to_csv(float_format="%.4g", lineterminator="\n")
+        write_text(paths[-1], text)
+    return [*paths, *figures.save(figures.power(pd.read_csv(paths[-1])), results / "power")]
