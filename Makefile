@@ -24,7 +24,7 @@ option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
 options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 
-.PHONY: help setup bench test test-browser lint leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
+.PHONY: help setup bench test golden test-browser lint leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -72,6 +72,9 @@ simulate: $(STAMP) ## measure on made-up leaderboards how often a verdict is wro
 
 test: $(STAMP) ## run the tests
 	@$(VENV)/bin/python -m pytest
+
+golden: $(STAMP) ## write the golden digits anew; other digits only after PROTOCOL was raised
+	@$(VENV)/bin/python tests/golden/measure.py tests/golden
 
 test-browser: $(STAMP) ## try the page in Chromium, from PATH or PATCHBENCH_CHROMIUM
 	@$(VENV)/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || \

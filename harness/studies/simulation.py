@@ -20,11 +20,12 @@ from harness.core.files import write_text
 from harness.report import figures, statistics
 from harness.report.statistics import CONTROLS, LEVEL, SMALLEST_EFFECT
 
+# table: a made-up leaderboard. method: the controls, then the candidates, which are held to them.
 Errors = Float[np.ndarray, "table method dataset horizon seed"]
-Means = Float[np.ndarray, "table method dataset"]
-Found = Bool[np.ndarray, "table method"]
+Means = Float[np.ndarray, "table candidate dataset"]
+Found = Bool[np.ndarray, "table candidate"]
 Rule = Callable[[Errors], Found]
-Ends = Callable[[Float[np.ndarray, "dataset method"]], tuple[np.ndarray, np.ndarray]]
+Ends = Callable[[Float[np.ndarray, "dataset candidate"]], tuple[np.ndarray, np.ndarray]]
 
 NORMAL, HEAVY, SKEWED = "normal", "heavy", "skewed"
 TAILS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
@@ -104,16 +105,18 @@ def rows(errors: Errors) -> pd.DataFrame:
 
 
 def against(errors: Errors, control: int) -> Means:
-    """Percent of a control's error, of the methods, by data set."""
+    """The candidates' changes against a control, in percent of its error, by data set."""
     return (100 * (errors[:, len(CONTROLS) :] / errors[:, [control]] - 1)).mean(axis=(3, 4))
 
 
-def p_value(values: Float[np.ndarray, "table method unit"]) -> Float[np.ndarray, "table method"]:
-    """Of a t-test over data sets, or cells, of a change that is none."""
+def p_value(
+    values: Float[np.ndarray, "table candidate unit"],
+) -> Float[np.ndarray, "table candidate"]:
+    """Of the t-test that the mean over units, data sets or cells, is 0."""
     return stats.ttest_1samp(values, 0, axis=2).pvalue
 
 
-def holm(p: Float[np.ndarray, "table method"]) -> Float[np.ndarray, "table method"]:
+def holm(p: Float[np.ndarray, "table candidate"]) -> Float[np.ndarray, "table candidate"]:
     """Holm's correction within each table."""
     order = p.argsort(axis=1)
     steps = np.take_along_axis(p, order, axis=1) * np.arange(p.shape[1], 0, -1)
@@ -133,7 +136,7 @@ def better(errors: Errors) -> Found:
 # What others do
 
 
-def percentile(means: Float[np.ndarray, "dataset method"]) -> tuple[np.ndarray, np.ndarray]:
+def percentile(means: Float[np.ndarray, "dataset candidate"]) -> tuple[np.ndarray, np.ndarray]:
     """The percentile bootstrap over data sets as it comes."""
     many = len(means)
     draw = np.random.default_rng(0).multinomial(many, [1 / many] * many, 2000) / many
