@@ -70,8 +70,9 @@ chaos: $(STAMP) ## kill a bench at twenty moments and see that nothing is lost; 
 simulate: $(STAMP) ## measure on made-up leaderboards how often a verdict is wrong or missed
 	@$(PATCHBENCH) simulate $(call options,results)
 
-test: $(STAMP) ## run the tests
-	@$(VENV)/bin/python -m pytest
+# A file of tests stays with one process, so that what its tests share is made once.
+test: $(STAMP) ## run the tests, on all cores; in one process: .venv/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n logical --dist loadfile
 
 golden: $(STAMP) ## write the golden digits anew; other digits only after PROTOCOL was raised
 	@$(VENV)/bin/python tests/golden/measure.py tests/golden

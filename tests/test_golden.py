@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ ELSEWHERE = (
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the same jobs measure now."""
+    import_module("torch")  # without it there is nothing to measure
     folder = tmp_path_factory.mktemp("golden")
     command: list[str | Path] = [sys.executable, GOLDEN / "measure.py", folder]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True)

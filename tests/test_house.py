@@ -426,3 +426,18 @@ def test_shapes_are_checked_in_tests() -> None:
     Patches(start, start + 4, valid)
     with pytest.raises(jaxtyping.TypeCheckError, match="length"):
         Patches(start, (start + 4).T, valid)
+
+
+def test_only_packages_that_are_meant_to_be_missing_excuse_a_test(tmp_path: Path) -> None:
+    """`--without A` skips what needs A, whole files or single tests; any other package fails."""
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_file.py").write_text("import absent.part\ndef test_it(): pass\n")
+    inside = "def test_it():\n    import absent\ndef test_other():\n    import gone\n"
+    (tmp_path / "test_inside.py").write_text(inside)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path]
+    options = ["--without", "absent", "--continue-on-collection-errors"]
+    excused = run(*command, *options, folder=tmp_path).stdout
+    assert "1 failed, 2 skipped" in excused
+    assert "No module named 'gone'" in excused
+    plain = run(*command, "--continue-on-collection-errors", folder=tmp_path).stdout
+    assert "2 failed, 1 error" in plain
