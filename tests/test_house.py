@@ -434,10 +434,10 @@ def test_only_packages_that_are_meant_to_be_missing_excuse_a_test(tmp_path: Path
     (tmp_path / "test_file.py").write_text("import absent.part\ndef test_it(): pass\n")
     inside = "def test_it():\n    import absent\ndef test_other():\n    import gone\n"
     (tmp_path / "test_inside.py").write_text(inside)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path]
-    options = ["--without", "absent", "--continue-on-collection-errors"]
-    excused = run(*command, *options, folder=tmp_path).stdout
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+    command = (sys.executable, *words, str(tmp_path))
+    excused = run(*command, "--without", "absent", folder=tmp_path).stdout
     assert "1 failed, 2 skipped" in excused
     assert "No module named 'gone'" in excused
-    plain = run(*command, "--continue-on-collection-errors", folder=tmp_path).stdout
+    plain = run(*command, folder=tmp_path).stdout
     assert "2 failed, 1 error" in plain

@@ -320,7 +320,7 @@ def hindsight(
     look_backs: options.LookBacks = "",
     horizons: options.Horizons = "",
     plans: Annotated[int, typer.Option(min=1, help="Random plans to choose from.")] = 64,
-    windows: Annotated[int, typer.Option(min=1, help="Test windows of a cell, at most.")] = 1000,
+    windows: Annotated[int, typer.Option(min=1, help="Test windows of a task, at most.")] = 1000,
     data: options.Data = None,
     results: options.Results = RESULTS,
     device: options.Device = "auto",
@@ -333,8 +333,8 @@ def hindsight(
     methods = f"{hindsight.RANDOM},{hindsight.UNIFORM}"
     jobs = options.plan_of(suite, datasets, look_backs, horizons, methods, "", results)
     planned = execute.survey(jobs, folders)
-    cells, left_out = hindsight.cells(
-        [(cell.job, cell.record) for cell in planned if cell.record and cell.state == "done"],
+    found, left_out = hindsight.find(
+        [(run.job, run.record) for run in planned if run.record and run.state == "done"],
         suite,
         folders.runs,
     )
@@ -343,14 +343,14 @@ def hindsight(
     _, kind = options.slots_of(device, None)
     path = results / suite / "hindsight" / "curve.csv"
     with display.progress_bars() as bars:
-        for cell in cells:
+        for backbones in found:
             measured = hindsight.measure(
-                cell,
+                backbones,
                 directories=(*folders.data, folders.cache),
                 plans=plans,
                 sample=windows,
                 device=kind,
-                say=display.bar(bars, str(cell.task)),
+                progress=display.bar(bars, str(backbones.task)),
             )
             table = hindsight.write(path, measured)
     display.show_hindsight(table, path)
