@@ -15,7 +15,7 @@ import torch
 
 from harness.bench import execute, suite
 from harness.bench.execute import Folders
-from harness.cli import verbs
+from harness.cli import options, verbs
 from harness.core.job import Job, Provenance, Record
 from harness.core.task import Architecture, Budget, Task
 from harness.data import Source
@@ -331,7 +331,7 @@ def test_the_verb_writes_shows_and_leaves_the_rows_alone(
     """Curve and picture lie in a folder of their own, which the leaderboard does not read."""
     results = tmp_path / "results"
     shutil.copytree(small.place / "results", results)
-    monkeypatch.setattr(verbs, "SUITES", small.place / "suites")
+    monkeypatch.setattr(options, "SUITES", small.place / "suites")
     words = ["--suite", "small", "--plans", "4", "--windows", "20", "--results", str(results)]
     monkeypatch.setattr(sys, "argv", ["harness", "hindsight", *words, "--device", "cpu"])
     with pytest.raises(SystemExit) as end:
