@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
 import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 import hypothesis
 import jaxtyping
@@ -95,6 +97,27 @@ def _or_skip(item: pytest.Item) -> Generator[None, None, None]:
         if _lacks(item.config, error):
             pytest.skip(f"needs {error.name}")
         raise
+
+
+@pytest.fixture
+def kills_for_memory() -> Iterator[None]:
+    """For a test that has the system kill a process for its memory; see :func:`kills_workers`."""
+    yield from _locked(fcntl.LOCK_EX)
+
+
+@pytest.fixture
+def kills_workers() -> Iterator[None]:
+    """For a test that kills workers: none elsewhere is killed for its memory meanwhile.
+
+    The system counts such kills for the whole machine, and a bench goes by that count.
+    """
+    yield from _locked(fcntl.LOCK_SH)
+
+
+def _locked(how: int) -> Iterator[None]:
+    with Path(gettempdir(), f"patchbench-kills-{os.getuid()}").open("w") as file:
+        fcntl.flock(file, how)
+        yield
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ def bench(tmp_path: Path) -> list[str | Path]:
     return [sys.executable, driver, "bench"]
 
 
+@pytest.mark.usefixtures("kills_workers")
 def test_killing_parents_and_workers_loses_nothing(
     tmp_path: Path, bench: list[str | Path]
 ) -> None:
