@@ -24,7 +24,7 @@ option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
 options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 
-.PHONY: help setup bench test test-browser lint leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos
+.PHONY: help setup bench test golden test-browser lint leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -65,10 +65,17 @@ bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show
 		$(call flag,force,FORCE) $(call flag,plan,PLAN) $(call flag,wait,WAIT)
 
 chaos: $(STAMP) ## kill a bench at twenty moments and see that nothing is lost; what a run costs
-	@$(VENV)/bin/python tests/test_chaos.py
+	@$(PATCHBENCH) chaos
 
-test: $(STAMP) ## run the tests
-	@$(VENV)/bin/python -m pytest
+simulate: $(STAMP) ## measure on made-up leaderboards how often a verdict is wrong or missed
+	@$(PATCHBENCH) simulate $(call options,results)
+
+# A file of tests stays with one process, so that what its tests share is made once.
+test: $(STAMP) ## run the tests, on all cores; in one process: .venv/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest -n logical --dist loadfile
+
+golden: $(STAMP) ## write the golden digits anew; other digits only after PROTOCOL was raised
+	@$(VENV)/bin/python tests/golden/measure.py tests/golden
 
 test-browser: $(STAMP) ## try the page in Chromium, from PATH or PATCHBENCH_CHROMIUM
 	@$(VENV)/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || \

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 import hypothesis
 import jaxtyping
@@ -30,6 +33,91 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile("house", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of garbage collections, some of which libraries call for."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--without`: try what works in an environment that lacks some packages."""
+    parser.addoption(
+        "--without",
+        default="",
+        metavar="A,B",
+        help="packages that are not installed: files and tests that need one are skipped",
+    )
+
+
+def _lacks(config: pytest.Config, error: ImportError | None) -> bool:
+    """Whether an import failed for want of a package that is meant to be missing."""
+    missing = (error.name or "").partition(".")[0] if error else ""
+    return bool(missing) and missing in config.getoption("--without").split(",")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> Generator[None, pytest.Module, pytest.Module]:
+    """Skip a file that needs a package which is meant to be missing."""
+    module = yield
+    collect = module.collect
+
+    def or_skip() -> object:
+        try:
+            return collect()
+        except module.CollectError as error:
+            cause = error.__cause__
+            if isinstance(cause, ImportError) and _lacks(parent.config, cause):
+                pytest.skip(f"needs {cause.name}", allow_module_level=True)
+            raise
+
+    module.collect = or_skip  # type: ignore[method-assign, assignment]  # of this one file
+    return module
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Skip a test whose fixtures need a package which is meant to be missing."""
+    return (yield from _or_skip(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Skip a test that comes to need a package which is meant to be missing."""
+    return (yield from _or_skip(item))
+
+
+def _or_skip(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        return (yield)
+    except ImportError as error:
+        if _lacks(item.config, error):
+            pytest.skip(f"needs {error.name}")
+        raise
+
+
+@pytest.fixture
+def kills_for_memory() -> Iterator[None]:
+    """For a test that has the system kill a process for its memory; see :func:`kills_workers`."""
+    yield from _locked(fcntl.LOCK_EX)
+
+
+@pytest.fixture
+def kills_workers() -> Iterator[None]:
+    """For a test that kills workers: none elsewhere is killed for its memory meanwhile.
+
+    The system counts such kills for the whole machine, and a bench goes by that count.
+    """
+    yield from _locked(fcntl.LOCK_SH)
+
+
+def _locked(how: int) -> Iterator[None]:
+    with Path(gettempdir(), f"patchbench-kills-{os.getuid()}").open("w") as file:
+        fcntl.flock(file, how)
+        yield
 
 
 @pytest.fixture

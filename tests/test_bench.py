@@ -305,6 +305,7 @@ def bundle_then_die(cell: Cell, say: Say, *, runs: Path) -> Record:
     return record
 
 
+@pytest.mark.usefixtures("kills_workers")
 def test_a_killed_run_is_tried_once_more(folders: Folders) -> None:
     """With the same settings; killed again, it has failed. Both are told, and counted."""
     cells = execute.survey([job(seed) for seed in (1, 2, 3)], folders)

@@ -15,7 +15,7 @@ import torch
 
 from harness.bench import execute, suite
 from harness.bench.execute import Folders
-from harness.cli import verbs
+from harness.cli import options, verbs
 from harness.core.job import Job, Provenance, Record
 from harness.core.task import Architecture, Budget, Task
 from harness.data import Source
@@ -66,10 +66,10 @@ class Done:
         return self.place / "results" / "runs"
 
     @property
-    def cell(self) -> hindsight.Cell:
-        (cell,), left_out = hindsight.cells(self.finished, "small", self.runs)
+    def backbones(self) -> hindsight.Backbones:
+        (found,), left_out = hindsight.find(self.finished, "small", self.runs)
         assert left_out == []
-        return cell
+        return found
 
 
 def trained(job: Job, runs: Path) -> tuple[Job, Record]:
@@ -85,7 +85,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Done:
     (place / "suites" / "small.toml").write_text(SUITE)
     folders = Folders(place / "results", (), place / "cache")
     jobs = suite.plan(suite.find("small", place / "suites"))
-    finished = [trained(cell.job, folders.runs) for cell in execute.survey(jobs, folders)]
+    finished = [trained(planned.job, folders.runs) for planned in execute.survey(jobs, folders)]
     for job, record in finished:
         put_row(folders.rows(job), record)
     return Done(place, finished)
@@ -93,12 +93,12 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 @pytest.fixture(scope="module")
 def measured(small: Done) -> pd.DataFrame:
-    """The curve of its one cell."""
-    return hindsight.measure(small.cell, directories=(), plans=8, sample=40)
+    """The curve of its one task."""
+    return hindsight.measure(small.backbones, directories=(), plans=8, sample=40)
 
 
 def gains(table: pd.DataFrame) -> tuple[float, float]:
-    """Percent gained by choosing in one cell, as it looks and as it is."""
+    """Percent gained by choosing on one task, as it looks and as it is."""
     (end,) = hindsight.ends(table).to_dict("records")
     return end["gain"], end["corrected_gain"]
 
@@ -169,7 +169,7 @@ def test_more_plans_never_hurt_the_one_that_chooses(measured: pd.DataFrame) -> N
 
 def test_the_first_plan_is_that_of_evaluation(small: Done) -> None:
     """Over every test window the error at M = 1 is that of the run's own row, uniform's too."""
-    table = hindsight.measure(small.cell, directories=(), plans=1, sample=100_000)
+    table = hindsight.measure(small.backbones, directories=(), plans=1, sample=100_000)
     errors = {(record.method, record.seed): record.mse or 0 for _, record in small.finished}
     choosers = [errors["random_step", seed] for seed in table.seed_chosen_on]
     judges = [errors["random_step", seed] for seed in table.seed_scored_on]
@@ -182,8 +182,11 @@ def test_the_first_plan_is_that_of_evaluation(small: Done) -> None:
 
 def test_a_sample_is_spread_over_the_test_part(small: Done) -> None:
     """Of two windows one is the first and one the last."""
-    table = hindsight.measure(small.cell, directories=(), plans=1, sample=2)
-    job, model = small.cell.random[0].job, hindsight._trained(small.cell.random[0], "cpu")
+    table = hindsight.measure(small.backbones, directories=(), plans=1, sample=2)
+    job, model = (
+        small.backbones.random[0].job,
+        hindsight._trained(small.backbones.random[0], "cpu"),
+    )
     part = windows.test(load(job, ()), job.task)
     batch = part.batch(torch.tensor([0, len(part) - 1]))
     with torch.no_grad():
@@ -193,11 +196,11 @@ def test_a_sample_is_spread_over_the_test_part(small: Done) -> None:
 
 def test_plans_hang_on_row_and_number_alone(small: Done, measured: pd.DataFrame) -> None:
     """Smaller batches give the same curve; plans of one row, and of a number, differ."""
-    apart = hindsight.measure(small.cell, directories=(), plans=8, sample=40, at_once=9)
+    apart = hindsight.measure(small.backbones, directories=(), plans=8, sample=40, at_once=9)
     pd.testing.assert_frame_equal(apart, measured, rtol=1e-5)
-    job = small.cell.random[0].job
+    job = small.backbones.random[0].job
     batch = windows.test(load(job, ()), job.task).batch(torch.arange(20))
-    model = hindsight._trained(small.cell.random[0], "cpu")
+    model = hindsight._trained(small.backbones.random[0], "cpu")
     start = torch.cat([hindsight.drawn(model, batch, number).start for number in range(64)])
     assert len(start.unique(dim=0)) > 0.99 * len(start)
     # Each inner step is as likely as any other to start a patch.
@@ -217,8 +220,8 @@ def test_on_noise_the_gain_of_choosing_is_the_winners_curse(tmp_path: Path) -> N
         budget=Budget(epochs=1, steps=5, batch=8), source=Source(tmp_path / "noise.csv", "h", 24),
     )  # fmt: skip
     finished = [trained(replace(job, seed=seed), tmp_path) for seed in (1, 2, 3, 4)]
-    (cell,), _ = hindsight.cells(finished, "tiny", tmp_path)
-    gain, corrected = gains(hindsight.measure(cell, directories=(), sample=100))
+    (found,), _ = hindsight.find(finished, "tiny", tmp_path)
+    gain, corrected = gains(hindsight.measure(found, directories=(), sample=100))
     assert gain > 20
     assert abs(corrected) < 0.1 * gain
 
@@ -230,8 +233,8 @@ def test_where_boundaries_decide_the_choice_holds_on_another_backbone(tmp_path: 
         budget=Budget(epochs=1, steps=100, learning_rate=3e-3, schedule="constant"),
     )  # fmt: skip
     finished = [trained(replace(job, seed=seed), tmp_path) for seed in (1, 2)]
-    (cell,), _ = hindsight.cells(finished, "tiny", tmp_path)
-    table = hindsight.measure(cell, directories=(), sample=100)
+    (found,), _ = hindsight.find(finished, "tiny", tmp_path)
+    table = hindsight.measure(found, directories=(), sample=100)
     gain, corrected = gains(table)
     assert 10 < corrected < gain
     assert table.mse_uniform.isna().all()
@@ -250,47 +253,47 @@ def test_what_there_is_to_do_is_said(small: Done, tmp_path: Path) -> None:
         (small.finished, tmp_path, f"rows of random_step, but {tmp_path} .* {typed} FORCE=1"),
     ):
         with pytest.raises(ValueError, match=message):
-            hindsight.cells(finished, "small", runs)
+            hindsight.find(finished, "small", runs)
 
 
-def test_a_cell_without_weights_costs_the_others_nothing(small: Done) -> None:
+def test_a_task_without_weights_costs_the_others_nothing(small: Done) -> None:
     """It is named, and what has weights is measured; a run that diverged is none."""
     job, record = small.finished[-1]
     longer = replace(job, task=replace(job.task, horizon=24))
     lost = [(replace(longer, seed=seed), replace(record, key=f"{seed}")) for seed in (1, 2)]
-    (cell,), left_out = hindsight.cells([*small.finished, *lost], "small", small.runs)
-    assert cell == small.cell
+    (found,), left_out = hindsight.find([*small.finished, *lost], "small", small.runs)
+    assert found == small.backbones
     why = "two seeds of random_step are needed; 2 finished, weights of 0 in"
     assert left_out == [f"mitdb 48->24 K=6: {why} {small.runs}"]
     diverged = [*small.finished[:-1], (job, replace(record, status="diverged"))]
-    ((cell,), _) = hindsight.cells(diverged, "small", small.runs)
-    assert [run.job.seed for run in cell.random] == [1, 2]
+    ((found,), _) = hindsight.find(diverged, "small", small.runs)
+    assert [run.job.seed for run in found.random] == [1, 2]
 
 
 def test_weights_of_other_code_are_refused(small: Done, tmp_path: Path) -> None:
     """Of another size, or damaged: the message names the file and says what to type."""
-    wider = replace(small.cell.random[0].job, architecture=Architecture(width=16))
+    wider = replace(small.backbones.random[0].job, architecture=Architecture(width=16))
     damaged = tmp_path / "weights.pt"
     damaged.write_bytes(b"no weights")
-    first, *others = small.cell.random
+    first, *others = small.backbones.random
     for broken in (replace(first, job=wider), replace(first, weights=damaged)):
-        cell = hindsight.Cell((broken, *others))
+        found = hindsight.Backbones((broken, *others))
         with pytest.raises(ValueError, match=r"weights\.pt does not fit .* FORCE=1"):
-            hindsight.measure(cell, directories=())
+            hindsight.measure(found, directories=())
 
 
 @pytest.mark.parametrize("nothing", [{"plans": 0}, {"sample": 0}])
 def test_no_plan_or_no_window_is_refused(small: Done, nothing: dict[str, int]) -> None:
     """There would be nothing to choose from, or nothing to average."""
     with pytest.raises(ValueError, match="one of each is the least"):
-        hindsight.measure(small.cell, directories=(), **nothing)  # type: ignore[arg-type]  # the other options are not numbers
+        hindsight.measure(small.backbones, directories=(), **nothing)  # type: ignore[arg-type]  # the other options are not numbers
 
 
 # --- what is kept and shown ----------------------------------------------------------------------
 
 
-def test_a_cell_measured_again_replaces_its_lines(measured: pd.DataFrame, tmp_path: Path) -> None:
-    """Lines of other cells stay as they are, to the last digit; the order is fixed."""
+def test_a_task_measured_again_replaces_its_lines(measured: pd.DataFrame, tmp_path: Path) -> None:
+    """Lines of other tasks stay as they are, to the last digit; the order is fixed."""
     path = tmp_path / "hindsight" / "curve.csv"
     other = measured.assign(horizon=6, mse_chosen=0.1 + 0.2, mse_uniform=np.nan)
     hindsight.write(path, measured)
@@ -306,7 +309,7 @@ def test_a_cell_measured_again_replaces_its_lines(measured: pd.DataFrame, tmp_pa
     assert path.read_bytes() == again
 
 
-def test_the_picture_has_a_panel_a_cell(measured: pd.DataFrame) -> None:
+def test_the_picture_has_a_panel_a_task(measured: pd.DataFrame) -> None:
     """Thin lines for the pairs and a thick one for each mean; uniform only where it has runs."""
     bare = measured.assign(horizon=6, mse_uniform=np.nan)
     first, second = figures.hindsight(pd.concat([measured, bare])).axes
@@ -328,7 +331,7 @@ def test_the_verb_writes_shows_and_leaves_the_rows_alone(
     """Curve and picture lie in a folder of their own, which the leaderboard does not read."""
     results = tmp_path / "results"
     shutil.copytree(small.place / "results", results)
-    monkeypatch.setattr(verbs, "SUITES", small.place / "suites")
+    monkeypatch.setattr(options, "SUITES", small.place / "suites")
     words = ["--suite", "small", "--plans", "4", "--windows", "20", "--results", str(results)]
     monkeypatch.setattr(sys, "argv", ["harness", "hindsight", *words, "--device", "cpu"])
     with pytest.raises(SystemExit) as end:

@@ -1,4 +1,4 @@
-"""The house keeps its own rules: floors, pins, verbs, the map in the README, a light --help."""
+"""The house keeps its own rules: rooms, pins, verbs, the map in the README, a light --help."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,67 +52,126 @@ def run(
     )
 
 
-# --- floors ------------------------------------------------------------------------------------
+# --- who imports whom --------------------------------------------------------------------------
+
+PLANTED: dict[str, dict[str, str]] = {
+    "rooms": {
+        "harness/core/harm.py": "import harness.results",
+        "harness/data/harm.py": "import harness.model",
+        "harness/run/harm.py": "import harness.report",
+        "harness/attic/__init__.py": "import harness.core",
+    },
+    "no-cycles": {
+        "harness/bench/one.py": "import harness.bench.two",
+        "harness/bench/two.py": "import harness.bench.three",
+        "harness/bench/three.py": "import harness.bench.one",
+    },
+    "data-has-a-face": {"harness/run/peeks.py": "import harness.data.series"},
+    "found-by-name": {"harness/model/harm.py": "import methods.uniform"},
+    "methods-see-the-face": {
+        "methods/deep.py": "import harness.core.task",
+        "methods/copies.py": "import methods.uniform",
+    },
+    "mlflow": {"harness/report/mlflow.py": "import mlflow.entities"},
+    "optuna": {"methods/tuned.py": "import optuna"},
+    "ray": {"harness/bench/harm.py": "import ray.data"},
+    "pictures": {
+        "harness/report/harm.py": "import seaborn",
+        "methods/drawn.py": "import matplotlib.pyplot",
+    },
+    "reports-without-torch": {
+        "harness/results/harm.py": "import torch.nn",
+        "harness/report/deep.py": "import harness.model.patcher",
+    },
+}
+"""Contract -> module -> an import that the contract forbids."""
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of the two packages and their contracts, to do harm in."""
-    for package in ("harness", "methods"):
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    return tmp_path
+@dataclass(frozen=True)
+class Verdict:
+    """What the import linter says about the contracts of a checkout.
+
+    ``broken``: contract -> the text that says what breaks it. ``kept``: the other contracts.
+    """
+
+    broken: dict[str, str]
+    kept: set[str]
 
 
-def broken(checkout: Path) -> set[str]:
-    """The ids of the contracts that the code in a checkout breaks."""
+def lint(checkout: Path) -> Verdict:
+    """The linter's verdict on the two packages in a folder."""
     linter = Path(sys.executable).with_name("lint-imports")
     report = run(linter, "--no-logo", "--no-cache", folder=checkout, COLUMNS="200").stdout
-    verdicts = {
+    said = {
         identity: re.search(rf"^{re.escape(name)} (KEPT|BROKEN)", report, re.MULTILINE)
         for identity, name in CONTRACTS.items()
     }
-    assert all(verdicts.values()), report
-    return {
-        identity for identity, verdict in verdicts.items() if verdict and verdict[1] == "BROKEN"
-    }
+    assert all(said.values()), report
+    kept = {identity for identity, match in said.items() if match and match[1] == "KEPT"}
+    text = report.partition("\nBroken contracts\n")[2]
+    pieces = re.split(r"^(.+)\n-{3,}\n", text, flags=re.MULTILINE)
+    texts = dict(zip(pieces[1::2], pieces[2::2], strict=True))
+    broken = {identity: texts[CONTRACTS[identity]] for identity in CONTRACTS.keys() - kept}
+    return Verdict(broken, kept)
 
 
-@pytest.mark.parametrize(
-    ("module", "planted", "contract"),
-    [
-        ("harness/windows.py", "import harness.run.fit", "floors"),
-        ("harness/fit.py", "import harness.run.evaluate", "floors"),
-        ("harness/attic.py", "import harness.core.task", "floors"),
-        ("harness/catalog.py", "import methods.uniform", "found-by-name"),
-        ("methods/uniform.py", "import harness.run.windows", "methods-see-the-contract"),
-        ("methods/uniform.py", "import methods.random_step", "methods-see-the-contract"),
-        ("methods/mine.py", "import harness.data", "methods-see-the-contract"),
-        ("harness/run.py", "import mlflow.entities", "mlflow"),
-        ("methods/uniform.py", "import optuna", "optuna"),
-        ("harness/executors.py", "import ray", "ray"),
-        ("harness/leaderboard.py", "import seaborn", "pictures"),
-        ("harness/track.py", "import matplotlib.pyplot", "pictures"),
-        ("harness/leaderboard.py", "import torch", "leaderboard"),
-        ("harness/leaderboard.py", "import harness.model.patcher", "leaderboard"),
-    ],
-)
-def test_contract_catches_a_planted_import(
-    checkout: Path, module: str, planted: str, contract: str
-) -> None:
-    """A forbidden import breaks the contract written against it, and no other."""
-    with (checkout / module).open("a") as file:
-        file.write(f"\n{planted}\n")
-    assert broken(checkout) == {contract}
+def checkout(folder: Path) -> Path:
+    """A copy of the two packages and their contracts, to do harm in."""
+    for package in ("harness", "methods"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
 
 
-def test_contracts_hold_and_each_has_been_tried(checkout: Path) -> None:
-    """The code as it is breaks no contract, and no contract lacks a planted violation above."""
-    assert broken(checkout) == set()
-    [mark] = test_contract_catches_a_planted_import.pytestmark  # type: ignore[attr-defined]  # pytest puts it there
-    assert {contract for _, _, contract in mark.args[1]} == set(CONTRACTS)
+@pytest.fixture(scope="module")
+def harmed(tmp_path_factory: pytest.TempPathFactory) -> Verdict:
+    """The verdict on a copy with every planted import at once."""
+    folder = checkout(tmp_path_factory.mktemp("harmed"))
+    for imports in PLANTED.values():
+        for module, planted in imports.items():
+            assert not (folder / module).exists(), module
+            (folder / module).parent.mkdir(exist_ok=True)
+            (folder / module).write_text(f"{planted}\n")
+    return lint(folder)
+
+
+def module_name(path: str) -> str:
+    """Of a file in the checkout."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_contract_catches_its_planted_imports(contract: str, harmed: Verdict) -> None:
+    """Each forbidden import is found under the contract written against it, by its module."""
+    text = harmed.broken[contract]
+    planted = {module_name(path) for path in PLANTED[contract]}
+    if contract == "no-cycles":
+        assert "No cycles are allowed in harness.bench.\n" in text
+        assert re.search(r"- \.(one|two|three) -> \.(one|two|three) \(1 import\)", text)
+        return
+    found = set(re.findall(r"^- +([\w.]+)", text, re.MULTILINE))
+    assert found >= planted
+    everywhere = {module_name(path) for imports in PLANTED.values() for path in imports}
+    assert found <= everywhere  # and is broken by nothing else
+
+
+def test_contracts_hold(tmp_path: Path) -> None:
+    """The code as it is breaks no contract."""
+    assert lint(checkout(tmp_path)) == Verdict({}, set(CONTRACTS))
+
+
+def test_the_contract_names_the_rooms_that_there_are() -> None:
+    """What `make lint` prints about rooms is what is enforced, for every folder of the harness."""
+    [rooms] = [
+        contract
+        for contract in PROJECT["tool"]["importlinter"]["contracts"]
+        if contract["id"] == "rooms"
+    ]
+    layers = rooms["layers"][1:]  # without __main__, a file
+    assert rooms["name"].partition(": ")[2] == " > ".join(layers)
+    folders = {path.parent.name for path in (ROOT / "harness").glob("*/__init__.py")}
+    assert {room for layer in layers for room in layer.split(" | ")} == folders
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -366,3 +426,18 @@ def test_shapes_are_checked_in_tests() -> None:
     Patches(start, start + 4, valid)
     with pytest.raises(jaxtyping.TypeCheckError, match="length"):
         Patches(start, (start + 4).T, valid)
+
+
+def test_only_packages_that_are_meant_to_be_missing_excuse_a_test(tmp_path: Path) -> None:
+    """`--without A` skips what needs A, whole files or single tests; any other package fails."""
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_file.py").write_text("import absent.part\ndef test_it(): pass\n")
+    inside = "def test_it():\n    import absent\ndef test_other():\n    import gone\n"
+    (tmp_path / "test_inside.py").write_text(inside)
+    words = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--continue-on-collection-errors")
+    command = (sys.executable, *words, str(tmp_path))
+    excused = run(*command, "--without", "absent", folder=tmp_path).stdout
+    assert "1 failed, 2 skipped" in excused
+    assert "No module named 'gone'" in excused
+    plain = run(*command, folder=tmp_path).stdout
+    assert "2 failed, 1 error" in plain

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import many_rows
 import pandas as pd
 import pytest
 from hypothesis import example, given, settings
@@ -21,6 +20,7 @@ from harness.report import board, excerpts, tables
 from harness.report.statistics import CONTROLS, NOT_JUDGED, TOO_FEW, VERDICTS
 from harness.results.table import METRICS, Holes, read_table, selected
 from harness.run import metrics
+from harness.studies import scale
 
 Row = dict[str, Any]
 
@@ -764,7 +764,7 @@ def test_costs_of_a_step_are_shown_where_they_were_measured(tmp_path: Path) -> N
 
 def test_every_format_has_every_method_and_cell(tmp_path: Path) -> None:
     """Six files of one suite: the same lines in each, and none lost on the way."""
-    folder = many_rows.write(tmp_path / "many", methods=6, datasets=6, seeds=3)
+    folder = scale.write_suite(tmp_path / "many", methods=6, datasets=6, seeds=3)
     pages = {path.name: path.read_text() for path in tables.write(folder)}
     assert set(pages) == {tables.LEADERBOARD, *tables.TABLES}
     content = json.loads(pages["leaderboard.json"])

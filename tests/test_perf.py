@@ -17,8 +17,11 @@ from harness.results.rows import put_row, read_rows
 from harness.run import windows
 from harness.run.fit import validation_error
 from harness.run.job import build
-from harness.studies import perf
-from harness.studies.perf import Configuration, Spent, Stage, Table, Timing
+from harness.studies.perf import contenders, conventional, measure, overheads, setting
+from harness.studies.perf.conventional import Conventional
+from harness.studies.perf.race import Spent, Timing, race
+from harness.studies.perf.report import Table, report
+from harness.studies.perf.setting import Configuration, Stage
 
 SMALL = Configuration(
     Architecture(width=8, heads=2, layers=2, feedforward=12, dropout=0.0),
@@ -32,19 +35,19 @@ SMALL = Configuration(
 @pytest.fixture(scope="module")
 def stage() -> Stage:
     """A stand-in for ETTh1, since no folder is given."""
-    return Stage(perf._series([]), "cpu", 2)
+    return Stage(setting.find_series([]), "cpu", 2)
 
 
 def test_both_sides_forecast_the_same_from_the_same_weights(stage: Stage) -> None:
     """The conventional model is ours in other clothes: the same forecasts to 1e-5."""
-    assert perf.difference(SMALL.job(), stage) < 1e-5
+    assert measure.difference(SMALL.job(), stage) < 1e-5
 
 
 def test_both_sides_learn_the_same_from_a_batch(stage: Stage) -> None:
     """One batch gives both the same loss, the same gradients and the same running statistics."""
     job = SMALL.job()
     ours = build(registry.find(job.method), job, "cpu").train()
-    usual = perf.Conventional.like(ours).train()
+    usual = Conventional.like(ours).train()
     batch = windows.development(stage.series, job.task)[0].batch(torch.arange(3))
 
     loss = (ours(batch.past, batch.ids).future[0] - batch.future).square().mean()
@@ -56,7 +59,7 @@ def test_both_sides_learn_the_same_from_a_batch(stage: Stage) -> None:
     torch.testing.assert_close(usual_loss, loss)
     gradients = {name: value.grad for name, value in ours.named_parameters()}
     assert all(gradient is not None for gradient in gradients.values())
-    expected = perf._renamed(
+    expected = conventional._renamed(
         {name: value for name, value in gradients.items() if value is not None}
     )
     for name, value in usual.named_parameters():
@@ -69,15 +72,15 @@ def test_both_sides_score_the_same_windows(stage: Stage) -> None:
     """Our validation error and the conventional one are the same number."""
     job = SMALL.job()
     model = build(registry.find(job.method), job, "cpu")
-    some = perf.first(windows.development(stage.series, job.task)[1], 5)
-    usual = perf.conventional_error(perf.Conventional.like(model), some, "cpu")
+    some = contenders.first(windows.development(stage.series, job.task)[1], 5)
+    usual = conventional.conventional_error(Conventional.like(model), some, "cpu")
     assert usual == pytest.approx(validation_error(model, some, job.budget), rel=1e-5)
 
 
 def test_dropout_is_the_same_on_both_sides() -> None:
     """Every dropout of the opponent has the rate that ours was rounded to."""
     job = replace(SMALL.job(), architecture=Architecture(width=8, heads=2, dropout=0.3))
-    model = perf.Conventional.like(build(registry.find(job.method), job, "cpu"))
+    model = Conventional.like(build(registry.find(job.method), job, "cpu"))
     rates = {part.p for part in model.modules() if isinstance(part, torch.nn.Dropout)}
     assert rates == {77 / 256}
 
@@ -86,7 +89,7 @@ class _EnoughError(Exception):
     pass
 
 
-@pytest.mark.parametrize("side", [perf.train, perf.train_conventionally])
+@pytest.mark.parametrize("side", [contenders.train, contenders.train_conventionally])
 def test_a_round_of_training_is_so_many_steps(
     stage: Stage, side: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +108,7 @@ def test_a_round_of_training_is_so_many_steps(
         if len(seen) == 2:
             raise _EnoughError
 
-    monkeypatch.setattr(perf, "BATCH", 4)
+    monkeypatch.setattr(setting, "BATCH", 4)
     job = replace(SMALL, steps=3).job()
     try:
         with pytest.raises(_EnoughError):
@@ -128,9 +131,9 @@ def _fail(lap: Callable[[], None]) -> None:
 
 
 def test_contenders_take_turns(tmp_path: Path) -> None:
-    """One warm-up each and then pairs: A B A B, never two of the same in a row."""
+    """A warm-up each and then the rounds that count: A B A B, never two of the same in a row."""
     path = tmp_path / "turns"
-    timings = perf.race([partial(_write, "A", path), partial(_write, "B", path)], pairs=2)
+    timings = race([partial(_write, "A", path), partial(_write, "B", path)], rounds=2)
     assert path.read_text() == "ABABAB"
     assert [len(timing.rounds) for timing in timings] == [2, 2]
 
@@ -138,7 +141,7 @@ def test_contenders_take_turns(tmp_path: Path) -> None:
 def test_a_contender_that_fails_says_why() -> None:
     """An error in a measured process is raised in the measuring one."""
     with pytest.raises(RuntimeError, match="ValueError: no more"):
-        perf.race([_fail], pairs=1)
+        race([_fail], rounds=1)
 
 
 def test_ratios_are_of_rounds_side_by_side() -> None:
@@ -154,8 +157,8 @@ def test_ratios_are_of_rounds_side_by_side() -> None:
 def test_a_round_of_products_is_counted_exactly() -> None:
     """Whole products only, together at least the size of a round."""
     shape = (300, 200, 100)
-    assert perf.operations(shape) % (2 * 300 * 200 * 100) == 0
-    assert perf.PRODUCTS <= perf.operations(shape) < 1.01 * perf.PRODUCTS
+    assert contenders.operations(shape) % (2 * 300 * 200 * 100) == 0
+    assert contenders.PRODUCTS <= contenders.operations(shape) < 1.01 * contenders.PRODUCTS
 
 
 def test_without_etth1_a_random_walk_of_its_shape_takes_its_place(stage: Stage) -> None:
@@ -168,19 +171,19 @@ def test_without_etth1_a_random_walk_of_its_shape_takes_its_place(stage: Stage) 
 
 def test_real_data_are_used_where_they_are(data_folder: Path) -> None:
     """With a data folder the measurements are on ETTh1 itself."""
-    assert perf._series([data_folder]).name == "ETTh1"
+    assert setting.find_series([data_folder]).name == "ETTh1"
 
 
 def test_the_report_is_markdown_without_a_date(stage: Stage) -> None:
     """Machine, version and data on top; each table with its title, note and all of its rows."""
     table = Table("Speed", "How fast.", ("what", "ratio"), [("d16", "3.0"), ("d64", "2.0")])
-    text = perf.report("Performance", stage, [table])
+    text = report("Performance", stage, [table])
     assert f"torch {torch.__version__}" in text
     assert stage.series.name in text
     assert "for 2\nrounds" in text
     grid = "| what | ratio |\n| --- | --- |\n| d16 | 3.0 |\n| d64 | 2.0 |\n"
     assert text.endswith(f"## Speed\n\nHow fast.\n\n{grid}")
-    assert text == perf.report("Performance", stage, [table])
+    assert text == report("Performance", stage, [table])
 
 
 @pytest.mark.parametrize("only", [False, True])
@@ -189,19 +192,20 @@ def test_main_writes_what_it_measured(
 ) -> None:
     """The reports in the results folder are those shown; the cost of patchers can come alone."""
     table = Table("Speed", "How fast.", ("what",), [("d16",)])
-    monkeypatch.setattr(perf, "_measured", lambda *given: iter([table]))
-    monkeypatch.setattr(perf, "patching", lambda *given: (table, {"uniform": 1.0, "mine": 1.25}))
-    said: list[str] = []
-    perf.main(tmp_path, pairs=1, only_patchers=only, say=said.append)
+    monkeypatch.setattr(measure, "_measured", lambda *given: iter([table]))
+    costs = {"uniform": 1.0, "mine": 1.25}
+    monkeypatch.setattr(measure, "patching", lambda *given: (table, costs))
+    shown: list[str] = []
+    measure.main(tmp_path, rounds=1, only_patchers=only, show=shown.append)
     assert (tmp_path / "perf.md").exists() is not only
-    assert (tmp_path / "cost.md").read_text() == said[-1]
-    assert str(table) in said[-1]
+    assert (tmp_path / "cost.md").read_text() == shown[-1]
+    assert str(table) in shown[-1]
     assert (tmp_path / "cost.csv").read_text() == "method,ratio\nuniform,1.000\nmine,1.250\n"
 
 
 def test_overheads_are_of_records_that_can_be_stored(tmp_path: Path) -> None:
     """The rows whose storing is timed are real records: written, read back, equal."""
-    record = perf._record(1)
+    record = overheads._record(1)
     assert record.status == "done"
     put_row(tmp_path / "rows.csv", record)
     assert read_rows(tmp_path / "rows.csv") == [record]

@@ -11,16 +11,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import scikit_posthocs  # type: ignore[import-untyped]  # no stubs
-import simulation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from simulation import WORLDS, World
 from statsmodels.stats.multitest import multipletests
 
 from harness.report import statistics
 from harness.report.statistics import VERDICTS
 from harness.results.table import METRICS, charged
+from harness.studies import simulation
+from harness.studies.simulation import WORLDS, World
 
 RESULTS = Path(__file__).parents[1] / "results"
 SETS = ["a", "b", "c", "d", "e", "f", "g"]

@@ -290,6 +290,7 @@ def test_a_database_tells_the_dead_from_the_living(
     assert searched(job, address, 3).choice.states == {"complete": 2, "fail": 1}
 
 
+@pytest.mark.usefixtures("kills_workers")
 def test_a_search_whose_worker_is_killed_goes_on_once(job: Job, tmp_path: Path) -> None:
     """The trial that died counts, and the search has as many as all others in the end."""
     (tmp_path / "deaths").write_text("")

@@ -131,11 +131,15 @@ class Suite:
 
 
 def find(name: str, folder: Path) -> Suite:
-    """The suite of that name in ``folder``.
+    """The suite of that name in ``folder``, or in the file that ``name`` is the path of.
 
     Raises:
         ValueError: no such file, or a mistake in it; names file and line.
     """
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise ValueError(f"there is no suite {name}")
+        return load(Path(name))
     path = folder / f"{name}.toml"
     if not path.is_file():
         raise ValueError(unknown("suite", name, (path.stem for path in folder.glob("*.toml"))))

@@ -301,7 +301,7 @@ def show_summary(
 
 
 def show_hindsight(table: pd.DataFrame, path: Path) -> None:
-    """Draw the curves of all cells measured so far, and print their ends."""
+    """Draw the curves of all tasks measured so far, and print their ends."""
     from harness.report import figures
     from harness.studies import hindsight
 

@@ -7,11 +7,13 @@ that ``--help`` answers at once.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -319,7 +321,7 @@ def hindsight(
     look_backs: options.LookBacks = "",
     horizons: options.Horizons = "",
     plans: Annotated[int, typer.Option(min=1, help="Random plans to choose from.")] = 64,
-    windows: Annotated[int, typer.Option(min=1, help="Test windows of a cell, at most.")] = 1000,
+    windows: Annotated[int, typer.Option(min=1, help="Test windows of a task, at most.")] = 1000,
     data: options.Data = None,
     results: options.Results = RESULTS,
     device: options.Device = "auto",
@@ -332,8 +334,8 @@ def hindsight(
     methods = f"{hindsight.RANDOM},{hindsight.UNIFORM}"
     jobs = options.plan_of(suite, datasets, look_backs, horizons, methods, "", results)
     planned = execute.survey(jobs, folders)
-    cells, left_out = hindsight.cells(
-        [(cell.job, cell.record) for cell in planned if cell.record and cell.state == "done"],
+    found, left_out = hindsight.find(
+        [(run.job, run.record) for run in planned if run.record and run.state == "done"],
         suite,
         folders.runs,
     )
@@ -342,14 +344,14 @@ def hindsight(
     _, kind = options.slots_of(device, None)
     path = results / suite / "hindsight" / "curve.csv"
     with display.progress_bars() as bars:
-        for cell in cells:
+        for backbones in found:
             measured = hindsight.measure(
-                cell,
+                backbones,
                 directories=(*folders.data, folders.cache),
                 plans=plans,
                 sample=windows,
                 device=kind,
-                say=display.bar(bars, str(cell.task)),
+                progress=display.bar(bars, str(backbones.task)),
             )
             table = hindsight.write(path, measured)
     display.show_hindsight(table, path)
@@ -359,14 +361,45 @@ def hindsight(
 def perf(
     results: options.Results = RESULTS,
     data: options.Data = None,
-    pairs: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
     patchers: options.Patchers = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
     from harness.studies import perf
 
     folders = options.folders_of(results, data)
-    perf.main(results, (*folders.data, folders.cache), pairs=pairs, only_patchers=patchers)
+    perf.main(results, (*folders.data, folders.cache), rounds=rounds, only_patchers=patchers)
+
+
+@app.command()
+def simulate(
+    results: options.Results = RESULTS,
+    tables: Annotated[int, typer.Option(min=1, help="Made-up leaderboards for a number.")] = 4000,
+) -> None:
+    """Measure on made-up leaderboards how often a verdict is wrong, and how often it is missed."""
+    from harness.studies import simulation
+
+    for path in simulation.main(results, tables):
+        display.say(f"Written: {path}")
+
+
+@app.command()
+def chaos(
+    jobs: Annotated[int, typer.Option(min=4, help="Runs of the bench that is killed.")] = 200,
+    kills: Annotated[int, typer.Option(min=1, help="Kills of it and of its workers.")] = 20,
+) -> None:
+    """Kill a bench at many random moments and see that nothing is lost; show what a run costs."""
+    from harness.studies import chaos, scale
+
+    bench = (sys.executable, "-m", "harness", "bench")
+    with TemporaryDirectory() as folder:
+        place = Path(folder)
+        report = chaos.chaos(place / "chaos", bench, jobs=jobs, kills=kills, seed=1)
+        display.say(str(report))
+        display.say(str(scale.schedule(place / "nothing", 10_000)))
+        rows, seconds = scale.read(scale.write_suite(place / "many"))
+        display.say(f"{rows:,} rows are read in {seconds:.1f} s.")
+    raise typer.Exit(int(report.lost))
 
 
 @app.command()

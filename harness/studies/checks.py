@@ -323,16 +323,16 @@ def fixed(subject: Subject) -> Iterator[str]:
 
 
 def relaxed(subject: Subject) -> Iterator[str]:
-    """Boundaries as in training are others than its best ones if, and only if, it says so."""
+    """In training its boundaries are not its best ones if, and only if, it says so."""
     patcher, rows = subject.prepared(), subject.rows()
     assert isinstance(patcher, Patcher)
     with torch.no_grad():
         best, trained = patcher(rows), patcher(replace(rows, sampled=True))
     others = trained.spans is not None or not torch.equal(best.start, trained.start)
     if others and not patcher.relaxed:
-        yield "boundaries as in training are others; say `relaxed = True`"
+        yield "boundaries in training are not its best ones; say `relaxed = True`"
     if patcher.relaxed and not others:
-        yield "boundaries as in training are its best ones; leave `relaxed` out"
+        yield "boundaries in training are its best ones; leave `relaxed` out"
 
 
 # --- training ------------------------------------------------------------------------------------

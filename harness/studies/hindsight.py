@@ -36,7 +36,7 @@ from harness.run.job import build, load
 from harness.run.windows import Batch
 
 RANDOM, UNIFORM = "random_step", "uniform"
-CELL = ["suite", "dataset", "look_back", "horizon", "patches"]
+TASK = ["suite", "dataset", "look_back", "horizon", "patches"]
 
 # Between the ids that two plans of one row are drawn from: no data set has so many rows.
 _APART = 1 << 32
@@ -52,7 +52,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Backbones:
     """The runs of one task, by seed: at least two that draw at random, and the uniform ones."""
 
     random: tuple[Run, ...]
@@ -63,10 +63,10 @@ class Cell:
         return self.random[0].job.task
 
 
-def cells(
+def find(
     finished: Iterable[tuple[Job, Record]], suite: str, runs: Path
-) -> tuple[list[Cell], list[str]]:
-    """The cells that can be measured, and what the others lack.
+) -> tuple[list[Backbones], list[str]]:
+    """The tasks that can be measured, with their runs, and what the other tasks lack.
 
     ``finished`` are jobs of ``suite`` with their rows (those that diverged do not count), ``runs``
     is the folder of the bundles.
@@ -86,7 +86,7 @@ def cells(
             for method in (RANDOM, UNIFORM)
         )
         if len(random) >= 2:
-            found.append(Cell(random, uniform))
+            found.append(Backbones(random, uniform))
         else:
             left_out.append(
                 f"{task}: two seeds of {RANDOM} are needed; {len(of_task[RANDOM])} finished,"
@@ -109,40 +109,40 @@ def _nothing(seeds: int, suite: str, runs: Path) -> str:
         )
     return (
         f"suite {suite!r} has rows of {RANDOM}, but {runs} has the weights of no two seeds of a"
-        f" cell: {bench} FORCE=1 first"
+        f" task: {bench} FORCE=1 first"
     )
 
 
 def measure(
-    cell: Cell,
+    backbones: Backbones,
     *,
     directories: Sequence[Path],
     plans: int = 64,
     sample: int = 1000,
     device: str = "cpu",
     at_once: int | None = None,
-    say: Callable[[int, int], object] = lambda done, of: None,
+    progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> pd.DataFrame:
     """One line for each M = 1, 2, 4, ... ``plans`` and each seed, which its successor judges.
 
-    Columns: the cell; the two seeds; ``plans``, that is M; on the backbone that chose,
+    Columns: the task; the two seeds; ``plans``, that is M; on the backbone that chose,
     ``mse_random``, the mean of M random plans, and ``mse_chosen``, the best of them; on the judge
     ``mse_random_judged`` and ``mse_corrected``, the same of the same plans; ``mse_uniform``, the
     mean of the runs with equal patches, if there are any; ``windows``; the keys of both runs. All
     errors are of the same ``sample`` test windows, evenly spaced. ``at_once`` windows share a
-    forward pass, which changes no plan; ``say`` hears how many windows are done.
+    forward pass, which changes no plan; ``progress`` hears how many windows are done.
 
     Raises:
         ValueError: fewer than one plan or window, or weights that do not fit.
     """
     if plans < 1 or sample < 1:
         raise ValueError(f"{plans} plans on {sample} windows: one of each is the least")
-    first = cell.random[0].job
-    test = windows.test(load(first, tuple(directories)), cell.task, device)
+    first = backbones.random[0].job
+    test = windows.test(load(first, tuple(directories)), backbones.task, device)
     sample = min(sample, len(test))
     chosen = torch.linspace(0, len(test) - 1, sample, dtype=torch.float64).round().long()
-    models = [_trained(run, device) for run in cell.random]
-    regular = [_trained(run, device) for run in cell.uniform]
+    models = [_trained(run, device) for run in backbones.random]
+    regular = [_trained(run, device) for run in backbones.uniform]
     pairs = [*pairwise(range(len(models))), (len(models) - 1, 0)]
 
     curves = torch.zeros(len(pairs), 4, plans, dtype=torch.float64)
@@ -156,20 +156,20 @@ def measure(
                 own = model.cut(batch.past, batch.ids)
                 uniform += float(_error(model, batch, own).sum(dtype=torch.float64))
             done += len(index)
-            say(done, sample)
+            progress(done, sample)
     rows = sample * test.channels
     lines = [
         {
             "suite": first.suite,
-            **{column: getattr(cell.task, column) for column in CELL[1:]},
-            "seed_chosen_on": cell.random[a].job.seed,
-            "seed_scored_on": cell.random[b].job.seed,
+            **{column: getattr(backbones.task, column) for column in TASK[1:]},
+            "seed_chosen_on": backbones.random[a].job.seed,
+            "seed_scored_on": backbones.random[b].job.seed,
             "plans": many,
             **dict(zip(_ERRORS, (curves[pair, :, many - 1] / rows).tolist(), strict=True)),
             "mse_uniform": uniform / rows / len(regular) if regular else math.nan,
             "windows": sample,
-            "key_chosen_on": cell.random[a].key,
-            "key_scored_on": cell.random[b].key,
+            "key_chosen_on": backbones.random[a].key,
+            "key_scored_on": backbones.random[b].key,
         }
         for pair, (a, b) in enumerate(pairs)
         for many in sorted({plans, *(2**power for power in range(plans.bit_length()))})
@@ -178,31 +178,31 @@ def measure(
 
 
 def write(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Store the lines of some cells, in place of older ones of these cells; return all there are.
+    """Store the lines of some tasks, in place of older ones of these tasks; return all there are.
 
     Not beside the rows of the suite: every table there is a method's.
     """
     if path.exists():
         older = pd.read_csv(path, float_precision="round_trip")
-        again = pd.MultiIndex.from_frame(older[CELL]).isin(pd.MultiIndex.from_frame(table[CELL]))
+        again = pd.MultiIndex.from_frame(older[TASK]).isin(pd.MultiIndex.from_frame(table[TASK]))
         table = pd.concat([older[~again], table]) if not again.all() else table
-    table = table.sort_values([*CELL, "seed_chosen_on", "plans"], ignore_index=True)
+    table = table.sort_values([*TASK, "seed_chosen_on", "plans"], ignore_index=True)
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
     return table
 
 
 def ends(table: pd.DataFrame) -> pd.DataFrame:
-    """A line a cell at its largest M: means over the pairs of seeds.
+    """A line a task at its largest M: means over the pairs of seeds.
 
     ``gain`` and ``corrected_gain`` are percent of the error of random plans on the same backbone,
-    ``corrected_sd`` is the deviation of the latter over the pairs.
+    ``corrected_sd`` is the standard deviation of the latter over the pairs.
     """
-    last = table[table.plans == table.groupby(CELL).plans.transform("max")]
+    last = table[table.plans == table.groupby(TASK).plans.transform("max")]
     last = last.assign(
         gain=100 * (1 - last.mse_chosen / last.mse_random),
         corrected_gain=100 * (1 - last.mse_corrected / last.mse_random_judged),
     )
-    groups = last.groupby([*CELL, "plans"])
+    groups = last.groupby([*TASK, "plans"])
     mean = groups[["mse_random", "mse_chosen", "mse_corrected", "gain", "corrected_gain"]].mean()
     return mean.assign(corrected_sd=groups.corrected_gain.std()).reset_index()
 

@@ -2,17 +2,25 @@
 
 ``python tests/golden/measure.py FOLDER`` writes ``digits.json`` and ``leaderboard.md`` there. They
 are the same on every machine of a kind: one thread, and no instructions that only some have.
+
+A folder that holds digits of the same protocol keeps them: where others are measured, they are
+named, nothing is written and the exit code is 1. Whoever means to change what numbers mean raises
+``PROTOCOL``; there is no other way to new digits.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 # Read when torch and numpy are first imported.
 PLAIN = {
@@ -31,9 +39,78 @@ ELSEWHERE = (
     *("key", "method_source", "job"),
 )
 
+Digits = dict[str, dict[str, Any]]
+"""Name of a job -> column of its record -> value."""
+
+
+def header() -> dict[str, Any]:
+    """What digits depend on beside the code; what else should stand in the file goes here."""
+    from harness.core.protocol import PROTOCOL
+
+    return {
+        "protocol": PROTOCOL,
+        "made_with": {
+            "torch": version("torch").partition("+")[0],
+            "numpy": version("numpy"),
+            "machine": platform.machine(),
+        },
+    }
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Where two files of digits disagree on a value that both have, a line each.
+
+    Every digit counts where both were made with the same versions and kind of machine; elsewhere a
+    number may differ by 1 %.
+    """
+    exact = old["made_with"] == new["made_with"]
+    return [
+        f"{job}: {column} was {was!r} and is {now[column]!r}"
+        for job, columns in old["digits"].items()
+        if (now := new["digits"].get(job)) is not None
+        for column, was in columns.items()
+        if column in now and not _same(was, now[column], exact=exact)
+    ]
+
+
+def _same(was: object, now: object, *, exact: bool) -> bool:
+    if exact or not (isinstance(was, float) and isinstance(now, float)):
+        return was == now
+    return math.isclose(was, now, rel_tol=0.01, abs_tol=0.01)
+
+
+def refusal(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Why these digits may not take the place of those; nothing if they may."""
+    if old["protocol"] != new["protocol"]:
+        return ""
+    found = differences(old, new)
+    if not found:
+        return ""
+    more = [f"... and {len(found) - 10} more"] if len(found) > 10 else []
+    return "\n".join(
+        [
+            f"{len(found)} values are not what they were at protocol {old['protocol']}:",
+            *found[:10],
+            *more,
+            "Raise PROTOCOL in harness/core/protocol.py, or find out why.",
+        ]
+    )
+
 
 def main(folder: Path) -> None:
-    """Do the jobs, and write what they measure and the tables they make."""
+    """Measure, and write both files, if the digits are those that are there."""
+    digits, table = measure()
+    path = folder / "digits.json"
+    content = header() | {"digits": digits}
+    if path.exists() and (why := refusal(json.loads(path.read_text(encoding="utf-8")), content)):
+        raise SystemExit(why)
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{json.dumps(content, indent=1)}\n", encoding="utf-8")
+    (folder / "leaderboard.md").write_text(table, encoding="utf-8")
+
+
+def measure() -> tuple[Digits, str]:
+    """Do the jobs; what they measure, and the table that their rows make."""
     from harness.core.job import Job, Provenance
     from harness.core.task import Architecture, Budget, Task
     from harness.model import registry
@@ -60,7 +137,7 @@ def main(folder: Path) -> None:
             yield f"{name}, lossy", replace(job, method=name, architecture=lossy)
             yield f"{name}, query", replace(job, method=name, architecture=query)
 
-    digits = {}
+    digits: Digits = {}
     with TemporaryDirectory() as place:
         for name, each in jobs():
             record = run(
@@ -80,10 +157,7 @@ def main(folder: Path) -> None:
                 put_row(Path(place, "golden", f"{name}.csv"), timeless)
         leaderboard, *_ = tables.write(Path(place, "golden"))
         table = leaderboard.read_text(encoding="utf-8")
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(digits, indent=1)
-    (folder / "digits.json").write_text(f"{text}\n", encoding="utf-8")
-    (folder / "leaderboard.md").write_text(table, encoding="utf-8")
+    return digits, table
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Leaderboards made up by chance: what the statistics say where the truth is known.
 
-``python tests/simulation.py results`` measures the large version, in a minute or two on one core:
+``python -m harness simulate`` measures the large version, in a minute or two on one core:
 ``results/calibration.csv`` says how often an interval holds the truth and how often a table has a
 false win, ``results/power.csv`` how often a true gain is called better.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +16,17 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import stats
 
+from harness.core.files import write_text
 from harness.core.protocol import SMALLEST_EFFECT
 from harness.report import figures, statistics
 from harness.report.statistics import CONTROLS, LEVEL
 
+# table: a made-up leaderboard. method: the controls, then the candidates, which are held to them.
 Errors = Float[np.ndarray, "table method dataset horizon seed"]
-Means = Float[np.ndarray, "table method dataset"]
-Found = Bool[np.ndarray, "table method"]
+Means = Float[np.ndarray, "table candidate dataset"]
+Found = Bool[np.ndarray, "table candidate"]
 Rule = Callable[[Errors], Found]
-Ends = Callable[[Float[np.ndarray, "dataset method"]], tuple[np.ndarray, np.ndarray]]
+Ends = Callable[[Float[np.ndarray, "dataset candidate"]], tuple[np.ndarray, np.ndarray]]
 
 NORMAL, HEAVY, SKEWED = "normal", "heavy", "skewed"
 TAILS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
@@ -105,15 +106,18 @@ def rows(errors: Errors) -> pd.DataFrame:
 
 
 def against(errors: Errors, control: int) -> Means:
-    """Percent of a control's error, of the methods, by data set."""
+    """The candidates' changes against a control, in percent of its error, by data set."""
     return (100 * (errors[:, len(CONTROLS) :] / errors[:, [control]] - 1)).mean(axis=(3, 4))
 
 
-def p_value(values: Float[np.ndarray, "table method unit"]) -> Float[np.ndarray, "table method"]:
+def p_value(
+    values: Float[np.ndarray, "table candidate unit"],
+) -> Float[np.ndarray, "table candidate"]:
+    """Of the t-test that the mean over units, data sets or cells, is 0."""
     return stats.ttest_1samp(values, 0, axis=2).pvalue
 
 
-def holm(p: Float[np.ndarray, "table method"]) -> Float[np.ndarray, "table method"]:
+def holm(p: Float[np.ndarray, "table candidate"]) -> Float[np.ndarray, "table candidate"]:
     """Holm's correction within each table."""
     order = p.argsort(axis=1)
     steps = np.take_along_axis(p, order, axis=1) * np.arange(p.shape[1], 0, -1)
@@ -133,7 +137,7 @@ def better(errors: Errors) -> Found:
 # What others do
 
 
-def percentile(means: Float[np.ndarray, "dataset method"]) -> tuple[np.ndarray, np.ndarray]:
+def percentile(means: Float[np.ndarray, "dataset candidate"]) -> tuple[np.ndarray, np.ndarray]:
     """The percentile bootstrap over data sets as it comes."""
     many = len(means)
     draw = np.random.default_rng(0).multinomial(many, [1 / many] * many, 2000) / many
@@ -227,12 +231,14 @@ def with_error(table: pd.DataFrame, share: str, tables: int) -> pd.DataFrame:
     return table.assign(error=spread, tables=tables)
 
 
-def main(folder: Path, tables: int = 4000) -> None:
-    """Measure all of it, write the two files and draw the second."""
+def main(results: Path, tables: int = 4000) -> list[Path]:
+    """Measure all of it, write the two files and draw the second; returns what is written.
+
+    ``tables`` made-up leaderboards stand behind every number.
+    """
+    paths = []
     for name, table in (("calibration", calibration(tables)), ("power", powers(tables))):
-        table.to_csv(folder / f"{name}.csv", float_format="%.4g", lineterminator="\n")
-    figures.save(figures.power(pd.read_csv(folder / "power.csv")), folder / "power")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        paths.append(results / f"{name}.csv")
+        text = table.to_csv(float_format="%.4g", lineterminator="\n")
+        write_text(paths[-1], text)
+    return [*paths, *figures.save(figures.power(pd.read_csv(paths[-1])), results / "power")]
