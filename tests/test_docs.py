@@ -417,6 +417,15 @@ def test_what_was_simulated_is_what_the_protocol_says() -> None:
     assert at[2.0] > 0.99
 
 
+def test_every_decision_is_listed() -> None:
+    """The index of decisions leads to each page beside it."""
+    folder = DOCS / "decisions"
+    listed = re.findall(
+        r"^\| \[[^\]]+\]\(([^)]+)\)", (folder / "index.md").read_text(), re.MULTILINE
+    )
+    assert sorted([*listed, "index.md"]) == sorted(path.name for path in folder.glob("*.md"))
+
+
 def test_the_glossary_is_in_order_and_without_repeats() -> None:
     """Words stand in alphabetical order, each once."""
     words = [line[0] for line in table(DOCS / "glossary.md", "| word")]
