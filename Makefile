@@ -24,7 +24,7 @@ option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
 flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
 options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
 
-.PHONY: help setup bench test golden test-browser lint leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
+.PHONY: help setup bench test golden test-browser lint docs leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -88,6 +88,11 @@ lint: $(STAMP) ## check format, style, types and who imports whom
 	@$(VENV)/bin/ruff check
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports --no-logo
+
+docs: $(STAMP) ## build the site of docs/ into build/site, every warning an error
+	@$(VENV)/bin/python docs/tree.py
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo 'Open build/site/index.html, or with its search: $(VENV)/bin/mkdocs serve'
 
 leaderboard: $(STAMP) ## make the leaderboard, tables, figures and page of SUITE from its rows
 	@$(PATCHBENCH) leaderboard $(call options,suite results)

@@ -13,21 +13,17 @@ import time
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jaxtyping
 import pytest
 import torch
 import typer
 
-from harness.bench import suite
 from harness.cli.verbs import app
-from harness.core.task import Task
-from harness.model.patcher import Patches, Rows
+from harness.model.patcher import Patches
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-README = (ROOT / "README.md").read_text()
 CONTRACTS = {
     contract["id"]: contract["name"] for contract in PROJECT["tool"]["importlinter"]["contracts"]
 }
@@ -300,13 +296,6 @@ def test_make_alone_lists_every_verb() -> None:
     assert verbs() == set(phony[1].split())
 
 
-def test_readme_names_only_verbs_that_exist() -> None:
-    """Each `make VERB` in the README and in CONTRIBUTING.md is a verb of the Makefile."""
-    pages = README + (ROOT / "CONTRIBUTING.md").read_text()
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", pages, re.MULTILINE))
-    assert {"bench", "test"} <= named <= verbs()
-
-
 @pytest.mark.parametrize("value", ["it's", '$HOME `id` "x"', "a b;c", "--plan"])
 def test_make_passes_values_on_untouched(value: str) -> None:
     """What stands behind a variable reaches the program as one argument, whatever it contains."""
@@ -346,32 +335,6 @@ def test_clean_keeps_rows_and_environment(tmp_path: Path) -> None:
 # --- the map -----------------------------------------------------------------------------------
 
 
-def tree() -> dict[str, set[str]]:
-    """Folder -> file names, as the tree in the README has them."""
-    block = re.search(r"## The tree\n.*?```text\n(.*?)```", README, re.DOTALL)
-    assert block, "the README has no tree"
-    names: dict[str, set[str]] = {}
-    for line in block[1].splitlines():
-        if folder := re.match(r"(\S+)/\s", line):
-            current = names.setdefault(folder[1], set())
-        elif file := re.match(r"  (\S+)", line):
-            current.add(file[1])
-    return names
-
-
-def present(folder: str, pattern: str) -> set[str]:
-    """The files of a folder that have something in them."""
-    return {path.name for path in (ROOT / folder).glob(pattern) if path.stat().st_size}
-
-
-def test_the_tree_is_the_tree() -> None:
-    """The README's tree has every module of the harness, and no file that is not there."""
-    assert tree()["harness"] == present("harness", "*.py")
-    # A new method or suite is one file and no edit elsewhere: it may be missing from the map.
-    assert tree()["methods"] <= present("methods", "*.py")
-    assert tree()["suites"] <= present("suites", "*.toml")
-
-
 def test_every_test_states_its_promise() -> None:
     """Each test function begins with a docstring that is a sentence."""
     promises = {
@@ -381,42 +344,6 @@ def test_every_test_states_its_promise() -> None:
         if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
     }
     assert [test for test, promise in promises.items() if not promise.endswith(".")] == []
-
-
-def test_the_architecture_is_the_contract() -> None:
-    """The README's table has the floors that the contract enforces."""
-    _, table = README.split("| floor | modules of `harness` |")
-    rows = re.findall(r"^\| *(\d+) \| (`.*`) \|", table, re.MULTILINE)
-    [floors] = [
-        contract["layers"]
-        for contract in PROJECT["tool"]["importlinter"]["contracts"]
-        if contract["id"] == "floors"
-    ]
-    drawn = [(int(floor), re.findall(r"`(\w+)`", modules)) for floor, modules in rows]
-    assert drawn == [
-        (len(floors) - below, re.findall(r"\w+", layer)) for below, layer in enumerate(floors)
-    ]
-
-
-def test_the_method_in_the_readme_works() -> None:
-    """The ten lines shown as an example are a method: they cut rows where these jump."""
-    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    page: dict[str, Any] = {"__name__": "jumps"}
-    exec(code, page)  # noqa: S102  # this project's own page
-    values = torch.tensor([[0.0, 0.0, 5.0, 5.0, 5.0, 1.0], [3.0, 0.0, 0.0, 0.0, 9.0, 9.0]])
-    task = Task("planted", look_back=6, horizon=1, patches=3)
-    patches = page["Jumps"](task)(Rows(values, ids=torch.arange(2)))
-    assert patches.start.tolist() == [[0, 2, 5], [0, 1, 4]]
-
-
-def test_the_suite_in_the_readme_is_one(tmp_path: Path) -> None:
-    """The table shown as an example of own data is a suite, and plans every run that it names."""
-    [text] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
-    path = tmp_path / "mine.toml"
-    path.write_text(text)
-    jobs = suite.plan(suite.load(path))
-    assert len(jobs) == 3 * 3  # methods x seeds
-    assert {(job.task.dataset, job.task.patches) for job in jobs} == {("kitchen", 32)}
 
 
 def test_shapes_are_checked_in_tests() -> None:
