@@ -39,16 +39,26 @@ ELSEWHERE = (
     *("key", "method_source", "job"),
 )
 
+ROOMS = ("model", "run", "data", "core/protocol.py", "core/task.py")
+"""What computes, below ``harness/``."""
+
 Digits = dict[str, dict[str, Any]]
 """Name of a job -> column of its record -> value."""
 
 
 def header() -> dict[str, Any]:
-    """What digits depend on beside the code; what else should stand in the file goes here."""
+    """What the digits were made with: protocol, code that makes numbers, versions, machine.
+
+    ``rooms`` is the hash of the rooms whose code makes a number and is in no row's key. A method's
+    own code is: an edit of it makes its rows stale.
+    """
+    from harness.core.identity import folder_hash
     from harness.core.protocol import PROTOCOL
 
+    house = Path(__file__).parents[2] / "harness"
     return {
         "protocol": PROTOCOL,
+        "rooms": folder_hash([house / room for room in ROOMS]),
         "made_with": {
             "torch": version("torch").partition("+")[0],
             "numpy": version("numpy"),
