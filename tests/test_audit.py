@@ -12,8 +12,9 @@ import pytest
 
 from harness import data
 from harness.bench import audit, local, suite
+from harness.bench.plan import plan
 from harness.cli import verbs
-from harness.core.job import Job, Provenance, Record, job_key, new_record
+from harness.core.job import Job, Provenance, Record, job_key, job_of, new_record
 from harness.model import registry
 from harness.report import tables
 from harness.results.rows import put_row, read_rows, write_rows
@@ -47,7 +48,7 @@ PROVENANCE = Provenance("0" * 40, "python 3.11.7")
 
 def rows(suites: Path) -> list[Record]:
     """A row for each run of the suite, as if it had been done."""
-    return [recorded(job) for job in suite.plan(suite.find("small", suites))]
+    return [recorded(job) for job in plan(suite.find("small", suites))]
 
 
 def recorded(job: Job, **changes: Any) -> Record:  # noqa: ANN401 - columns of any type
@@ -62,8 +63,7 @@ def recorded(job: Job, **changes: Any) -> Record:  # noqa: ANN401 - columns of a
     series = data.load("const", ())
     said: dict[str, Any] = {
         "status": "done",
-        "kind": "patcher",
-        "ranked": True,
+        **registry.declared(method),
         "method_source": registry.source_hash(method),
         "data_hash": series.hash,
         "data_verified": True,
@@ -94,11 +94,11 @@ def results(tmp_path: Path, suites: Path) -> Path:
     return tmp_path / "results"
 
 
-def edit(path: Path, line: int, **cells: str) -> None:
+def edit(path: Path, line: int, **fields: str) -> None:
     """Write something else into columns of one line."""
     with path.open(newline="") as file:
         head, *lines = csv.reader(file)
-    for column, text in cells.items():
+    for column, text in fields.items():
         lines[line - 2][head.index(column)] = text
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([head, *lines])
@@ -113,7 +113,7 @@ def found(results: Path, suites: Path) -> list[tuple[str, int, str]]:
 def test_rows_as_a_bench_leaves_them_are_accepted(results: Path, suites: Path) -> None:
     """Nothing is wrong with them, with failed ones either, nor with the tables made of them."""
     assert found(results, suites) == []
-    [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
+    [job, *_] = plan(suite.find("small", suites), methods=["uniform"])
     nothing = dict.fromkeys([*METRICS, "windows", "epochs", "steps", "tokens_mean", "tokens_p95"])
     failed = recorded(job, status="failed", tokens_padded=None, **nothing)
     put_row(results / "small" / "uniform.csv", failed)
@@ -122,13 +122,13 @@ def test_rows_as_a_bench_leaves_them_are_accepted(results: Path, suites: Path) -
 
 
 @pytest.mark.parametrize(
-    ("cells", "what"),
+    ("fields", "what"),
     [
         ({"mse": "nan"}, "mse is nan; a record holds finite numbers only"),
         ({"mae": "inf"}, "mae is inf; a record holds finite numbers only"),
         ({"seed": "x"}, "column 'seed' holds 'x'; a whole number is expected"),
         ({"status": "fine"}, "status is 'fine'; allowed: done, failed, diverged"),
-        ({"job": "{}"}, "the job is none: KeyError: 'source'"),
+        ({"job": "{}"}, "the job is none: suite, method, task, seed, hyperparameters, "),
         ({"seed": "3"}, "seed is 3, in its job it is 2"),
         ({"horizon": "48"}, "horizon is 48, in its job it is 24"),
         ({"suite": "large"}, "suite is 'large' in a folder of 'small'"),
@@ -151,11 +151,11 @@ def test_rows_as_a_bench_leaves_them_are_accepted(results: Path, suites: Path) -
         ({"key": "0123456789abcdef"}, "key is 0123456789abcdef, the row gives "),
     ],
 )
-def test_a_wrong_cell_is_named(
-    results: Path, suites: Path, cells: dict[str, str], what: str
+def test_a_wrong_field_is_named(
+    results: Path, suites: Path, fields: dict[str, str], what: str
 ) -> None:
     """With its file, its line, what stands there and what should."""
-    edit(results / "small" / "uniform.csv", 3, **cells)
+    edit(results / "small" / "uniform.csv", 3, **fields)
     problems = found(results, suites)
     assert ("uniform.csv", 3) in {(name, line) for name, line, _ in problems}
     assert [said for name, line, said in problems if line == 3 and said.startswith(what)]
@@ -180,7 +180,7 @@ def test_a_row_of_a_run_that_is_not_planned_is_named(
     results: Path, suites: Path, other: Callable[[Job], Job], what: str
 ) -> None:
     """Its key is right; it is another run, and the page would mix it with those of the suite."""
-    [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
+    [job, *_] = plan(suite.find("small", suites), methods=["uniform"])
     tokens = dict.fromkeys(("tokens_mean", "tokens_p95", "tokens_padded"), other(job).task.patches)
     path = results / "small" / "uniform.csv"
     kept = [record for record in read_rows(path) if record.seed == 2]
@@ -265,9 +265,9 @@ def test_the_verb_lists_all_and_fails(
 def test_a_job_is_told_by_its_row(suites: Path, tmp_path: Path) -> None:
     """With hyperparameters, budget and own file described, so that it can be run again."""
     own = data.Source(tmp_path / "a.csv", "h", 24, columns=("x", "y"))
-    [job, *_] = suite.plan(suite.find("small", suites), methods=["hnet"])
+    [job, *_] = plan(suite.find("small", suites), methods=["hnet"])
     record = recorded(replace(job, source=own))
-    told = audit.job_of(record)
+    told = job_of(record)
     assert (told.task, told.budget, told.architecture) == (job.task, job.budget, job.architecture)
     assert told.source == own
     assert job_key(told, record.method_source, record.data_hash) == record.key
@@ -275,7 +275,7 @@ def test_a_job_is_told_by_its_row(suites: Path, tmp_path: Path) -> None:
 
 def test_a_run_repeated_measures_the_same(suites: Path, tmp_path: Path) -> None:
     """To the last digit, in a worker as the bench has them; what differs is shown."""
-    [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
+    [job, *_] = plan(suite.find("small", suites), methods=["uniform"])
     [slot] = local.cpu_slots(1)
     settings: dict[str, Any] = {"directories": (), "device": "cpu", "provenance": PROVENANCE}
     path = tmp_path / "results" / "small" / "uniform.csv"
@@ -293,7 +293,7 @@ def test_a_run_repeated_measures_the_same(suites: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_fails_when_repeated_says_why(suites: Path) -> None:
     """The error of the worker, and the key."""
-    [job, *_] = suite.plan(suite.find("small", suites), methods=["uniform"])
+    [job, *_] = plan(suite.find("small", suites), methods=["uniform"])
     record = recorded(replace(job, task=replace(job.task, dataset="ETTh1")))
     [slot] = local.cpu_slots(1)
     with pytest.raises(ValueError, match=rf"{record.key} fails now: FileNotFoundError: not here"):

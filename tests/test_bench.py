@@ -18,9 +18,13 @@ from typing import Any
 import pytest
 
 from harness import data
-from harness.bench import execute, local, watch
-from harness.bench.execute import Cell, Estimate, Folders, Stored, Warned
-from harness.bench.local import Finished, Retried, Say, cpu_slots, run_locally
+from harness.bench import events, execute, watch
+from harness.bench.estimate import Estimate, estimate
+from harness.bench.events import Finished, Retried, Tell
+from harness.bench.execute import Stored, Warned
+from harness.bench.local import cpu_slots, run_locally
+from harness.bench.provenance import provenance
+from harness.bench.survey import Folders, PlannedRun, survey, to_run
 from harness.core.job import Job, Provenance, Record, new_record
 from harness.core.task import Budget, Task
 from harness.model import registry
@@ -30,7 +34,7 @@ from harness.results.rows import RowFiles, put_row, read_rows, write_rows
 
 ORIGIN = Provenance("abc", "python 3")
 TASK = Task("mitdb", 48, 12, 6, 300)
-CellWork = Callable[[Cell, Say], Record]
+RunWork = Callable[[PlannedRun, Tell], Record]
 METHOD = """\
 from harness.model.patcher import Patcher
 
@@ -41,15 +45,15 @@ class Plain(Patcher):
 """
 
 
-def finish(cell: Cell, say: Say) -> Record:
+def finish(run: PlannedRun, tell: Tell) -> Record:
     """The work of a worker, done at once; seed 13 brings bad luck, seed 14 edits the method."""
-    if cell.job.seed == 13:
+    if run.job.seed == 13:
         raise ValueError("bad\nluck")
-    identity = dict(cell.identity)
-    if cell.job.seed == 14:
+    identity = dict(run.identity)
+    if run.job.seed == 14:
         identity["method_source"] = "edited"
     return new_record(
-        cell.job, ORIGIN, status="done", device="cpu", mse=0.5, mae=cell.job.seed, **identity
+        run.job, ORIGIN, status="done", device="cpu", mse=0.5, mae=run.job.seed, **identity
     )
 
 
@@ -69,26 +73,26 @@ def job(seed: int = 1, method: str = "plain", dataset: str = "mitdb") -> Job:
 
 def states(jobs: list[Job], folders: Folders) -> list[str]:
     """How the jobs stand."""
-    return [cell.state for cell in execute.survey(jobs, folders)]
+    return [run.state for run in survey(jobs, folders)]
 
 
 def store_all(jobs: list[Job], folders: Folders) -> None:
     """As if all had run."""
     files = RowFiles()
-    for cell in execute.survey(jobs, folders):
-        files.put(folders.rows(cell.job), finish(cell, lambda _: None), cell.outdated)
+    for run in survey(jobs, folders):
+        files.put(folders.rows(run.job), finish(run, lambda _: None), run.outdated)
     files.save()
 
 
 def run(
-    cells: list[Cell],
+    planned: list[PlannedRun],
     folders: Folders,
-    work: CellWork = finish,
+    work: RunWork = finish,
     **options: Any,  # noqa: ANN401 - those of execute
 ) -> Generator[execute.Event]:
     """What the bench tells, with one worker."""
     executor = partial(run_locally, work=work, slots=cpu_slots(1))
-    return execute.execute(cells, executor, folders, ORIGIN, **options)
+    return execute.execute(planned, executor, folders, ORIGIN, **options)
 
 
 def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
@@ -97,15 +101,15 @@ def test_a_plan_starts_missing_and_ends_done(folders: Folders) -> None:
     assert states(jobs, folders) == ["missing"] * 3
     store_all(jobs[:2], folders)
     assert states(jobs, folders) == ["done", "done", "missing"]
-    cells = execute.survey(jobs, folders)
-    assert [cell.job.method for cell in execute.to_run(cells)] == ["other"]
-    assert len(execute.to_run(cells, force=True)) == 3
+    planned = survey(jobs, folders)
+    assert [run.job.method for run in to_run(planned)] == ["other"]
+    assert len(to_run(planned, force=True)) == 3
 
 
 def test_a_job_is_completed_before_it_gets_its_key(folders: Folders) -> None:
     """Saying a default out loud makes no other run."""
-    (silent,) = execute.survey([job()], folders)
-    (spoken,) = execute.survey([replace(job(), hyperparameters=(("hidden", 16),))], folders)
+    (silent,) = survey([job()], folders)
+    (spoken,) = survey([replace(job(), hyperparameters=(("hidden", 16),))], folders)
     assert silent.key == spoken.key
     assert silent.job.hyperparameters == (("hidden", 16),)
 
@@ -159,22 +163,22 @@ def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folde
     fewer = [*sweep(8, 16), *sweep(4, 8, 16, seed=2)]
     assert states(fewer, folders) == ["stale", *["done"] * 4]
     assert states(sweep(8, 32), folders) == ["done", "stale"]
-    due = execute.to_run(execute.survey(fewer, folders))
+    due = to_run(survey(fewer, folders))
     list(run(due, folders))
     assert states(fewer, folders) == ["done"] * 5
     assert sorted(sizes(folders)) == [4, 8, 8, 16, 16]
 
 
-def test_more_patches_than_the_head_has_cells_are_refused_before_a_run(folders: Folders) -> None:
+def test_more_patches_than_the_head_has_bins_are_refused_before_a_run(folders: Folders) -> None:
     """A patch length is a setting like others, but K tokens must suit the head, whoever sets K."""
     real = replace(folders, methods=registry.METHODS)
     planned = [
         replace(job(method="uniform_best"), hyperparameters=(("patch", patch),))
         for patch in (8, 2, 49)
     ]
-    fits, blurred, long = execute.survey(planned, real)
+    fits, blurred, long = survey(planned, real)
     assert (fits.state, blurred.state, long.state) == ("missing", "broken", "broken")
-    assert "6 bins of 8 steps, fewer than the 24 patches" in blurred.why
+    assert "of 8 steps, fewer than the 24 patches" in blurred.why
     assert "patch is 49; a length from 1 to 48" in long.why
 
 
@@ -204,17 +208,17 @@ def test_a_stale_run_says_why(folders: Folders) -> None:
         job(3),
         job(4),
     ]
-    cells = execute.survey(changed, folders)
-    assert [cell.state for cell in cells] == ["stale"] * 4
-    assert [cell.why for cell in cells] == [
+    planned = survey(changed, folders)
+    assert [run.state for run in planned] == ["stale"] * 4
+    assert [run.why for run in planned] == [
         "other settings: budget.epochs 10 -> 99",
         "other settings: hyperparameters.hidden 16 -> 8",
         "other data",
         "its key was edited",
     ]
     (folders.methods / "plain.py").write_text(METHOD.replace("hidden", "wide"))
-    (cell, *_) = execute.survey([job()], folders)
-    assert cell.why == "the method was edited"
+    (run, *_) = survey([job()], folders)
+    assert run.why == "the method was edited"
 
 
 def test_failed_is_tried_again_and_diverged_is_not(folders: Folders) -> None:
@@ -230,12 +234,12 @@ def test_missing_data_keep_committed_rows_and_stop_nothing_else(folders: Folders
     """Where a data set is not at hand, its rows still count and other sets still run."""
     jobs = [job(1, dataset="ETTh1"), job(2, dataset="ETTh1"), job(1)]
     known = data.entry("ETTh1").hash
-    (cell, *_) = execute.survey(jobs, folders)
-    assert cell.identity["data_hash"] == known
-    put_row(folders.rows(cell.job), finish(cell, lambda _: None))
+    (run, *_) = survey(jobs, folders)
+    assert run.identity["data_hash"] == known
+    put_row(folders.rows(run.job), finish(run, lambda _: None))
     assert states(jobs, folders) == ["done", "absent", "missing"]
-    assert [cell.job for cell in execute.to_run(execute.survey(jobs, folders))] == [
-        execute.survey([jobs[2]], folders)[0].job
+    assert [run.job for run in to_run(survey(jobs, folders))] == [
+        survey([jobs[2]], folders)[0].job
     ]
 
 
@@ -245,22 +249,20 @@ def test_a_broken_method_or_own_file_costs_its_jobs_alone(folders: Folders) -> N
     source = data.Source(folders.results / "none.csv", "h", 24)
     own = replace(job(dataset="mine"), source=source)
     wrong = replace(job(), hyperparameters=(("hiden", 8),))
-    broken, absent, misspelt, fine = execute.survey(
+    broken, absent, misspelt, fine = survey(
         [job(method="other"), own, replace(wrong, seed=3), job()], folders
     )
-    assert [cell.state for cell in (broken, absent, misspelt, fine)] == ["broken"] * 3 + [
-        "missing"
-    ]
+    assert [run.state for run in (broken, absent, misspelt, fine)] == ["broken"] * 3 + ["missing"]
     assert "ZeroDivisionError" in broken.why
     assert "none.csv" in absent.why
     assert "did you mean 'hidden'" in misspelt.why
     with pytest.raises(ValueError, match="unknown method 'plane'; did you mean 'plain'"):
-        execute.survey([job(method="plane")], folders)
+        survey([job(method="plane")], folders)
 
 
 def test_records_are_stored_as_they_come(folders: Folders) -> None:
     """Done, failed and suspicious runs each leave a row; tracking that breaks costs none."""
-    cells = execute.survey([job(seed) for seed in (1, 13, 14, 2)], folders)
+    planned = survey([job(seed) for seed in (1, 13, 14, 2)], folders)
     tracked: list[Path] = []
 
     def track(bundle: Path) -> None:
@@ -268,7 +270,7 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
         raise RuntimeError("no database")
 
     stored, warnings = [], []
-    for event in run(cells, folders, track=track):
+    for event in run(planned, folders, track=track):
         if isinstance(event, Stored):
             stored.append(event.record)
         elif isinstance(event, Warned):
@@ -277,7 +279,7 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
     assert (first.status, first.mae, last.status) == ("done", 1.0, "done")
     assert (unlucky.status, unlucky.error) == ("failed", "ValueError: bad luck")
     assert (unlucky.failure, unlucky.attempts, unlucky.micro_batch) == ("exception", 1, 32)
-    assert unlucky.key == cells[1].key
+    assert unlucky.key == planned[1].key
     assert sorted(stored, key=rows._order) == read_rows(folders.rows(job()))
     assert "method or data have changed" in edited.error
     (warning,) = warnings
@@ -292,15 +294,15 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
     ]
 
 
-def bundle_then_die(cell: Cell, say: Say, *, runs: Path) -> Record:
+def bundle_then_die(run: PlannedRun, tell: Tell, *, runs: Path) -> Record:
     """Seed 2 is killed when it is done; seed 3 each time it begins, leaving a note."""
-    if cell.job.seed == 3:
+    if run.job.seed == 3:
         with (runs / "started").open("a") as file:
-            file.write(f"{cell.attempts}\n")
+            file.write(f"{run.attempts}\n")
         os.kill(os.getpid(), signal.SIGKILL)
-    record = replace(finish(cell, say), attempts=cell.attempts)
+    record = replace(finish(run, tell), attempts=run.attempts)
     write_bundle(runs, record, curves=(), overlay=None)
-    if cell.job.seed == 2 and cell.attempts == 1:
+    if run.job.seed == 2 and run.attempts == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return record
 
@@ -308,8 +310,8 @@ def bundle_then_die(cell: Cell, say: Say, *, runs: Path) -> Record:
 @pytest.mark.usefixtures("kills_workers")
 def test_a_killed_run_is_tried_once_more(folders: Folders) -> None:
     """With the same settings; killed again, it has failed. Both are told, and counted."""
-    cells = execute.survey([job(seed) for seed in (1, 2, 3)], folders)
-    events = list(run(cells, folders, partial(bundle_then_die, runs=folders.runs)))
+    planned = survey([job(seed) for seed in (1, 2, 3)], folders)
+    events = list(run(planned, folders, partial(bundle_then_die, runs=folders.runs)))
     retried = [event.job.job.seed for event in events if isinstance(event, Retried)]
     assert retried == [2, 3]
     assert (folders.runs / "started").read_text() == "1\n2\n"
@@ -325,12 +327,12 @@ def test_a_killed_run_is_tried_once_more(folders: Folders) -> None:
     assert "the second time:" in log
 
 
-def eat(cell: Cell, say: Say, *, enough: int) -> Record:
+def eat(run: PlannedRun, tell: Tell, *, enough: int) -> Record:
     """There is memory for so many windows at a time, and no more."""
-    windows = cell.micro_batch or cell.job.budget.batch
+    windows = run.micro_batch or run.job.budget.batch
     if windows > enough:
         raise MemoryError(f"{windows} windows")
-    return replace(finish(cell, say), attempts=cell.attempts, micro_batch=windows)
+    return replace(finish(run, tell), attempts=run.attempts, micro_batch=windows)
 
 
 @pytest.mark.parametrize(
@@ -341,41 +343,41 @@ def test_out_of_memory_is_tried_once_more_in_halves(
     folders: Folders, enough: int, outcome: tuple[object, ...]
 ) -> None:
     """Of a batch of 32 first 16 windows at a time, and then no fewer."""
-    cells = execute.survey([job()], folders)
-    list(run(cells, folders, partial(eat, enough=enough)))
+    planned = survey([job()], folders)
+    list(run(planned, folders, partial(eat, enough=enough)))
     (row,) = read_rows(folders.rows(job()))
     assert (row.status, row.failure, row.attempts, row.micro_batch) == outcome
-    assert row.key == cells[0].key
+    assert row.key == planned[0].key
 
 
 @pytest.mark.parametrize("failure", ["exception", "timeout"])
 def test_what_would_come_again_is_not_tried_again(
-    folders: Folders, failure: local.Failure
+    folders: Folders, failure: events.Failure
 ) -> None:
     """An error of the method and a time that is too short; nor one window that does not fit."""
-    (cell,) = execute.survey([job()], folders)
-    assert execute.second_try(Finished(cell, 1.0, failure=failure)) is None
-    smallest = replace(cell, micro_batch=1)
-    assert execute.second_try(Finished(smallest, 1.0, failure="out-of-memory")) is None
+    (run,) = survey([job()], folders)
+    assert execute.retry(Finished(run, 1.0, failure=failure)) is None
+    smallest = replace(run, micro_batch=1)
+    assert execute.retry(Finished(smallest, 1.0, failure="out-of-memory")) is None
 
 
 def lose_rows(jobs: list[Job], folders: Folders) -> None:
     """As if the parent had been killed when the bundles were there and the rows were not."""
-    for cell in execute.survey(jobs, folders):
-        write_bundle(folders.runs, finish(cell, lambda _: None), curves=(), overlay=None)
+    for run in survey(jobs, folders):
+        write_bundle(folders.runs, finish(run, lambda _: None), curves=(), overlay=None)
 
 
 def test_a_run_whose_parent_was_killed_has_only_to_be_written_down(folders: Folders) -> None:
     """Its bundle is as good as its row, and becomes one; no other bundle does."""
     jobs = [job(seed) for seed in (1, 2, 3)]
     lose_rows([*jobs[:2], replace(jobs[2], suite="other")], folders)
-    cells = execute.survey(jobs, folders)
-    assert [cell.state for cell in cells] == ["done", "done", "missing"]
+    planned = survey(jobs, folders)
+    assert [run.state for run in planned] == ["done", "done", "missing"]
     assert not folders.rows(job()).exists()  # to look is not to write
-    assert [record.seed for record in execute.adopt(cells, folders)] == [1, 2]
+    assert [record.seed for record in execute.adopt(planned, folders)] == [1, 2]
     assert [row.seed for row in read_rows(folders.rows(job()))] == [1, 2]
-    assert execute.adopt(execute.survey(jobs, folders), folders) == []
-    assert [cell.job.seed for cell in execute.to_run(execute.survey(jobs, folders))] == [3]
+    assert execute.adopt(survey(jobs, folders), folders) == []
+    assert [run.job.seed for run in to_run(survey(jobs, folders))] == [3]
 
 
 def test_a_bundle_replaces_a_failed_or_stale_row_and_no_other(folders: Folders) -> None:
@@ -388,9 +390,9 @@ def test_a_bundle_replaces_a_failed_or_stale_row_and_no_other(folders: Folders) 
     write_rows(path, [replace(kept, mse=7.0), failed, replace(stale, key="0" * 16)])
     lose_rows([jobs[0], jobs[2]], folders)
     write_bundle(folders.runs, failed, curves=(), overlay=None)
-    cells = execute.survey(jobs, folders)
-    assert [cell.state for cell in cells] == ["done", "failed", "done"]
-    assert [record.seed for record in execute.adopt(cells, folders)] == [3]
+    planned = survey(jobs, folders)
+    assert [run.state for run in planned] == ["done", "failed", "done"]
+    assert [record.seed for record in execute.adopt(planned, folders)] == [3]
     assert [row.mse for row in read_rows(path)] == [7.0, 0.5, 0.5]
 
 
@@ -398,9 +400,9 @@ def test_a_finished_bundle_spares_a_smaller_sweep_its_repetition(folders: Folder
     """The rows that are no longer planned go all the same."""
     store_all(sweep(8, 16), folders)
     lose_rows(sweep(8), folders)
-    cells = execute.survey(sweep(8), folders)
-    assert [cell.state for cell in cells] == ["done"]
-    execute.adopt(cells, folders)
+    planned = survey(sweep(8), folders)
+    assert [run.state for run in planned] == ["done"]
+    execute.adopt(planned, folders)
     assert sizes(folders) == [8]
 
 
@@ -414,12 +416,12 @@ def test_the_time_that_is_left_is_guessed_from_rows(folders: Folders) -> None:
         ("fourth", "electric_devices"): 70.0,
     }
     for (method, dataset), seconds in known.items():
-        (cell,) = execute.survey([job(1, method, dataset)], folders)
-        row = replace(finish(cell, lambda _: None), train_seconds=seconds, evaluate_seconds=1.0)
-        put_row(folders.rows(cell.job), row)
+        (run,) = survey([job(1, method, dataset)], folders)
+        row = replace(finish(run, lambda _: None), train_seconds=seconds, evaluate_seconds=1.0)
+        put_row(folders.rows(run.job), row)
     (folders.results / "cost.csv").write_text("method,ratio\nother,2.0\n")
     guesses = {
-        method: execute.estimate(execute.survey([job(2, method)], folders), folders)
+        method: estimate(survey([job(2, method)], folders), folders)
         for method in ("plain", "other", "third", "fourth")
     }
     assert guesses == {
@@ -432,9 +434,9 @@ def test_the_time_that_is_left_is_guessed_from_rows(folders: Folders) -> None:
 
 def test_others_can_see_what_is_being_done(folders: Folders) -> None:
     """Each run since when, its epoch, and how many are over; nothing when the bench has ended."""
-    cells = execute.survey([job(1), job(13)], folders)
+    planned = survey([job(1), job(13)], folders)
     with watch.alone(folders.results):
-        seen = [watch.progress(folders.results) for _ in run(cells, folders, tell)]
+        seen = [watch.progress(folders.results) for _ in run(planned, folders, speak)]
         assert watch.progress(folders.results) is None
     assert all(going is not None and going.process == os.getpid() for going in seen)
     shown = [
@@ -453,14 +455,14 @@ def test_others_can_see_what_is_being_done(folders: Folders) -> None:
     ]
 
 
-def tell(cell: Cell, say: Say) -> Record:
+def speak(run: PlannedRun, tell: Tell) -> Record:
     """Say an epoch a moment after the start: what comes at once may be left out."""
     time.sleep(0.2)
-    say({"epoch": 1, "epochs": 2, "valid_mse": 0.5})
-    return finish(cell, say)
+    tell({"epoch": 1, "epochs": 2, "valid_mse": 0.5})
+    return finish(run, tell)
 
 
-def full(cell: Cell, say: Say) -> Record:
+def full(run: PlannedRun, tell: Tell) -> Record:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "weights.pt")
 
 
@@ -468,15 +470,15 @@ def test_a_full_disk_is_no_fault_of_a_run(folders: Folders) -> None:
     """A worker that could not write its bundle ends the bench; no row calls the run a failure."""
     jobs = [job(1), job(2)]
     with pytest.raises(OSError, match=r"cannot be written in .*No space left.*goes on"):
-        list(run(execute.survey(jobs, folders), folders, full))
+        list(run(survey(jobs, folders), folders, full))
     assert states(jobs, folders) == ["missing", "missing"]
 
 
 def test_stopping_in_the_middle_keeps_what_is_finished(folders: Folders) -> None:
     """Closing the events ends the work; the rows told of so far are in their files."""
     jobs = [job(seed) for seed in (1, 2, 3)]
-    cells = execute.survey(jobs, folders)
-    events = run(cells, folders)
+    planned = survey(jobs, folders)
+    events = run(planned, folders)
     with closing(events):
         next(event for event in events if isinstance(event, Stored))
     assert states(jobs, folders) == ["done", "missing", "missing"]
@@ -488,7 +490,7 @@ def test_results_that_cannot_be_written_stop_the_bench(folders: Folders) -> None
     (folders.results / "small").write_text("in the way")
     jobs = [job()]
     with pytest.raises(OSError, match="small"):
-        next(run(execute.survey(jobs, folders), folders))
+        next(run(survey(jobs, folders), folders))
 
 
 def git(folder: Path, *words: str) -> None:
@@ -499,7 +501,7 @@ def git(folder: Path, *words: str) -> None:
 
 def test_provenance_names_the_commit_and_says_dirty(tmp_path: Path) -> None:
     """Changed code makes a checkout dirty, changed results do not; no checkout, no commit."""
-    commit = partial(lambda: execute.provenance(tmp_path).commit)
+    commit = partial(lambda: provenance(tmp_path).commit)
     assert commit() == "unknown"
     git(tmp_path, "init", "-q")
     assert commit() == "unknown"
@@ -513,5 +515,5 @@ def test_provenance_names_the_commit_and_says_dirty(tmp_path: Path) -> None:
     assert commit() == clean
     (tmp_path / "methods" / "b.py").write_text("")
     assert commit() == f"{clean}-dirty"
-    assert execute.provenance(tmp_path / "methods").commit == "unknown"
-    assert "torch 2" in execute.provenance(tmp_path).versions
+    assert provenance(tmp_path / "methods").commit == "unknown"
+    assert "torch 2" in provenance(tmp_path).versions

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from harness.bench.execute import Cell
-from harness.bench.local import Say
-from harness.cli import verbs
+from harness.bench.events import Tell
+from harness.bench.survey import PlannedRun
+from harness.cli import options, verbs
 from harness.core.job import Provenance, Record, new_record
 from harness.results.bundles import write_bundle
 from harness.results.rows import read_rows
@@ -41,25 +41,31 @@ patch = 8
 
 
 def stand_in(
-    cell: Cell, say: Say, *, directories: object, device: str, runs: Path, provenance: Provenance
+    run: PlannedRun,
+    tell: Tell,
+    *,
+    directories: object,
+    device: str,
+    runs: Path,
+    provenance: Provenance,
 ) -> Record:
-    """What ``run_cell`` does, without training: seed 2 of random_step fails, ETTh1 takes long."""
+    """What a worker does, without training: seed 2 of random_step fails, ETTh1 takes long."""
     assert directories
-    say({"epoch": 1, "epochs": 2, "valid_mse": 0.5})
-    if (cell.job.method, cell.job.seed) == ("random_step", 2):
+    tell({"epoch": 1, "epochs": 2, "valid_mse": 0.5})
+    if (run.job.method, run.job.seed) == ("random_step", 2):
         raise ValueError("no luck")
-    if cell.job.task.dataset in ("ETTh1", "electric_devices"):
+    if run.job.task.dataset in ("ETTh1", "electric_devices"):
         time.sleep(60)
     scores: dict[str, Any] = dict.fromkeys(
         ("mse", "mae", "mse_raw", "mae_raw", "mase", "smape"), 0.25
     )
     spent: dict[str, Any] = {"tokens_mean": 6.0, "parameters": 7, "train_seconds": 0.1}
     record = new_record(
-        cell.job, provenance, status="done", device=device, **cell.identity, **scores, **spent
+        run.job, provenance, status="done", device=device, **run.identity, **scores, **spent
     )
     window = {"values": [0.0, 1.0] * 24, "starts": [0, 8, 16, 24, 32, 40], "true_starts": None}
-    shown = {"future": [0.0] * 12, "forecast": [0.5] * 12, "method": cell.job.method}
-    overlay = {**window, **shown, "dataset": cell.job.task.dataset, "seed": cell.job.seed}
+    shown = {"future": [0.0] * 12, "forecast": [0.5] * 12, "method": run.job.method}
+    overlay = {**window, **shown, "dataset": run.job.task.dataset, "seed": run.job.seed}
     write_bundle(runs, record, curves=(), overlay=overlay)
     return record
 
@@ -70,11 +76,12 @@ from pathlib import Path
 sys.path.insert(0, {str(HERE)!r})
 if __name__ == "__main__":
     import test_cli
-    from harness import bench, cli
-    cli.SUITES = Path("suites")
-    cli._tracker = lambda *arguments: None
-    bench.run_cell = test_cli.stand_in
-    cli.main()
+    from harness.bench import execute
+    from harness.cli import options, verbs
+    options.SUITES = verbs.SUITES = Path("suites")
+    verbs._tracker = lambda *arguments: None
+    execute.run_planned = test_cli.stand_in
+    verbs.main()
 """
 
 
@@ -111,7 +118,8 @@ def verb(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.chdir(place)
     monkeypatch.delenv("PATCHBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-    monkeypatch.setattr(verbs, "SUITES", Path("suites"))
+    for module in (options, verbs):
+        monkeypatch.setattr(module, "SUITES", Path("suites"))
 
     def run(*words: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["harness", *words])

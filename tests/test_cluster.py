@@ -17,10 +17,12 @@ import pytest
 import torch
 
 from harness import data
-from harness.bench import cluster, execute, local
+from harness.bench import cluster, execute
 from harness.bench.cluster import on_ray
-from harness.bench.execute import Cell, Folders, Stored
-from harness.bench.local import Event, Finished, Retried, Said, Started, cpu_slots, run_locally
+from harness.bench.events import Event, Finished, Retried, Said, Started, Tell
+from harness.bench.execute import Stored
+from harness.bench.local import cpu_slots, run_locally
+from harness.bench.survey import Folders, PlannedRun, survey
 from harness.cli import options
 from harness.core.job import Job, Provenance, Record
 from harness.core.task import Architecture, Budget, Task
@@ -86,66 +88,66 @@ def nodes() -> Iterator[TwoNodes]:
 # --- work to do ------------------------------------------------------------------------------
 
 
-def double(job: int, say: object, **places: object) -> int:
+def double(job: int, tell: object, **places: object) -> int:
     return 2 * job
 
 
-def where(job: int, say: object, **places: object) -> tuple[str, str | None, int]:
+def where(job: int, tell: object, **places: object) -> tuple[str, str | None, int]:
     import harness
 
     return harness.__file__, os.environ.get("OMP_NUM_THREADS"), os.getpid()
 
 
-def speak(job: int, say: Callable[[Mapping[str, int]], None], **places: object) -> int:
+def speak(job: int, tell: Callable[[Mapping[str, int]], None], **places: object) -> int:
     for epoch in range(job):
-        say({"epoch": epoch})
+        tell({"epoch": epoch})
         time.sleep(0.2)
     return job
 
 
-def fail_on_odd(job: int, say: object, **places: object) -> int:
+def fail_on_odd(job: int, tell: object, **places: object) -> int:
     if job % 2:
         print(f"loading {job}")  # noqa: T201 - that a job may print is the point
         raise ValueError(f"{job} is odd")
     return job
 
 
-def leave(job: int, say: object, **places: object) -> int:
+def leave(job: int, tell: object, **places: object) -> int:
     sys.exit(7)
 
 
-def exhaust(job: int, say: object, **places: object) -> int:
+def exhaust(job: int, tell: object, **places: object) -> int:
     raise MemoryError
 
 
-def sleep_on_odd(job: int, say: object, **places: object) -> int:
+def sleep_on_odd(job: int, tell: object, **places: object) -> int:
     time.sleep(60 if job % 2 else 0)
     return job
 
 
-def die_at_first(job: str, say: object, **places: object) -> str:
+def die_at_first(job: str, tell: object, **places: object) -> str:
     if not Path(job).exists():
         Path(job).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return "alive"
 
 
-def die(job: int, say: object, **places: object) -> None:
+def die(job: int, tell: object, **places: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def touch_and_sleep(job: str, say: object, **places: object) -> None:
+def touch_and_sleep(job: str, tell: object, **places: object) -> None:
     Path(job).write_text(str(os.getpid()))
     time.sleep(60)
 
 
-def leave_bundle(job: int, say: object, *, runs: Path, **places: object) -> str:
+def leave_bundle(job: int, tell: object, *, runs: Path, **places: object) -> str:
     (runs / f"run{job}").mkdir()
     (runs / f"run{job}" / "number.txt").write_text(str(job))
     return str(runs)
 
 
-def read_and_remove(job: Path, say: object, *, directories: Sequence[Path], **_: object) -> str:
+def read_and_remove(job: Path, tell: object, *, directories: Sequence[Path], **_: object) -> str:
     copy = next(path for folder in directories if (path := folder / job.name).exists())
     text = copy.read_text()
     job.unlink(missing_ok=True)
@@ -211,7 +213,7 @@ def test_failures_have_the_classes_of_local_ones(nodes: TwoNodes, tmp_path: Path
 
 def test_a_failure_is_tried_again_if_somebody_wants_it(nodes: TwoNodes, tmp_path: Path) -> None:
     """In the form that it then has: 3 fails, 4 in its place does not."""
-    told = events(nodes, tmp_path, [3], fail_on_odd, again=lambda end: end.job + 1)
+    told = events(nodes, tmp_path, [3], fail_on_odd, retry=lambda end: end.job + 1)
     assert [Started(3), Retried(4, "ValueError: 3 is odd"), Started(4)] == told[:3]
     assert 4 == ends(told)[4].result
 
@@ -226,7 +228,7 @@ def test_a_job_over_its_time_is_cancelled(nodes: TwoNodes, tmp_path: Path) -> No
 def test_a_worker_that_dies_costs_nothing(nodes: TwoNodes, tmp_path: Path) -> None:
     """The job is done again without counting as failed: nobody is asked."""
     never = pytest.fail
-    told = events(nodes, tmp_path, [str(tmp_path / "mark")], die_at_first, again=never)
+    told = events(nodes, tmp_path, [str(tmp_path / "mark")], die_at_first, retry=never)
     kinds = [type(event) for event in told]
     assert [Started, Retried, Started, Finished] == kinds
     assert "WorkerCrashedError" in told[1].error  # type: ignore[union-attr]  # it is Retried
@@ -380,18 +382,18 @@ def rows(
 ) -> list[Record]:
     """What is stored in the end: each run's row, told of once."""
     told = []
-    for event in execute.execute(execute.survey(jobs(), folders), executor, folders, ORIGIN):
+    for event in execute.execute(survey(jobs(), folders), executor, folders, ORIGIN):
         heard(event)
         if isinstance(event, Stored):
             told.append(event.record)
-    stored = [record for cell in execute.survey(jobs(), folders) if (record := cell.record)]
+    stored = [record for run in survey(jobs(), folders) if (record := run.record)]
     assert sorted(record.key for record in told) == sorted(record.key for record in stored)
     return stored
 
 
 def stay(
-    cell: Cell,
-    say: local.Say,
+    run: PlannedRun,
+    tell: Tell,
     *,
     node: str,
     mark: Path,
@@ -399,15 +401,15 @@ def stay(
     runs: Path,
 ) -> Record:
     """Do the run; on one of the nodes, do not get round to telling its result."""
-    record = run_cell(cell, say, directories=directories, runs=runs)
+    record = run_planned(run, tell, directories=directories, runs=runs)
     while ray.get_runtime_context().get_node_id() == node:
         mark.touch()
-        say({"epoch": 3})
+        tell({"epoch": 3})
         time.sleep(0.1)
     return record
 
 
-run_cell = partial(execute.run_cell, device="cpu", provenance=ORIGIN)
+run_planned = partial(execute.run_planned, device="cpu", provenance=ORIGIN)
 
 
 def test_a_node_that_dies_in_the_middle_costs_no_row(nodes: TwoNodes, tmp_path: Path) -> None:
@@ -429,13 +431,13 @@ def test_a_node_that_dies_in_the_middle_costs_no_row(nodes: TwoNodes, tmp_path: 
             work=partial(stay, node=nodes.second.node_id, mark=mark),
             address=nodes.address,
             runs=there.runs,
-            needs=lambda cell: data.file_of(cell.job.task.dataset, (), cell.job.source),
+            needs=lambda run: data.file_of(run.job.task.dataset, (), run.job.source),
         ),
         kill_when_it_is_busy,
     )
     assert 1 == len(retried)
     assert [1, 2] == sorted({sum(n["Alive"] for n in ray.nodes()), len(ray.nodes())})
-    at_home = partial(run_cell, directories=(), runs=here.runs)
+    at_home = partial(run_planned, directories=(), runs=here.runs)
     near = rows(here, partial(run_locally, work=at_home, slots=cpu_slots(2)))
     assert 6 == len(near) == len(far)
     same = ("key", "status", "mse", "mae", "mse_raw", "valid_mse", "tokens_mean", "attempts")

@@ -24,6 +24,7 @@ from typer.exceptions import TyperException
 
 from harness import data
 from harness.bench import suite
+from harness.bench.plan import plan
 from harness.cli.verbs import app
 from harness.core.protocol import PROTOCOL, SMALLEST_EFFECT
 from harness.core.task import Task
@@ -254,7 +255,7 @@ def test_suites_shown_plan_what_they_say(
     [block] = blocks(page, "toml")
     path = tmp_path / "kitchen.toml"
     path.write_text(block.text)
-    jobs = suite.plan(suite.load(path))
+    jobs = plan(suite.load(path))
     assert {(job.task.dataset, job.task.patches) for job in jobs} == {("kitchen", 32)}
     assert len({(job.method, job.seed, job.task) for job in jobs}) == methods * 3 * horizons
 

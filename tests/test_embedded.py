@@ -12,7 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from harness import data
-from harness.bench import execute, suite
+from harness.bench import suite
+from harness.bench.plan import plan
+from harness.bench.survey import Folders, survey
 from harness.data import embedded, load
 from harness.data.planted import families, plant
 
@@ -78,8 +80,8 @@ def test_a_plan_loads_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         f'methods = ["uniform"]\nseeds = [1]\n[[tasks]]\ndatasets = {embedded.names()}\n'
         "look_back = 96\nhorizons = [24]\npatches = 12\n"
     )
-    jobs = suite.plan(suite.load(path))
-    cells = execute.survey(jobs, execute.Folders(tmp_path, (), tmp_path))
+    jobs = plan(suite.load(path))
+    cells = survey(jobs, Folders(tmp_path, (), tmp_path))
     assert [(cell.job.task.dataset, cell.state) for cell in cells] == [
         (name, "missing") for name in embedded.names()
     ]

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.bench import execute, suite
-from harness.bench.execute import Folders
+from harness.bench import suite
+from harness.bench.plan import plan
+from harness.bench.survey import Folders, survey
 from harness.cli import options, verbs
 from harness.core.job import Job, Provenance, Record
 from harness.core.task import Architecture, Budget, Task
@@ -84,8 +85,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Done:
     (place / "suites").mkdir()
     (place / "suites" / "small.toml").write_text(SUITE)
     folders = Folders(place / "results", (), place / "cache")
-    jobs = suite.plan(suite.find("small", place / "suites"))
-    finished = [trained(planned.job, folders.runs) for planned in execute.survey(jobs, folders)]
+    jobs = plan(suite.find("small", place / "suites"))
+    finished = [trained(planned.job, folders.runs) for planned in survey(jobs, folders)]
     for job, record in finished:
         put_row(folders.rows(job), record)
     return Done(place, finished)

@@ -31,6 +31,7 @@ from harness.core.job import (
 from harness.core.protocol import PROTOCOL
 from harness.core.task import Architecture, Budget, Task
 from harness.data import Source
+from harness.results import rows
 from harness.results.bundles import read_bundle, recorded, write_bundle
 from harness.results.rows import RowFiles, put_row, read_rows, write_rows
 
@@ -131,7 +132,7 @@ def test_rows_are_in_one_order_whatever_order_they_came_in(tmp_path: Path) -> No
     write_rows(tmp_path / "a.csv", map(row, jobs))
     write_rows(tmp_path / "b.csv", map(row, reversed(jobs)))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    cells = [record.cell[1:] for record in read_rows(tmp_path / "a.csv")]
+    cells = [record.coordinates[1:] for record in read_rows(tmp_path / "a.csv")]
     assert cells == sorted(cells)
 
 
@@ -157,7 +158,7 @@ def test_rows_are_saved_at_times_and_in_the_end(
         whole(path, records)
 
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(job, "write", write)
+    monkeypatch.setattr(rows, "write_rows", write)
     path, files = tmp_path / "uniform.csv", RowFiles()
     for seed in range(50):
         files.put(path, row(replace(JOB, seed=seed)))
@@ -326,10 +327,10 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path) -> None:
     small = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before)},) * 2)\n"
     script = small + (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
-        "from harness import store\n"
+        "from harness.results.rows import put_row, read_rows\n"
         "path = Path(sys.argv[1])\n"
-        "(record,) = store.read(path)\n"
-        "store.put(path, replace(record, seed=2, key='other'))\n"
+        "(record,) = read_rows(path)\n"
+        "put_row(path, replace(record, seed=2, key='other'))\n"
     )
     ran = subprocess.run(
         [sys.executable, "-c", script, path], capture_output=True, text=True, check=False

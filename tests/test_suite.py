@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.bench import suite
+from harness.bench.plan import plan as plan_of
 from harness.core.job import Job, Provenance, job_key, new_record, recomputed_key
 from harness.core.task import Architecture, Budget, Task
 
@@ -59,11 +60,11 @@ def written(folder: Path, text: str = TEXT) -> Path:
 
 def jobs(folder: Path, **selection: object) -> list[Job]:
     """The plan of the example."""
-    return suite.plan(suite.load(written(folder)), **selection)  # type: ignore[arg-type]  # hyperparameters of several types
+    return plan_of(suite.load(written(folder)), **selection)  # type: ignore[arg-type]  # hyperparameters of several types
 
 
 def test_a_plan_is_every_combination_once_in_a_fixed_order(tmp_path: Path) -> None:
-    """Block by block, cell by cell, seed by seed, all methods of a seed together."""
+    """Block by block, task by task, seed by seed, all methods of a seed together."""
     plan = jobs(tmp_path)
     assert len(plan) == 2 * 2 * 1 * 2 * 2 + 2
     assert plan == jobs(tmp_path)
@@ -99,7 +100,7 @@ def test_a_block_overrides_single_keys(tmp_path: Path) -> None:
     assert (last.method, last.seed) == ("local_difference", 5)
 
 
-def test_keywords_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
+def test_hyperparameters_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
     """Each method gets its table; own data comes along, its path relative to the suite's file."""
     plan = jobs(tmp_path)
     assert {(job.method, job.hyperparameters) for job in plan[:2]} == {
@@ -112,11 +113,11 @@ def test_keywords_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
     assert plan[0].source is None
 
 
-def test_a_sweep_plans_every_combination_beside_the_fixed_keywords(tmp_path: Path) -> None:
+def test_a_sweep_plans_every_combination_beside_the_fixed_hyperparameters(tmp_path: Path) -> None:
     """All settings of a method come together, in the order of the file; other methods stay."""
     swept = 'sweep = { random_step = { patch = [8, 4], kind = ["a", "b"] } }\n'
     path = written(tmp_path, swept + TEXT)
-    plan = suite.plan(suite.load(path), seeds=[2])
+    plan = plan_of(suite.load(path), seeds=[2])
     assert [(job.method, dict(job.hyperparameters)) for job in plan[:6]] == [
         ("uniform", {}),
         ("random_step", {"spread": 0.5, "patch": 8, "kind": "a"}),
@@ -251,7 +252,7 @@ def test_a_mistake_is_named_with_file_and_line(
 
 
 def test_two_blocks_may_not_plan_the_same_run(tmp_path: Path) -> None:
-    """One cell has one budget."""
+    """A method on a task and seed has one budget."""
     block = 'datasets = ["ETTh1"]\nlook_back = 96\nhorizons = [24]\npatch = 8\n'
     text = f'seeds = [1]\nmethods = ["uniform"]\n[[tasks]]\n{block}[[tasks]]\n{block}'
     with pytest.raises(ValueError, match=r"two .* plan the same run: uniform ETTh1 96->24 K=12"):
@@ -273,7 +274,7 @@ def test_a_suite_is_found_by_its_file_name(tmp_path: Path) -> None:
 
 
 CHOICE = """\
-[[cells]]
+[[choices]]
 dataset = "ETTh1"
 look_back = {look_back}
 horizon = 24
@@ -294,20 +295,20 @@ def chosen(folder: Path, *, trials: int = 4) -> Path:
     """Results with a choice for one method at both look-backs of one data set."""
     tuned = folder / "results" / "small" / "tuned"
     tuned.mkdir(parents=True)
-    cells = [
+    tables = [
         CHOICE.format(look_back=look_back, patches=look_back // 8, trials=trials)
         for look_back in (96, 192)
     ]
-    (tuned / "random_step.toml").write_text("".join(cells))
+    (tuned / "random_step.toml").write_text("".join(tables))
     return folder / "results"
 
 
 def test_a_tuned_suite_runs_what_was_chosen(tmp_path: Path) -> None:
-    """Keywords and learning rate go into every seed's job, in the place of a sweep."""
+    """Hyperparameters and learning rate go into every seed's job, in the place of a sweep."""
     results = chosen(tmp_path)
     small = suite.load(written(tmp_path, TUNED + SWEPT + TEXT))
     selection = {"datasets": ["ETTh1"], "methods": ["random_step"]}
-    plan = suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # hyperparameters of several types
+    plan = plan_of(small, results=results, **selection)  # type: ignore[arg-type]  # hyperparameters of several types
     assert [(job.task.look_back, job.seed) for job in plan] == [
         (96, 1),
         (96, 2),
@@ -325,8 +326,8 @@ def test_a_search_starts_from_the_suite_as_it_is_written(tmp_path: Path) -> None
     """Without the results nothing is chosen; and a suite that is not tuned never looks there."""
     results = chosen(tmp_path)
     plain = suite.load(written(tmp_path, SWEPT + TEXT))
-    as_written = suite.plan(plain, results=results)
-    assert as_written == suite.plan(suite.load(written(tmp_path, TUNED + SWEPT + TEXT)))
+    as_written = plan_of(plain, results=results)
+    assert as_written == plan_of(suite.load(written(tmp_path, TUNED + SWEPT + TEXT)))
     assert {job.trials for job in as_written} == {0}
     assert plain.tuning == suite.Tuning(trials=20, epochs=None)
 
@@ -355,13 +356,13 @@ def test_a_method_that_was_not_tuned_is_named_with_the_command(tmp_path: Path) -
     results = chosen(tmp_path)
     small = suite.load(written(tmp_path, TUNED + TEXT))
     message = (
-        "suite 'small' is tuned with 4 trials for each method and cell; uniform ETTh1 96->24 K=12"
+        "suite 'small' is tuned with 4 trials for each method and task; uniform ETTh1 96->24 K=12"
         " had 0, and 7 more had not 4. To search: make tune SUITE=small"
         " METHODS=uniform,random_step,local_difference"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
-        suite.plan(small, results=results)
-    plan = suite.plan(
+        plan_of(small, results=results)
+    plan = plan_of(
         small, datasets=["ETTh1"], results=results, learns=lambda job: job.method == "random_step"
     )
     assert {(job.method, job.trials) for job in plan} == {("uniform", 0), ("random_step", 4)}
@@ -373,7 +374,7 @@ def test_another_number_of_trials_than_the_suites_is_refused(tmp_path: Path) -> 
     small = suite.load(written(tmp_path, TUNED + TEXT))
     selection = {"datasets": ["ETTh1"], "methods": ["random_step"]}
     with pytest.raises(ValueError, match="random_step ETTh1 96->24 K=12 had 40, and 1 more had"):
-        suite.plan(small, results=results, **selection)  # type: ignore[arg-type]  # hyperparameters of several types
+        plan_of(small, results=results, **selection)  # type: ignore[arg-type]  # hyperparameters of several types
 
 
 @pytest.mark.parametrize(
@@ -386,7 +387,7 @@ def test_another_number_of_trials_than_the_suites_is_refused(tmp_path: Path) -> 
             "hyperparameters = 4 #",
             "line 12: hyperparameters is 4; a table is needed",
         ),
-        ("[[cells]]", "[[cell]]", "unknown key 'cell'; did you mean 'cells'"),
+        ("[[choices]]", "[[choice]]", "unknown key 'choice'; did you mean 'choices'"),
         ("trials = 4", "trials = 4.0", "line 7: trials is 4.0; a whole number is needed"),
     ],
 )
@@ -397,4 +398,4 @@ def test_a_mistake_in_a_choice_is_named_with_its_line(
     path = chosen(tmp_path) / "small" / "tuned" / "random_step.toml"
     path.write_text(path.read_text().replace(old, new, 1))
     with pytest.raises(ValueError, match=rf"random_step\.toml.*{message}"):
-        suite.plan(suite.load(written(tmp_path, TUNED + TEXT)), results=tmp_path / "results")
+        plan_of(suite.load(written(tmp_path, TUNED + TEXT)), results=tmp_path / "results")

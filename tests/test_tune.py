@@ -26,7 +26,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from harness import data
 from harness.bench import local, tune
-from harness.bench.local import Finished, cpu_slots
+from harness.bench.events import Finished
+from harness.bench.local import cpu_slots
 from harness.bench.suite import Tuning, choices
 from harness.core.job import Job, Provenance
 from harness.core.task import Architecture, Budget, Task
@@ -195,19 +196,19 @@ def test_every_method_gets_the_same_trials_and_the_first_seed(job: Job, tmp_path
     jobs = [replace(job, method=name, seed=seed) for name in names for seed in (5, 6)]
     heard: list[tuple[str, Mapping[str, Any]]] = []
     files = tuned(
-        jobs, tmp_path, trials=2, say=lambda job, message: heard.append((job.method, message))
+        jobs, tmp_path, trials=2, on_trial=lambda job, message: heard.append((job.method, message))
     )
     folder = tmp_path / "small" / "tuned"
     assert files == [folder / "uniform.toml", folder / "straight_through.toml"]
     for path in files:
-        (cell,) = tomllib.loads(path.read_text())["cells"]
-        assert (cell["dataset"], cell["look_back"], cell["horizon"]) == ("waves", 48, 12)
-        assert (cell["patches"], cell["seed"], cell["trials"]) == (6, 5, 2)
-        assert cell["states"] == {"complete": 2}
-        assert tune.RATES[0] <= cell["learning_rate"] <= tune.RATES[1]
-        trials = recorded(tmp_path / "tuning" / "small")[cell["study"]]
-        assert cell["valid_mse"] == min(trial.values[0] for trial in trials)
-    assert set(cell["hyperparameters"]) == {"reach", "temperature"}
+        (choice,) = tomllib.loads(path.read_text())["choices"]
+        assert (choice["dataset"], choice["look_back"], choice["horizon"]) == ("waves", 48, 12)
+        assert (choice["patches"], choice["seed"], choice["trials"]) == (6, 5, 2)
+        assert choice["states"] == {"complete": 2}
+        assert tune.RATES[0] <= choice["learning_rate"] <= tune.RATES[1]
+        trials = recorded(tmp_path / "tuning" / "small")[choice["study"]]
+        assert choice["valid_mse"] == min(trial.values[0] for trial in trials)
+    assert set(choice["hyperparameters"]) == {"reach", "temperature"}
     assert [method for method, _ in heard] == ["uniform"] * 2 + ["straight_through"] * 2
     assert [(message["trial"], message["trials"]) for _, message in heard] == [(1, 2), (2, 2)] * 2
 
@@ -299,7 +300,7 @@ def test_a_search_whose_worker_is_killed_goes_on_once(job: Job, tmp_path: Path) 
     warned: list[str] = []
     (path,) = tuned([job], tmp_path, trials=3, methods=tmp_path, warn=warned.append)
     assert warned == [f"mortal {TASK} goes on after the worker process was killed by SIGKILL"]
-    (choice,) = choices(path).values()
+    (choice,) = choices(path)
     assert (choice.trials, choice.states) == (3, {"complete": 2, "fail": 1})
 
 
@@ -309,10 +310,10 @@ def test_what_would_fail_again_is_not_tried_again(job: Job) -> None:
     killed: Finished[tune.Search, tune.Found] = Finished(
         wanted, 1.0, error="killed", failure="killed"
     )
-    again = tune.second_try(killed)
-    assert again == replace(wanted, attempts=2)
-    assert tune.second_try(replace(killed, job=again)) is None
-    assert tune.second_try(replace(killed, failure="exception")) is None
+    retried = tune.retry(killed)
+    assert retried == replace(wanted, attempts=2)
+    assert tune.retry(replace(killed, job=retried)) is None
+    assert tune.retry(replace(killed, failure="exception")) is None
 
 
 PARENT = """\
@@ -331,7 +332,7 @@ if __name__ == "__main__":
         results=Path({results!r}),
         directories=(),
         provenance=ORIGIN,
-        say=lambda job, message: print(message["trial"], flush=True),
+        on_trial=lambda job, message: print(message["trial"], flush=True),
     )
 """
 
@@ -535,8 +536,8 @@ def test_another_setting_or_another_code_is_another_study(job: Job, tmp_path: Pa
     assert all(name.startswith("moody waves 48->12 K=6 ") for name in names)
 
 
-def test_cells_tuned_before_stay_in_the_file(job: Job, tmp_path: Path) -> None:
-    """A selection replaces its own cells; what was written reads back as it was."""
+def test_choices_made_before_stay_in_the_file(job: Job, tmp_path: Path) -> None:
+    """A selection replaces its own choices; what was written reads back as it was."""
     found = searched(job, tmp_path / "a", 1)
     other = replace(found, choice=replace(found.choice, horizon=24, valid_mse=1e-7))
     tune._keep(tmp_path, other)
@@ -545,7 +546,7 @@ def test_cells_tuned_before_stay_in_the_file(job: Job, tmp_path: Path) -> None:
     path = tune._keep(
         tmp_path, replace(found, choice=replace(found.choice, hyperparameters=hyperparameters))
     )
-    first, second = choices(path).values()
+    first, second = choices(path)
     assert (first.horizon, first.valid_mse) == (12, found.choice.valid_mse)
     assert first.hyperparameters == hyperparameters
     assert (second.horizon, second.valid_mse) == (24, 1e-7)
@@ -596,7 +597,7 @@ def test_a_search_that_fails_costs_no_other(job: Job, tmp_path: Path) -> None:
     ):
         tuned([long, replace(job, method="uniform")], tmp_path)
     path = tmp_path / "small" / "tuned" / "uniform.toml"
-    assert [place[2] for place in choices(path)] == [12]
+    assert [choice.horizon for choice in choices(path)] == [12]
 
 
 def test_nothing_to_tune_is_said(job: Job, tmp_path: Path) -> None:

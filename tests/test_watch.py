@@ -16,7 +16,7 @@ from harness.bench import watch
 HOLD = """\
 import sys
 from pathlib import Path
-from harness import watch
+from harness.bench import watch
 with watch.alone(Path(sys.argv[1])):
     board = watch.Board(Path(sys.argv[1]), "small", 3)
     board.begin("key", "a run", 1)

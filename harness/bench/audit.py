@@ -7,7 +7,6 @@ method as it is here. :func:`rerun` repeats a run, :func:`differences` compares 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,10 +16,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from harness import data
-from harness.bench import local, suite
-from harness.bench.local import Finished, Said, Slot
-from harness.core.job import Job, Provenance, Record, recomputed_key, why_stale
-from harness.core.task import Architecture, Budget, Task
+from harness.bench import local
+from harness.bench.events import Finished, Said, Slot, Tell
+from harness.bench.plan import plan
+from harness.bench.suite import find as find_suite
+from harness.core.job import Job, Provenance, Record, job_of, recomputed_key, why_stale
+from harness.core.protocol import most_patches
+from harness.core.task import Task
+from harness.core.words import unknown
 from harness.model import registry
 from harness.model.patcher import Patcher
 from harness.results.rows import read_rows
@@ -122,32 +125,6 @@ def _records(path: Path, problems: list[Problem]) -> Iterator[tuple[int, Record]
                         return
 
 
-def job_of(record: Record) -> Job:
-    """The job that a row says it is of.
-
-    Raises:
-        ValueError: its text is no job.
-    """
-    try:
-        given = json.loads(record.job)
-        source = given["source"]
-        if source is not None:
-            lists = {name: tuple(value) for name, value in source.items() if type(value) is list}
-            source = data.Source(**{**source, **lists, "path": Path(source["path"])})
-        return Job(
-            suite=given["suite"],
-            method=given["method"],
-            task=Task(**given["task"]),
-            seed=given["seed"],
-            hyperparameters=tuple(given["hyperparameters"].items()),
-            architecture=Architecture(**given["architecture"]),
-            budget=Budget(**given["budget"]),
-            source=source,
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"the job is none: {type(error).__name__}: {error}") from error
-
-
 # What a row says of itself
 
 
@@ -167,7 +144,7 @@ def _of_itself(row: _Row) -> Iterator[str]:
 def _repeated(rows: Sequence[_Row]) -> Iterator[Problem]:
     first: dict[tuple[Any, ...], _Row] = {}
     for row in rows:
-        other = first.setdefault(row.record.cell, row)
+        other = first.setdefault(row.record.coordinates, row)
         if other is not row:
             where = f"{other.path}, line {other.line}"
             yield Problem(row.path, row.line, f"{row.job} is there already: {where}")
@@ -189,7 +166,7 @@ def _of_its_task(row: _Row) -> Iterator[str]:
     if counts and record.windows != counts.test:
         yield f"windows is {record.windows}, the protocol has {counts.test}"
     if record.kind == "patcher" and record.method != UNIFORM_BEST:
-        cap = math.ceil(1.25 * task.patches)
+        cap = most_patches(task.patches, task.look_back)
         used = max(record.tokens_mean or 0, record.tokens_p95 or 0, record.tokens_padded or 0)
         if not 0 < used <= cap:
             yield f"tokens are up to {used}, at most {cap} are allowed at K = {task.patches}"
@@ -249,9 +226,13 @@ def _plan(
     known = [name for name in names if name in registry.names(methods)]
     if not known:
         return jobs, []
+    if not (suites / f"{folder.name}.toml").exists():
+        elsewhere = "the rows of a suite that is kept elsewhere cannot be checked"
+        there = (path.stem for path in suites.glob("*.toml"))
+        return jobs, [f"{unknown('suite', folder.name, there)}; {elsewhere}"]
     try:
-        found = suite.find(folder.name, suites)
-        planned = suite.plan(found, methods=known, results=folder.parent, learns=lambda job: False)
+        found = find_suite(folder.name, suites)
+        planned = plan(found, methods=known, results=folder.parent, learns=lambda job: False)
         for job in planned:
             hyperparameters = registry.complete_hyperparameters(
                 _method(job.method, methods), dict(job.hyperparameters)
@@ -339,16 +320,18 @@ def rerun(
     directories: Sequence[Path],
     device: str,
     provenance: Provenance,
-    say: Callable[[Mapping[str, Any]], object] = lambda epoch: None,
+    on_epoch: Callable[[Mapping[str, Any]], object] = lambda epoch: None,
 ) -> Record:
-    """Do the row's job again, as the bench does, and leave nothing behind.
+    """Do the row's job once more, as the bench does, and leave nothing behind.
+
+    ``on_epoch`` hears of each epoch.
 
     Raises:
         ValueError: the run fails this time; or the row's text is no job.
     """
     with TemporaryDirectory() as place:
         work = partial(
-            _again,
+            _once_more,
             directories=directories,
             device=device,
             runs=Path(place),
@@ -357,7 +340,7 @@ def rerun(
         )
         for event in local.run_locally([job_of(record)], work, [slot]):
             if isinstance(event, Said):
-                say(event.message)
+                on_epoch(event.message)
             if isinstance(event, Finished):
                 if event.result is None:
                     raise ValueError(f"{record.key} fails now: {event.error}")
@@ -365,8 +348,8 @@ def rerun(
     raise AssertionError("a worker always answers")
 
 
-def _again(job: Job, say: local.Say, **settings: Any) -> Record:  # noqa: ANN401 - those of run
-    return run(job, on_epoch=say, **settings)
+def _once_more(job: Job, tell: Tell, **settings: Any) -> Record:  # noqa: ANN401 - those of run
+    return run(job, on_epoch=tell, **settings)
 
 
 def differences(then: Record, now: Record) -> list[Difference]:

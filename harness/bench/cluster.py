@@ -28,13 +28,22 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Generic
+from typing import Any, Generic
 
 from harness.bench import local
-from harness.bench.local import Again, Event, Failure, Finished, J, R, Retried, Said, Started
-
-if TYPE_CHECKING:
-    pass
+from harness.bench.events import (
+    Event,
+    Failure,
+    Finished,
+    J,
+    R,
+    Retried,
+    Retry,
+    Said,
+    Started,
+    never,
+)
+from harness.core.files import put_folder
 
 LOSSES = 3
 """So many workers or nodes may die over a job before it has failed: it may be what kills them."""
@@ -61,13 +70,13 @@ def on_ray(
     gpus: float = 0.0,
     count: int | None = None,
     timeout: float | None = None,
-    again: Again[J, R] = local.never,
+    retry: Retry[J, R] = never,
 ) -> Generator[Event[J, R]]:
-    """Do ``work(job, say, directories=..., runs=...)`` for every job on a cluster.
+    """Do ``work(job, tell, directories=..., runs=...)`` for every job on a cluster.
 
-    Events, ``timeout`` and ``again`` are those of :func:`executors.local`. A job whose worker or
-    node dies is :class:`Retried` without asking, up to :data:`LOSSES` times. What the work leaves
-    in the ``runs`` it is given, a folder of the node, is in ours before the job is
+    Events, ``timeout`` and ``retry`` are those of :func:`harness.bench.local.run_locally`. A job
+    whose worker or node dies is :class:`Retried` without asking, up to :data:`LOSSES` times. What
+    the work leaves in the ``runs`` it is given, a folder of the node, is in ours before the job is
     :class:`Finished`. ``directories`` are the same places on every node; the file that a job
     ``needs`` is sent, once, to a node that does not have it where we do.
 
@@ -108,7 +117,7 @@ def on_ray(
                     yield Said(tried.job, content)
                 else:
                     del running[stream]
-                    event, next_ = _after(tried, kind, content, runs, again)
+                    event, next_ = _after(tried, kind, content, runs, retry)
                     if next_ is not None:
                         waiting.appendleft(next_)
                     yield event
@@ -227,7 +236,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _after(
-    tried: _Try[J], kind: str, content: dict[str, Any], runs: Path, again: Again[J, R]
+    tried: _Try[J], kind: str, content: dict[str, Any], runs: Path, retry: Retry[J, R]
 ) -> tuple[Retried[J] | Finished[J, R], _Try[J] | None]:
     """What to tell of a job that has ended, and what to do next."""
     if kind == "lost" and tried.losses + 1 < LOSSES:
@@ -235,7 +244,7 @@ def _after(
     _unpack(content.pop("bundles", b""), runs)
     assert tried.since is not None
     end = Finished(tried.job, time.monotonic() - tried.since, **content)
-    other = again(end) if end.failure else None
+    other = retry(end) if end.failure else None
     return (end, None) if other is None else (Retried(other, end.error), _Try(other))
 
 
@@ -368,11 +377,7 @@ def _unpack(packed: bytes, runs: Path) -> None:
         with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
             archive.extractall(temporary, filter="data")
         for bundle in list(temporary.iterdir()):
-            place = runs / bundle.name
-            if place.exists():
-                # A folder cannot be renamed onto a full one: the older run steps aside.
-                place.replace(temporary / f"{bundle.name}.older")
-            bundle.replace(place)
+            put_folder(bundle, runs / bundle.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -1,4 +1,4 @@
-"""Where jobs run: ``local`` hands them to worker processes and tells what happens.
+"""Jobs in worker processes of this machine.
 
 A worker sees nothing of the others: an exception, a kill by the system, or a job over its time
 costs that job alone. Nothing here knows what a job is.
@@ -18,85 +18,42 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic
 
-J = TypeVar("J")
-R = TypeVar("R")
-
-Say = Callable[[Mapping[str, Any]], None]
-Work = Callable[[J, Say], R]
-
-Failure = Literal["exception", "out-of-memory", "killed", "timeout"]
-"""Why a job has no result.
-
-exception: the work raised, or ended its process. out-of-memory: of a GPU or of the machine.
-killed: its process ended by a signal. timeout: it took longer than allowed.
-"""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """Room for one worker: the environment variables it starts with."""
-
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Started(Generic[J]):
-    """A worker has taken the job."""
-
-    job: J
-
-
-@dataclass(frozen=True)
-class Said(Generic[J]):
-    """What the work on a job said about itself as it went."""
-
-    job: J
-    message: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Retried(Generic[J]):
-    """A job has failed with ``error`` and is tried once more, in the form it now has."""
-
-    job: J
-    error: str
-
-
-@dataclass(frozen=True)
-class Finished(Generic[J, R]):
-    """The job's result, or why there is none: ``error`` in one line, ``trace`` at length.
-
-    ``failure`` is None exactly where there is a result.
-    """
-
-    job: J
-    seconds: float
-    result: R | None = None
-    error: str = ""
-    trace: str = ""
-    failure: Failure | None = None
-
-
-Event = Started[J] | Said[J] | Retried[J] | Finished[J, R]
-Again = Callable[[Finished[J, R]], J | None]
-
-
-def never(finished: Finished[Any, Any]) -> None:
-    """No second try for anything."""
+from harness.bench.events import (
+    Event,
+    Failure,
+    Finished,
+    J,
+    R,
+    Retried,
+    Retry,
+    Said,
+    Slot,
+    Started,
+    Work,
+    never,
+)
 
 
 def cpu_slots(count: int | None = None) -> list[Slot]:
     """One single-threaded worker for each core this process may use: threads of rivals fight."""
     single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return [Slot(single)] * (count or len(os.sched_getaffinity(0)))
+    return [Slot(single)] * (count or cores())
+
+
+def cores() -> int:
+    """How many cores this process may use, as far as the system says."""
+    if count := getattr(os, "process_cpu_count", lambda: None)():  # Python 3.13
+        return int(count)
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def gpu_slots(visible: Sequence[str], count: int | None = None, *, per_gpu: int = 1) -> list[Slot]:
@@ -117,52 +74,52 @@ def run_locally(
     slots: Sequence[Slot],
     *,
     timeout: float | None = None,
-    again: Again[J, R] = never,
+    retry: Retry[J, R] = never,
 ) -> Generator[Event[J, R]]:
-    """Do ``work(job, say)`` for every job in worker processes; yield what happens.
+    """Do ``work(job, tell)`` for every job in worker processes; yield what happens.
 
     Work and jobs are pickled, so ``work`` is a top-level function or a partial of one. A job that
-    takes longer than ``timeout`` seconds is killed. ``again`` is asked about each failure: the job
+    takes longer than ``timeout`` seconds is killed. ``retry`` is asked about each failure: the job
     it gives is done next in the place of the one that failed, which is then :class:`Retried` and
     not :class:`Finished`. Closing the generator ends the workers.
     """
     waiting = deque(jobs)
-    crew: dict[int, _Worker[J, R]] = {}
+    workers: dict[int, _Worker[J, R]] = {}  # by the number of their slot
     try:
-        while waiting or any(worker.busy for worker in crew.values()):
-            for seat, slot in enumerate(slots):
-                if waiting and (seat not in crew or not crew[seat].busy):
-                    if seat not in crew:
-                        crew[seat] = _Worker(slot)
-                    yield crew[seat].begin(work, waiting.popleft(), timeout)
-            for seat, event in _heard(crew):
-                if crew[seat].spent:
-                    crew.pop(seat).end()  # the next job gets a fresh one
-                if isinstance(event, Finished) and event.failure and (other := again(event)):
+        while waiting or any(worker.busy for worker in workers.values()):
+            for number, slot in enumerate(slots):
+                if waiting and (number not in workers or not workers[number].busy):
+                    if number not in workers:
+                        workers[number] = _Worker(slot)
+                    yield workers[number].begin(work, waiting.popleft(), timeout)
+            for number, event in _heard(workers):
+                if workers[number].spent:
+                    workers.pop(number).end()  # the next job gets a fresh one
+                if isinstance(event, Finished) and event.failure and (other := retry(event)):
                     waiting.appendleft(other)
                     yield Retried(other, event.error)
                 else:
                     yield event
     finally:
-        for worker in crew.values():
+        for worker in workers.values():
             worker.end()
 
 
 def _heard(
-    crew: Mapping[int, _Worker[J, R]],
+    workers: Mapping[int, _Worker[J, R]],
 ) -> Iterator[tuple[int, Said[J] | Finished[J, R]]]:
-    """What the busy workers say next, or do not live to say, by their seats."""
-    busy = {seat: worker for seat, worker in crew.items() if worker.busy}
+    """What the busy workers say next, or do not live to say, each with its number."""
+    busy = {number: worker for number, worker in workers.items() if worker.busy}
     patience = min(worker.deadline for worker in busy.values()) - time.monotonic()
     ready = wait(
         [worker.pipe for worker in busy.values()],
         None if math.isinf(patience) else max(patience, 0.0),
     )
-    for seat, worker in busy.items():
+    for number, worker in busy.items():
         if worker.pipe in ready:
-            yield seat, worker.hear()
+            yield number, worker.hear()
         elif time.monotonic() >= worker.deadline:
-            yield seat, worker.give_up("timeout", f"took longer than {worker.timeout:g} s")
+            yield number, worker.give_up("timeout", f"took longer than {worker.timeout:g} s")
 
 
 class _Worker(Generic[J, R]):
@@ -176,7 +133,7 @@ class _Worker(Generic[J, R]):
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _deaf_to_interrupts():
+        with _interrupts_blocked():
             self.process.start()
         theirs.close()
         # Before any work is unpickled there: that imports torch, which reads the environment once.
@@ -239,7 +196,7 @@ class _Worker(Generic[J, R]):
 
 
 @contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
+def _interrupts_blocked() -> Iterator[None]:
     """Ctrl-C reaches all processes of a terminal; one started here leaves it to its parent."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

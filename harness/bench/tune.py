@@ -1,6 +1,6 @@
 """Search of hyperparameters and learning rate on validation data, with Optuna.
 
-One search a method and cell, each with the same number of trials whatever became of them. Trials
+One search a method and task, each with the same number of trials whatever became of them. Trials
 of a search run in order, searches side by side. A trial is training and nothing else: its process
 holds no value of the test part.
 """
@@ -27,8 +27,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from harness import data
-from harness.bench import local
-from harness.bench.local import Finished, Retried, Said, Say
+from harness.bench import events
+from harness.bench.events import Finished, Retried, Retry, Said, Tell, Work
 from harness.bench.suite import Choice, Tuning, choices
 from harness.core.files import write_text
 from harness.core.job import Job, Provenance, canonical, job_key
@@ -79,16 +79,16 @@ class Found:
 
 @runtime_checkable
 class Executor(Protocol):
-    """Does ``work(search, say)`` for every search, somewhere, and tells what happens."""
+    """Does ``work(search, tell)`` for every search, somewhere, and tells what happens."""
 
     def __call__(
         self,
         jobs: Sequence[Search],
-        work: local.Work[Search, Found],
+        work: Work[Search, Found],
         /,
         *,
-        again: local.Again[Search, Found],
-    ) -> Generator[local.Event[Search, Found]]: ...
+        retry: Retry[Search, Found],
+    ) -> Generator[events.Event[Search, Found]]: ...
 
 
 def tune(
@@ -102,17 +102,18 @@ def tune(
     storage: str | None = None,
     device: str = "cpu",
     methods: Path = registry.METHODS,
-    say: Callable[[Job, Mapping[str, Any]], object] = lambda job, message: None,
+    on_trial: Callable[[Job, Mapping[str, Any]], object] = lambda job, message: None,
     track: Callable[[Path], object] | None = None,
     warn: Callable[[str], object] = lambda message: None,
 ) -> list[Path]:
-    """Search each method and cell of ``jobs`` with its first seed; return the files written.
+    """Search for each method and task of ``jobs`` with its first seed; return the files written.
 
-    They are ``results/<suite>/tuned/<method>.toml``, stored search by search. Keywords that differ
-    between the jobs of a cell, a sweep, are searched as the method's own ``search_space`` is.
-    Trials are kept in ``storage``, a database's address, or else in ``results/tuning``.
-    Interrupted, a search goes on where it was, and a trial that was cut off counts as one.
-    Methods without parameters are left out. ``say`` hears of each trial; ``track`` is given a
+    They are ``results/<suite>/tuned/<method>.toml``, stored search by search. Hyperparameters
+    that differ between the jobs of a task, a sweep, are searched as the method's own
+    ``search_space`` is. Trials are kept in ``storage``, a database's address, or else in
+    ``results/tuning``. Interrupted, a search goes on where it was, and a trial that was cut off
+    counts as one.
+    Methods without parameters are left out. ``on_trial`` hears of each trial; ``track`` is given a
     file for each search, and is left alone after its first error. Of that and of a killed process
     ``warn`` hears.
 
@@ -135,10 +136,10 @@ def tune(
     )
     written: dict[Path, None] = {}  # in order, each once
     failed = []
-    with closing(executor(searches, work, again=second_try)) as events:
-        for event in events:
+    with closing(executor(searches, work, retry=retry)) as happening:
+        for event in happening:
             if isinstance(event, Said):
-                say(event.job.job, event.message)
+                on_trial(event.job.job, event.message)
             elif isinstance(event, Retried):
                 warn(f"{event.job} goes on after {event.error}")
             elif isinstance(event, Finished) and event.result is not None:
@@ -157,26 +158,16 @@ def tune(
     return list(written)
 
 
-def second_try(finished: Finished[Search, Found]) -> Search | None:
+def retry(finished: Finished[Search, Found]) -> Search | None:
     """The search once more where its process was killed: it goes on with the trial after that."""
     if finished.job.attempts == 1 and finished.failure in ("killed", "out-of-memory"):
         return replace(finished.job, attempts=2)
     return None
 
 
-def learns(job: Job, methods: Path = registry.METHODS) -> bool:
-    """Whether there is anything to tune: weights that training changes.
-
-    Raises:
-        ValueError: a method that is not there or cannot be built.
-    """
-    model = build(registry.find(job.method, methods), job, "cpu")
-    return any(weight.requires_grad for weight in model.parameters())
-
-
 def search(
     wanted: Search,
-    say: Say,
+    tell: Tell,
     *,
     trials: int,
     storage: str,
@@ -214,7 +205,7 @@ def search(
         # A setting that diverges or does not fit costs its trial.
         study.optimize(objective, n_trials=1, catch=(DivergedError, torch.OutOfMemoryError))
         done = _used(study)
-        say({"trial": number + 1, "trials": trials, "value": done[-1].value, "best": _best(done)})
+        tell({"trial": number + 1, "trials": trials, "value": done[-1].value, "best": _best(done)})
     used = _used(study)[:trials]
     return Found(
         job=job,
@@ -228,12 +219,14 @@ def search(
 
 
 def _searches(jobs: Sequence[Job], epochs: int | None, methods: Path) -> list[Search]:
-    """One for each method and cell, with the first seed, where there is something to train."""
+    """One for each method and task, with the first seed, where there is something to train."""
     settings: dict[tuple[object, ...], list[Job]] = {}
     for job in jobs:
         settings.setdefault((job.method, job.task), []).append(job)
     firsts = {job.method: job for job in reversed(jobs)}
-    able = {name for name, job in firsts.items() if learns(job, methods)}
+    able = {
+        name for name, job in firsts.items() if registry.learns(registry.find(name, methods), job)
+    }
     if not able:
         names = ", ".join(dict.fromkeys(job.method for job in jobs))
         raise ValueError(f"there is nothing to tune: no parameters in {names}")
@@ -241,7 +234,7 @@ def _searches(jobs: Sequence[Job], epochs: int | None, methods: Path) -> list[Se
 
 
 def _wanted(settings: Sequence[Job], epochs: int | None, methods: Path) -> Search:
-    """The search that begins with the first of a cell's settings and may try all of them."""
+    """The search that begins with the first of a task's settings and may try all of them."""
     first = settings[0]
     search_space = dict(registry.find(first.method, methods).search_space)
     for name, _ in first.hyperparameters:
@@ -410,15 +403,15 @@ def _give_up_the_dead(study: optuna.Study, kept: BaseStorage) -> list[int]:
 def _keep(results: Path, found: Found) -> Path:
     """Put the choice into its method's file, in the place of the one that was there."""
     path = results / found.job.suite / "tuned" / f"{found.job.method}.toml"
-    there = choices(path) | {found.choice.place: found.choice}
-    tables = (_table(there[place]) for place in sorted(there))
+    there = {choice.coordinates: choice for choice in (*choices(path), found.choice)}
+    tables = (_table(choice) for _, choice in sorted(there.items()))
     write_text(path, "\n".join(["# Chosen on validation data by `make tune`.\n", *tables]))
     return path
 
 
 def _table(choice: Choice) -> str:
     lines = (f"{name} = {_toml(value)}" for name, value in asdict(choice).items())
-    return "\n".join(["[[cells]]", *lines, ""])
+    return "\n".join(["[[choices]]", *lines, ""])
 
 
 def _toml(value: object) -> str:

@@ -6,7 +6,6 @@ is doing lies in a small file beside the lock, which counts only as long as the 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -16,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from harness.core.files import clear_unfinished, writing
+from harness.core.files import clear_unfinished, lock, writing
 
 
 @contextmanager
@@ -42,7 +41,7 @@ def alone(results: Path, wait: Callable[[int], object] | None = None) -> Iterato
                     " (WAIT=1, --wait), or choose another folder with RESULTS=dir (--results dir)"
                 )
             wait(other)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
         with writing(results):
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
@@ -56,9 +55,7 @@ def holder(results: Path) -> int | None:
     """The id of the process that holds the results folder, if one does."""
     try:
         with (results / "runs" / "lock").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock(file, shared=True, wait=False):
                 return int(file.read())
     except (FileNotFoundError, ValueError):  # it was never held; or is being taken right now
         return None
@@ -68,12 +65,9 @@ def holder(results: Path) -> int | None:
 def _locked(file: IO[str]) -> int | None:
     """Lock the file; if another process has done so, that one's id."""
     for _ in range(4):  # for a moment `holder` has it, too
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
+        if lock(file, wait=False):
             return None
+        time.sleep(0.05)
     file.seek(0)
     return int(file.read() or 0)
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.progress import Progress
 
-    from harness.bench.execute import Cell, Event, Folders
-    from harness.bench.local import Slot
+    from harness.bench.events import Slot
+    from harness.bench.execute import Event
+    from harness.bench.survey import Folders, PlannedRun
     from harness.bench.watch import Progress as Going
     from harness.core.job import Job, Record
 
@@ -61,41 +62,41 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     console().print(table)
 
 
-def show_plan(cells: Sequence[Cell]) -> None:
+def show_plan(planned: Sequence[PlannedRun]) -> None:
     """Every run; of very many how many there are of each method and data set."""
-    if len(cells) > _LISTED:
-        show_states(cells, set())
+    if len(planned) > _LISTED:
+        show_states(planned, set())
     else:
-        _list_runs(cells)
-    show_stale(cells)
-    counts = Counter(cell.state for cell in cells)
-    say(f"{len(cells)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+        _list_runs(planned)
+    show_stale(planned)
+    counts = Counter(run.state for run in planned)
+    say(f"{len(planned)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
 
 
 _LISTED = 60  # more are a wall of names
 
 
-def _list_runs(cells: Sequence[Cell]) -> None:
+def _list_runs(planned: Sequence[PlannedRun]) -> None:
     rows = []
-    for cell in cells:
-        task = cell.job.task
+    for run in planned:
+        task = run.job.task
         length = (task.look_back, task.horizon, task.patches)
-        key = "" if cell.state == "broken" else cell.key
-        rows.append((cell.state, cell.job.method, task.dataset, *length, cell.job.seed, key))
+        key = "" if run.state == "broken" else run.key
+        rows.append((run.state, run.job.method, task.dataset, *length, run.job.seed, key))
     columns = ("state", "method", "data set", "look-back", "horizon", "K", "seed", "key")
     show_table(columns, rows)
 
 
-def show_states(cells: Sequence[Cell], running: Collection[str]) -> None:
+def show_states(planned: Sequence[PlannedRun], running: Collection[str]) -> None:
     """How many runs of each method and data set are in which state; ``running`` are keys."""
-    from harness.bench import execute
+    from harness.bench.survey import State
 
     states: dict[tuple[str, str], Counter[str]] = {}
-    for cell in cells:
-        where = (cell.job.method, cell.job.task.dataset)
-        state = "running" if cell.key in running else cell.state
+    for run in planned:
+        where = (run.job.method, run.job.task.dataset)
+        state = "running" if run.key in running else run.state
         states.setdefault(where, Counter())[state] += 1
-    names = ("running", *get_args(execute.State))
+    names = ("running", *get_args(State))
     show_table(
         ("method", "data set", "planned", *names),
         [
@@ -105,21 +106,21 @@ def show_states(cells: Sequence[Cell], running: Collection[str]) -> None:
     )
 
 
-def show_stale(cells: Sequence[Cell]) -> None:
+def show_stale(planned: Sequence[PlannedRun]) -> None:
     """Why rows are stale: each reason once for each method."""
-    reasons = Counter((cell.job.method, cell.why) for cell in cells if cell.state == "stale")
+    reasons = Counter((run.job.method, run.why) for run in planned if run.state == "stale")
     for (method, why), count in reasons.items():
         say(f"stale: {method} ({count}): {why}", "yellow")
 
 
-def show_failures(cells: Sequence[Cell]) -> None:
+def show_failures(planned: Sequence[PlannedRun]) -> None:
     """How many runs of a method and data set failed in which way, and how the last one did."""
     failed: dict[tuple[str, ...], list[Record]] = {}
-    for cell in cells:
-        if cell.record is not None and (cell.state == "failed" or cell.record.status != "done"):
-            what = cell.record.failure or cell.record.status
-            where = (cell.job.method, cell.job.task.dataset, what)
-            failed.setdefault(where, []).append(cell.record)
+    for run in planned:
+        if run.record is not None and (run.state == "failed" or run.record.status != "done"):
+            what = run.record.failure or run.record.status
+            where = (run.job.method, run.job.task.dataset, what)
+            failed.setdefault(where, []).append(run.record)
     for (method, dataset, what), records in failed.items():
         say(f"{what}: {method} {dataset} ({len(records)}): {records[-1].error}", "red")
 
@@ -150,11 +151,13 @@ def _clock(seconds: float) -> str:
     return f"{then:%Y-%m-%d %H:%M:%S}"
 
 
-def show_estimate(due: Sequence[Cell], folders: Folders, room: tuple[Sequence[Slot], str]) -> None:
+def show_estimate(
+    due: Sequence[PlannedRun], folders: Folders, room: tuple[Sequence[Slot], str]
+) -> None:
     """How long the runs will take."""
-    from harness.bench import execute
+    from harness.bench.estimate import estimate
 
-    guess, workers = execute.estimate(due, folders), min(len(room[0]), max(1, len(due)))
+    guess, workers = estimate(due, folders), min(len(room[0]), max(1, len(due)))
     if known := len(due) - guess.unknown:
         left = timedelta(seconds=round(guess.seconds / workers))
         say(f"{known} of {len(due)} runs to do: about {left} with {workers} at a time,")
@@ -168,62 +171,62 @@ def tell_wait(process: int) -> None:
     say(f"The results are in use by process {process}: waiting until it has finished.")
 
 
-def announce(cells: Sequence[Cell], due: Sequence[Cell], folders: Folders) -> None:
+def announce(planned: Sequence[PlannedRun], due: Sequence[PlannedRun], folders: Folders) -> None:
     """What is about to be done, and why the rest is not."""
-    suite = cells[0].job.suite
-    explain(cells, folders)
-    show_stale(cells)
-    if any(cell.state == "stale" for cell in cells):
+    suite = planned[0].job.suite
+    explain(planned, folders)
+    show_stale(planned)
+    if any(run.state == "stale" for run in planned):
         say("Stale rows will be replaced.", "yellow")
-    if all(cell.state == "done" for cell in cells) and not due:
+    if all(run.state == "done" for run in planned) and not due:
         say(
-            f"All {len(cells)} runs of suite {suite!r} are done: {folders.results / suite}."
+            f"All {len(planned)} runs of suite {suite!r} are done: {folders.results / suite}."
             " To run them again: FORCE=1 (--force), or RESULTS=dir (--results dir) elsewhere."
         )
     else:
-        say(f"Suite {suite!r}: {len(due)} of {len(cells)} runs to do.")
+        say(f"Suite {suite!r}: {len(due)} of {len(planned)} runs to do.")
 
 
-def explain(cells: Sequence[Cell], folders: Folders) -> None:
-    """Why some cells cannot be run: each reason once."""
+def explain(planned: Sequence[PlannedRun], folders: Folders) -> None:
+    """Why some planned cannot be run: each reason once."""
     from harness.data import entry, explain_missing
 
-    absent = {cell.job.task.dataset: None for cell in cells if cell.state == "absent"}
+    absent = {run.job.task.dataset: None for run in planned if run.state == "absent"}
     if absent:
         places = (*folders.data, folders.cache)
         say(explain_missing([entry(name) for name in absent], places), "yellow")
-    for why in {cell.why: None for cell in cells if cell.state == "broken"}:
+    for why in {run.why: None for run in planned if run.state == "broken"}:
         say(f"error: {why}", "red")
 
 
-def follow(events: Generator[Event], due: Sequence[Cell], finished: list[Record]) -> None:
+def follow(events: Generator[Event], due: Sequence[PlannedRun], finished: list[Record]) -> None:
     """Show what happens until nothing is left; one line stays for each finished run."""
+    from harness.bench.events import Retried, Said, Started
     from harness.bench.execute import Stored, Warned
-    from harness.bench.local import Retried, Said, Started
 
     shares: dict[str, float] = {}
-    width = max(len(cell.job.method) for cell in due)
+    width = max(len(run.job.method) for run in due)
     with closing(events), progress_bars() as bars:
         whole = bars.add_task("all runs", total=len(due), note=f"0/{len(due)}")
         rows = {}
         for event in events:
             match event:
-                case Started(cell):
-                    rows[cell.key] = bars.add_task(f"  {cell.job}", total=None, note="")
-                case Said(cell, message):
+                case Started(run):
+                    rows[run.key] = bars.add_task(f"  {run.job}", total=None, note="")
+                case Said(run, message):
                     epoch, epochs = message["epoch"], message["epochs"]
                     note = f"epoch {epoch}/{epochs}, valid {message['valid_mse']:.4f}"
-                    bars.update(rows[cell.key], completed=epoch, total=epochs, note=note)
-                    shares[cell.key] = epoch / epochs
-                case Retried(cell, error):
-                    bars.remove_task(rows.pop(cell.key))
-                    shares.pop(cell.key, None)
-                    how = f" with {cell.micro_batch} windows at a time" if cell.micro_batch else ""
-                    say(f"{cell.job}  once more{how}: {error}", "yellow")
-                case Stored(cell, record, seconds):
+                    bars.update(rows[run.key], completed=epoch, total=epochs, note=note)
+                    shares[run.key] = epoch / epochs
+                case Retried(run, error):
+                    bars.remove_task(rows.pop(run.key))
+                    shares.pop(run.key, None)
+                    how = f" with {run.micro_batch} windows at a time" if run.micro_batch else ""
+                    say(f"{run.job}  once more{how}: {error}", "yellow")
+                case Stored(run, record, seconds):
                     finished.append(record)
-                    bars.remove_task(rows.pop(cell.key))
-                    shares.pop(cell.key, None)
+                    bars.remove_task(rows.pop(run.key))
+                    shares.pop(run.key, None)
                     count = f"{len(finished)}/{len(due)}"
                     bars.update(whole, note=count)
                     say(*_line(record, f"{count:>9}  {record.method:<{width}}", seconds))
@@ -277,12 +280,15 @@ def tell_trial(job: Job, message: Mapping[str, Any]) -> None:
 
 
 def show_summary(
-    cells: Sequence[Cell], due: Sequence[Cell], finished: Sequence[Record], folders: Folders
+    planned: Sequence[PlannedRun],
+    due: Sequence[PlannedRun],
+    finished: Sequence[Record],
+    folders: Folders,
 ) -> None:
     """How many runs ended in which way, and where to look."""
     status = Counter(record.status for record in finished)
-    state = Counter(cell.state for cell in cells)
-    kept = sum(cell.state == "done" for cell in cells if cell not in due)
+    state = Counter(run.state for run in planned)
+    kept = sum(run.state == "done" for run in planned if run not in due)
     counts = {
         "done": status["done"],
         "diverged": status["diverged"],
@@ -297,7 +303,7 @@ def show_summary(
         if record.status == "failed":
             log = folders.runs / record.key / "log.txt"
             say(f"failed: {record.method} {record.dataset} seed={record.seed}: see {log}", "red")
-    say(f"Results: {folders.results / cells[0].job.suite}")
+    say(f"Results: {folders.results / planned[0].job.suite}")
 
 
 def show_hindsight(table: pd.DataFrame, path: Path) -> None:

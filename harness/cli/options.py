@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,16 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from harness.bench.execute import Folders
-    from harness.bench.local import Slot
+    from harness.bench.events import Slot
     from harness.bench.suite import Suite
+    from harness.bench.survey import Folders
     from harness.core.job import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITES = Path(os.path.relpath(ROOT / "suites"))  # messages with short paths
 RESULTS = Path(os.path.relpath(ROOT / "results"))
 
-SuiteName = Annotated[str, typer.Option("--suite", help="Name of a file in suites/.")]
+SuiteName = Annotated[
+    str, typer.Option("--suite", help="Name of a file in suites/, or path of a .toml file.")
+]
 Results = Annotated[Path, typer.Option("--results", help="Folder of the results.")]
 Data = Annotated[
     list[Path] | None,
@@ -71,7 +75,7 @@ Check = Annotated[
 
 
 def plan_of(
-    suite: str,
+    suite: Suite,
     datasets: str,
     look_backs: str,
     horizons: str,
@@ -80,35 +84,41 @@ def plan_of(
     results: Path | None = None,
 ) -> list[Job]:
     """The jobs of a selection; with the results, those that their searches have tuned."""
-    from harness.bench.suite import plan
+    from harness.bench.plan import plan
+    from harness.data import user_cache
+    from harness.model.declared import Declarations
 
-    return plan(
-        find_suite(suite),
-        datasets=words(datasets) or None,
-        look_backs=numbers("--look-backs", look_backs) or None,
-        horizons=numbers("--horizons", horizons) or None,
-        methods=words(methods) or None,
-        seeds=numbers("--seeds", seeds) or None,
-        results=results,
-        learns=_learns,
-    )
+    with closing(Declarations(user_cache())) as declarations:
 
+        def learns(job: Job) -> bool:
+            """Whether a method that was not tuned should have been."""
+            try:
+                return declarations.learns(job)
+            except ValueError:
+                return False  # it cannot be used: the bench says why
 
-def _learns(job: Job) -> bool:
-    """Whether a method that was not tuned should have been."""
-    from harness.bench import tune
-
-    try:
-        return tune.learns(job)
-    except ValueError:
-        return False  # it cannot be used: the bench says why
+        return plan(
+            suite,
+            datasets=words(datasets) or None,
+            look_backs=numbers("--look-backs", look_backs) or None,
+            horizons=numbers("--horizons", horizons) or None,
+            methods=words(methods) or None,
+            seeds=numbers("--seeds", seeds) or None,
+            results=results,
+            learns=learns,
+        )
 
 
 def find_suite(name: str) -> Suite:
-    """The suite of that name."""
+    """The suite of that name, or in that file."""
     from harness.bench.suite import find
 
     return find(name, SUITES)
+
+
+def name_of(suite: str) -> str:
+    """What the results of a suite are called: its name, or the stem of its file."""
+    return Path(suite).stem if suite.endswith(".toml") else suite
 
 
 def words(text: str) -> list[str]:
@@ -126,7 +136,7 @@ def numbers(option: str, text: str) -> list[int]:
 
 def folders_of(results: Path, data: list[Path] | None) -> Folders:
     """Where results and data are."""
-    from harness.bench.execute import Folders
+    from harness.bench.survey import Folders
     from harness.data import user_cache
 
     for folder in data or ():
@@ -140,7 +150,7 @@ def slots_of(device: str, jobs: int | None, per_gpu: int = 1) -> tuple[list[Slot
     from harness.bench import local
 
     _refuse_device(device)
-    if device != "cpu":
+    if device != "cpu" and _has_driver():
         import torch
 
         if count := torch.cuda.device_count():
@@ -161,7 +171,7 @@ def room_of(
     if executor != "ray":
         raise ValueError(f"--executor {executor}: local or ray is needed")
     from harness.bench import cluster
-    from harness.bench.local import Slot
+    from harness.bench.events import Slot
 
     _refuse_device(device)
     cluster.join(address)
@@ -175,3 +185,12 @@ def room_of(
 def _refuse_device(name: str) -> None:
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"--device {name}: auto, cpu or cuda is needed")
+
+
+def _has_driver() -> bool:
+    """Whether a GPU's driver can be loaded; without one torch, which takes long, finds none."""
+    for name in ("libcuda.so.1", "libamdhip64.so"):
+        with suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False

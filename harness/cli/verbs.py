@@ -22,8 +22,9 @@ from harness.cli import display, options
 from harness.cli.options import RESULTS, ROOT, SUITES
 
 if TYPE_CHECKING:
-    from harness.bench.execute import Cell, Event, Folders
-    from harness.bench.local import Slot
+    from harness.bench.events import Slot
+    from harness.bench.execute import Event
+    from harness.bench.survey import Folders, PlannedRun
     from harness.core.job import Record
     from harness.report.tracking import Tracker
 
@@ -73,39 +74,40 @@ def bench(
 ) -> None:
     """Run what is missing of a suite, then show its leaderboard."""
     from harness.bench import execute, watch
+    from harness.bench.survey import survey, to_run
     from harness.core.files import writing
 
-    folders = options.folders_of(results, data)
-    selected = options.plan_of(suite, datasets, look_backs, horizons, methods, seeds, results)
+    folders, found = options.folders_of(results, data), options.find_suite(suite)
+    selected = options.plan_of(found, datasets, look_backs, horizons, methods, seeds, results)
     where = partial(options.room_of, executor, address, device, jobs, per_gpu, cpus)
     if plan:
-        cells = execute.survey(selected, folders)
-        display.show_plan(cells)
-        display.show_estimate(execute.to_run(cells, force=force), folders, where()[0])
+        planned = survey(selected, folders)
+        display.show_plan(planned)
+        display.show_estimate(to_run(planned, force=force), folders, where()[0])
         return
     with watch.alone(results, display.tell_wait if wait else None):
-        cells = execute.survey(selected, folders)
-        if not force and (adopted := execute.adopt(cells, folders)):
+        planned = survey(selected, folders)
+        if not force and (adopted := execute.adopt(planned, folders)):
             display.say(
                 f"{len(adopted)} runs had finished but had no row: taken from {folders.runs}."
             )
-        due = execute.to_run(cells, force=force)
-        display.announce(cells, due, folders)
+        due = to_run(planned, force=force)
+        display.announce(planned, due, folders)
         finished: list[Record] = []
         try:
             if due:
                 events = _events(due, folders, *where(), timeout, tracking_uri)
                 display.follow(events, due, finished)
         except KeyboardInterrupt:
-            display.show_summary(cells, due, finished, folders)
+            display.show_summary(planned, due, finished, folders)
             left = f"{len(due) - len(finished)} of {len(due)} runs are left"
             display.say(f"Interrupted: {left}; the same command goes on from here.")
             raise typer.Exit(INTERRUPTED) from None
-        display.show_summary(cells, due, finished, folders)
-        if finished or any(cell.state == "done" for cell in cells):
+        display.show_summary(planned, due, finished, folders)
+        if finished or any(run.state == "done" for run in planned):
             with writing(results):
-                _show_leaderboard(results / suite)
-    raise typer.Exit(_exit_code(cells, finished))
+                _show_leaderboard(results / found.name)
+    raise typer.Exit(_exit_code(planned, finished))
 
 
 @app.command()
@@ -120,16 +122,17 @@ def status(
     results: options.Results = RESULTS,
 ) -> None:
     """Say how much of a suite is done, for each method and data set, and what is going on."""
-    from harness.bench import execute, watch
+    from harness.bench import watch
+    from harness.bench.survey import survey
 
-    folders = options.folders_of(results, data)
+    folders, found = options.folders_of(results, data), options.find_suite(suite)
     going = watch.progress(results)
-    planned = options.plan_of(suite, datasets, look_backs, horizons, methods, seeds, results)
-    cells = execute.survey(planned, folders)
-    display.show_states(cells, {run.key for run in going.running} if going else set())
-    display.explain(cells, folders)
-    display.show_failures(cells)
-    display.show_stale(cells)
+    selected = options.plan_of(found, datasets, look_backs, horizons, methods, seeds, results)
+    planned = survey(selected, folders)
+    display.show_states(planned, {run.key for run in going.running} if going else set())
+    display.explain(planned, folders)
+    display.show_failures(planned)
+    display.show_stale(planned)
     display.show_progress(going, watch.holder(results))
 
 
@@ -151,7 +154,7 @@ def leaderboard(
             )
         display.say("Every leaderboard and every excerpt of one is up to date.")
         return
-    _show_leaderboard(results / suite)
+    _show_leaderboard(results / options.name_of(suite))
     if results.resolve() == RESULTS.resolve():
         for document in documents:
             excerpts.update(document, results)
@@ -178,30 +181,32 @@ def rerun(
     device: options.Device = "auto",
 ) -> None:
     """Do the run of a row again, and compare what it measures; the row stays as it is."""
-    from harness.bench import audit, execute
+    from harness.bench import audit
+    from harness.bench.provenance import provenance
+    from harness.core.job import job_of
 
     folders = options.folders_of(results, data)
     record = audit.find(key, results)
     slots, kind = options.slots_of(device, 1)
     with display.progress_bars() as bars:
-        again = audit.rerun(
+        repeated = audit.rerun(
             record,
             slot=slots[0],
             directories=(*folders.data, folders.cache),
             device=kind,
-            provenance=execute.provenance(ROOT),
-            say=display.tell_epoch(display.bar(bars, str(audit.job_of(record)))),
+            provenance=provenance(ROOT),
+            on_epoch=display.tell_epoch(display.bar(bars, str(job_of(record)))),
         )
     for what in ("device", "versions", "commit"):
-        then, now = getattr(record, what), getattr(again, what)
+        then, now = getattr(record, what), getattr(repeated, what)
         if then != now:
             display.say(f"Other {what}: {then} -> {now}", "yellow")
-    found = audit.differences(record, again)
+    found = audit.differences(record, repeated)
     for difference in found:
         display.say(str(difference), "red")
     if found:
         display.stop(f"{len(found)} columns of {key} are not what they were", code=1)
-    display.say(f"{key}: the same to the last digit, mse {again.mse}.")
+    display.say(f"{key}: the same to the last digit, mse {repeated.mse}.")
 
 
 @app.command()
@@ -268,7 +273,7 @@ def tune(
     horizons: options.Horizons = "",
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Settings tried for each method and cell; else the suite's."),
+        typer.Option(min=1, help="Settings tried for each method and task; else the suite's."),
     ] = None,
     storage: Annotated[
         str | None,
@@ -285,14 +290,15 @@ def tune(
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Search hyperparameters, the same number of trials for each method, on validation data."""
-    from harness.bench import execute, local, tune, watch
+    from harness.bench import local, tune, watch
+    from harness.bench.provenance import provenance
 
     slots, kind = options.slots_of(device, jobs)
-    folders = options.folders_of(results, data)
-    tuning = options.find_suite(suite).tuning
-    selected = options.plan_of(suite, datasets, look_backs, horizons, methods, "")
+    folders, found = options.folders_of(results, data), options.find_suite(suite)
+    tuning = found.tuning
+    selected = options.plan_of(found, datasets, look_backs, horizons, methods, "")
     with watch.alone(results):
-        tracker = _tracker(results, suite, tracking_uri)
+        tracker = _tracker(results, found.name, tracking_uri)
         try:
             written = tune.tune(
                 selected,
@@ -300,10 +306,10 @@ def tune(
                 tuning=tuning if trials is None else replace(tuning, trials=trials),
                 results=results,
                 directories=(*folders.data, folders.cache),
-                provenance=execute.provenance(ROOT),
+                provenance=provenance(ROOT),
                 storage=storage,
                 device=kind,
-                say=display.tell_trial,
+                on_trial=display.tell_trial,
                 track=None if tracker is None else tracker.study,
                 warn=display.warn,
             )
@@ -327,22 +333,22 @@ def hindsight(
     device: options.Device = "auto",
 ) -> None:
     """Show what the best of many random plans would gain, chosen with hindsight: never ranked."""
-    from harness.bench import execute
+    from harness.bench.survey import survey
     from harness.studies import hindsight
 
-    folders = options.folders_of(results, data)
+    folders, of = options.folders_of(results, data), options.find_suite(suite)
     methods = f"{hindsight.RANDOM},{hindsight.UNIFORM}"
-    jobs = options.plan_of(suite, datasets, look_backs, horizons, methods, "", results)
-    planned = execute.survey(jobs, folders)
+    jobs = options.plan_of(of, datasets, look_backs, horizons, methods, "", results)
+    planned = survey(jobs, folders)
     found, left_out = hindsight.find(
         [(run.job, run.record) for run in planned if run.record and run.state == "done"],
-        suite,
+        of.name,
         folders.runs,
     )
     for why in left_out:
         display.say(f"Left out: {why}.", "yellow")
     _, kind = options.slots_of(device, None)
-    path = results / suite / "hindsight" / "curve.csv"
+    path = results / of.name / "hindsight" / "curve.csv"
     with display.progress_bars() as bars:
         for backbones in found:
             measured = hindsight.measure(
@@ -412,13 +418,12 @@ def track(
     from harness.bench import watch
     from harness.report import tracking
 
+    name = options.name_of(suite)
     with watch.alone(results), display.progress_bars() as bars:
-        done = tracking.fill(results, suite, tracking_uri, progress=display.bar(bars, suite))
+        done = tracking.fill(results, name, tracking_uri, progress=display.bar(bars, name))
     for why in done.refused:
         display.warn(f"left out: {why}")
-    display.say(
-        f"Runs and searches of {suite!r}: {done.logged} logged, {done.there} there before."
-    )
+    display.say(f"Runs and searches of {name!r}: {done.logged} logged, {done.there} there before.")
 
 
 @app.command()
@@ -437,7 +442,7 @@ def ui(
 
 
 def _events(
-    due: Sequence[Cell],
+    due: Sequence[PlannedRun],
     folders: Folders,
     room: tuple[list[Slot], str],
     on_ray: Callable[..., Any] | None,
@@ -445,11 +450,12 @@ def _events(
     tracking_uri: str | None,
 ) -> Generator[Event]:
     from harness.bench import execute, local
+    from harness.bench.provenance import provenance
     from harness.data import file_of
 
     slots, kind = room
-    origin = execute.provenance(ROOT)
-    work = partial(execute.run_cell, device=kind, provenance=origin)
+    origin = provenance(ROOT)
+    work = partial(execute.run_planned, device=kind, provenance=origin)
     directories = (*folders.data, folders.cache)
     if on_ray is None:
         work = partial(work, directories=directories, runs=folders.runs)
@@ -460,7 +466,7 @@ def _events(
             work=work,
             runs=folders.runs,
             directories=directories,
-            needs=lambda cell: file_of(cell.job.task.dataset, directories, cell.job.source),
+            needs=lambda run: file_of(run.job.task.dataset, directories, run.job.source),
             timeout=timeout,
         )
     tracker = _tracker(folders.results, due[0].job.suite, tracking_uri)
@@ -479,10 +485,10 @@ def _tracker(results: Path, suite: str, uri: str | None) -> Tracker | None:
         return None
 
 
-def _exit_code(cells: Sequence[Cell], finished: Sequence[Record]) -> int:
+def _exit_code(planned: Sequence[PlannedRun], finished: Sequence[Record]) -> int:
     failed = any(record.status == "failed" for record in finished)
-    broken = any(cell.state == "broken" for cell in cells)
-    nothing = not finished and not any(cell.state == "done" for cell in cells)
+    broken = any(run.state == "broken" for run in planned)
+    nothing = not finished and not any(run.state == "done" for run in planned)
     return int(failed or broken or nothing)
 
 

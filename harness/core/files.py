@@ -1,13 +1,15 @@
-"""Files that appear whole or not at all: written beside their place, flushed, then renamed."""
+"""Files that appear whole or not at all, and locks, which the system drops with their process."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def write_text(path: Path, text: str) -> None:
@@ -24,6 +26,44 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_folder(made: Path, place: Path) -> None:
+    """Move a folder that is complete to its place; an older one there steps aside, then goes.
+
+    Killed in between, it leaves what :func:`clear_unfinished` removes, and no half of a folder.
+    """
+    older = made.with_name(f"{made.name}.older")
+    if place.exists():
+        place.replace(older)  # a folder cannot be renamed onto a full one
+    made.replace(place)
+    shutil.rmtree(older, ignore_errors=True)
+
+
+def lock(file: int | IO[str], *, shared: bool = False, wait: bool = True) -> bool:
+    """Lock an open file among processes; False where another has it and we do not ``wait``.
+
+    Several processes may hold it ``shared``. The system drops it when the file is closed, and so
+    when its process is killed.
+    """
+    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Have a folder, or a file that need not be there yet, for one process; the others wait."""
+    place = path if path.is_dir() else path.with_name(f".{path.name}.lock")
+    file = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        lock(file)
+        yield
+    finally:
+        os.close(file)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from harness.core.protocol import PROTOCOL
+from harness.core.schema import STRICT, MistakeError, from_json
 from harness.core.source import Source
 from harness.core.task import Architecture, Budget, Task
 
@@ -51,7 +52,7 @@ class Provenance:
     versions: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """What a job measured: one self-contained row of ``results/<suite>/<method>.csv``.
 
@@ -66,19 +67,21 @@ class Record:
     others. ``strict`` and ``relaxed`` are what a patcher declares, ``failure`` is one of
     :data:`FAILURES`, ``attempts`` how often the job was started,
     ``micro_batch`` the windows in one pass of a training step, ``trials`` those that its tuning
-    used. A column that is younger than its row is empty.
+    used. What is not measured, or younger than its row, is None.
 
     Raises:
         ValueError: an unknown status or failure, a number that is not finite, or done without mse
             and mae.
     """
 
+    __pydantic_config__ = STRICT
+
     suite: str
     method: str
     kind: str
     ranked: bool
-    strict: bool | None
-    relaxed: bool | None
+    strict: bool | None = None
+    relaxed: bool | None = None
     dataset: str
     look_back: int
     horizon: int
@@ -86,49 +89,49 @@ class Record:
     season: int
     seed: int
     status: str
-    mse: float | None
-    mae: float | None
-    mse_raw: float | None
-    mae_raw: float | None
-    mase: float | None
-    smape: float | None
-    windows: int | None
-    tokens_mean: float | None
-    tokens_p95: float | None
-    tokens_padded: float | None
-    mse_as_trained: float | None
-    mse_swapped: float | None
-    mse_other_channel: float | None
-    mse_permuted: float | None
-    f1_0: float | None
-    f1_1: float | None
-    f1_2: float | None
-    f1_3: float | None
-    covering: float | None
-    distance: float | None
-    rand: float | None
-    tokens_train: float | None
-    position_bias: float | None
-    distinct: float | None
-    mse_event: float | None
-    mse_calm: float | None
-    windows_event: int | None
-    parameters: int | None
-    parameters_patcher: int | None
-    parameters_backbone: int | None
-    parameters_head: int | None
-    flops: float | None
-    flops_step: float | None
-    train_seconds: float | None
-    evaluate_seconds: float | None
-    epochs: int | None
-    steps: int | None
-    valid_mse: float | None
-    peak_memory_mb: float | None
-    attempts: int | None
-    micro_batch: int | None
-    trials: int | None
-    failure: str | None
+    mse: float | None = None
+    mae: float | None = None
+    mse_raw: float | None = None
+    mae_raw: float | None = None
+    mase: float | None = None
+    smape: float | None = None
+    windows: int | None = None
+    tokens_mean: float | None = None
+    tokens_p95: float | None = None
+    tokens_padded: float | None = None
+    mse_as_trained: float | None = None
+    mse_swapped: float | None = None
+    mse_other_channel: float | None = None
+    mse_permuted: float | None = None
+    f1_0: float | None = None
+    f1_1: float | None = None
+    f1_2: float | None = None
+    f1_3: float | None = None
+    covering: float | None = None
+    distance: float | None = None
+    rand: float | None = None
+    tokens_train: float | None = None
+    position_bias: float | None = None
+    distinct: float | None = None
+    mse_event: float | None = None
+    mse_calm: float | None = None
+    windows_event: int | None = None
+    parameters: int | None = None
+    parameters_patcher: int | None = None
+    parameters_backbone: int | None = None
+    parameters_head: int | None = None
+    flops: float | None = None
+    flops_step: float | None = None
+    train_seconds: float | None = None
+    evaluate_seconds: float | None = None
+    epochs: int | None = None
+    steps: int | None = None
+    valid_mse: float | None = None
+    peak_memory_mb: float | None = None
+    attempts: int | None = None
+    micro_batch: int | None = None
+    trials: int | None = None
+    failure: str | None = None
     device: str
     protocol: int
     data_hash: str
@@ -141,11 +144,13 @@ class Record:
     key: str
 
     def __post_init__(self) -> None:
-        for name, (kind, _) in columns().items():
-            value = getattr(self, name)
-            if value is not None and kind in (int, float):
-                # Numbers of numpy and torch become plain ones: their repr would not read back.
-                object.__setattr__(self, name, kind(value))
+        values = vars(self)
+        for name, kind in _numbers().items():
+            value = values[name]
+            if value is not None:
+                if type(value) is not kind:
+                    # Of numpy or torch: their repr would not read back.
+                    object.__setattr__(self, name, kind(value))
                 if not math.isfinite(value):
                     raise ValueError(f"{name} is {value}; a record holds finite numbers only")
         if self.status not in STATUSES:
@@ -157,8 +162,8 @@ class Record:
         object.__setattr__(self, "error", " ".join(self.error.split()))
 
     @cached_property
-    def cell(self) -> tuple[str, str, int, int, int, int, str]:
-        """What the row is a measurement of; a suite's results hold one row a cell.
+    def coordinates(self) -> tuple[str, str, int, int, int, int, str]:
+        """What the row is a measurement of; a suite's results hold one row for each.
 
         Last come the hyperparameters, as JSON: they tell the settings of a sweep apart.
         """
@@ -171,6 +176,35 @@ class Record:
             self.seed,
             canonical(json.loads(self.job)["hyperparameters"]),
         )
+
+
+def job_of(record: Record) -> Job:
+    """The job that a row says it is of.
+
+    Raises:
+        ValueError: its text is no job.
+    """
+    try:
+        told = from_json(_Told, record.job)
+    except MistakeError as error:
+        raise ValueError(f"the job is none: {error}") from error
+    return Job(**vars(told) | {"hyperparameters": tuple(told.hyperparameters.items())})
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A job as JSON has it."""
+
+    __pydantic_config__ = STRICT
+
+    suite: str
+    method: str
+    task: Task
+    seed: int
+    hyperparameters: dict[str, Any]
+    architecture: Architecture
+    budget: Budget
+    source: Source | None
 
 
 # --- identity ------------------------------------------------------------------------------------
@@ -254,9 +288,11 @@ def new_record(
         error=error,
         key=job_key(job, method_source, data_hash),
         **task,
-        **blank()
-        | {"trials": job.trials or None, "failure": failure, "strict": strict, "relaxed": relaxed}
-        | measured,
+        trials=job.trials or None,
+        failure=failure,
+        strict=strict,
+        relaxed=relaxed,
+        **measured,  # type: ignore[arg-type]  # columns of two types, which the record checks
     )
 
 
@@ -286,13 +322,13 @@ def _key(job: Mapping[str, Any], method_source: str, protocol: int, data_hash: s
 # --- columns -------------------------------------------------------------------------------------
 
 
-def blank() -> dict[str, Any]:
-    """Every column that may be empty, empty: what a younger column is in an older row."""
-    return {name: None for name, (_, optional) in columns().items() if optional}
-
-
 @cache
 def columns() -> dict[str, tuple[type, bool]]:
     """Each column's type, and whether it may be empty, read off the record itself."""
     kinds = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Record).items()}
     return {name: (kind[0], NoneType in kind) for name, kind in kinds.items()}
+
+
+@cache
+def _numbers() -> dict[str, type]:
+    return {name: kind for name, (kind, _) in columns().items() if kind in (int, float)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.schema import STRICT
+
 STAMPED = (".parquet", ".csv", ".csv.gz")  # with names and stamps
 FORMS = (*STAMPED, ".txt", ".txt.gz")  # text is bare numbers
 
@@ -35,6 +37,8 @@ class Source:
     Raises:
         ValueError: a field that cannot be.
     """
+
+    __pydantic_config__ = STRICT
 
     path: Path
     frequency: str

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.schema import STRICT
+
 
 @dataclass(frozen=True, order=True)
 class Task:
@@ -19,6 +21,8 @@ class Task:
     Raises:
         ValueError: a length that is not a positive whole number, or more patches than steps.
     """
+
+    __pydantic_config__ = STRICT
 
     dataset: str
     look_back: int
@@ -46,6 +50,8 @@ class Architecture:
     the head's time grid. ``phase`` adds the absolute-time term of the area embedder.
     ``embedder`` "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
     """
+
+    __pydantic_config__ = STRICT
 
     width: int = 16
     layers: int = 3
@@ -79,6 +85,8 @@ class Budget:
     without a better validation loss. ``warmup`` is the fraction of all steps over which the
     learning rate rises.
     """
+
+    __pydantic_config__ = STRICT
 
     epochs: int = 10
     steps: int | None = None

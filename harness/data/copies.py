@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from harness.core.files import locked
 from harness.core.source import FORMS
 from harness.data import tables
 from harness.data.published import CATALOGUE, Entry
@@ -134,11 +133,3 @@ def _remember(name: str, digest: str, cache: Path) -> None:
         part = path.with_suffix(".part")
         part.write_text(json.dumps({name: digest} | hashes, indent=2, sort_keys=True) + "\n")
         part.replace(path)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock of a process that dies is released by the system."""
-    with path.with_name(f".{path.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

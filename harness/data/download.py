@@ -8,6 +8,7 @@ from pathlib import Path
 
 import requests
 
+from harness.core.files import locked
 from harness.core.source import form_of
 from harness.data import copies
 from harness.data.published import Entry
@@ -41,7 +42,7 @@ def fetch(
     """
     cache.mkdir(parents=True, exist_ok=True)
     copies.remembered(entry.name, cache)  # if that is damaged, no copy is to blame
-    with copies.locked(cache / entry.stems[0]):
+    with locked(cache / entry.stems[0]):
         there = copies.find(entry, [cache])
         if there is not None:
             if _is_sound(entry, there, form_of(there.name), cache):

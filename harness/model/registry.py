@@ -9,45 +9,47 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypeGuard
 
 from harness.core import identity
+from harness.core.job import Job
 from harness.core.words import unknown
+from harness.model.declared import (
+    GROUP,
+    METHODS,
+    Card,
+    Declared,
+    Hyperparameter,
+    complete,
+    is_plain,
+    names,
+    outside,
+)
 from harness.model.forecaster import Forecaster
 from harness.model.patcher import Patcher
 
-METHODS = Path(__file__).resolve().parents[2] / "methods"
-GROUP = "patchbench.methods"
+__all__ = [
+    "GROUP",
+    "METHODS",
+    "Card",
+    "Method",
+    "arguments",
+    "card",
+    "complete_hyperparameters",
+    "declaration",
+    "declared",
+    "find",
+    "kind",
+    "learns",
+    "names",
+    "ranked",
+    "source_hash",
+]
 
 Method = type[Patcher] | type[Forecaster]
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a method declares of itself, in words: the paragraphs of its docstring, and its track.
-
-    ``fidelity`` begins with paper, code, re-implementation or our design.
-    """
-
-    summary: str
-    source: str
-    fidelity: str
-    track: str
-
-
-def names(folder: Path = METHODS) -> list[str]:
-    """Every method there is, sorted, without loading any.
-
-    Raises:
-        ValueError: the same name inside and outside, or in two packages.
-    """
-    inside = [path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")]
-    return sorted([*inside, *_outside(inside, folder)])
 
 
 def find(name: str, folder: Path = METHODS) -> Method:
@@ -61,7 +63,7 @@ def find(name: str, folder: Path = METHODS) -> Method:
     path = folder / f"{name}.py"
     if path.is_file():
         return _the_one(_loaded(path))
-    point = _outside([], folder)[name]
+    point = outside([], folder)[name]
     try:
         found = point.load()
     except Exception as error:
@@ -134,6 +136,23 @@ def _track(method: Method) -> list[str]:
     return [budget, "no bypass", *(words for words, is_so in said.items() if is_so)]
 
 
+def declaration(method: Method) -> Declared:
+    """All that the method declares, as plain values.
+
+    Raises:
+        ValueError: a file of its code that cannot be parsed.
+    """
+    own = issubclass(method, Patcher) and method.strict and method.slots is not Patcher.slots
+    return Declared(
+        source=source_hash(method),
+        where=_where(method),
+        **declared(method),
+        cuts_its_own=own,
+        hyperparameters=tuple(_hyperparameters(method)),
+        card=card(method),
+    )
+
+
 def complete_hyperparameters(
     method: Method, hyperparameters: Mapping[str, object]
 ) -> dict[str, object]:
@@ -142,47 +161,39 @@ def complete_hyperparameters(
     Raises:
         ValueError: a hyperparameter that it does not take, or one without a default left out.
     """
-    allowed = {
-        parameter.name: parameter.default
-        for parameter in arguments(method)
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
-    where = f"{method.__name__} ({_file(method)})"
-    for name in hyperparameters:
-        if name not in allowed:
-            raise ValueError(f"{where}: {unknown('hyperparameter', name, allowed)}")
-    complete = allowed | dict(hyperparameters)
-    for name, value in complete.items():
-        if value is inspect.Parameter.empty:
-            raise ValueError(f"{where}: hyperparameter {name!r} has no default and is not given")
-        if not _is_plain(value):
-            raise ValueError(
-                f"{where}: hyperparameter {name!r} is {value!r}, which is not a plain value"
-            )
-    return complete
+    return complete(_where(method), [*_hyperparameters(method)], hyperparameters)
+
+
+def learns(method: Method, job: Job) -> bool:
+    """Whether there is anything to tune: weights that training changes.
+
+    Raises:
+        ValueError: a method that cannot be built.
+    """
+    own = complete_hyperparameters(method, dict(job.hyperparameters))
+    if issubclass(method, Patcher):
+        method(job.task, **own)
+        return True  # the shared forecaster has some
+    weights = method(job.task, job.architecture, **own).parameters()
+    return any(weight.requires_grad for weight in weights)
+
+
+def _hyperparameters(method: Method) -> Iterator[Hyperparameter]:
+    for parameter in arguments(method):
+        name, default = parameter.name, parameter.default
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if default is parameter.empty:
+            yield Hyperparameter(name, is_required=True)
+        elif is_plain(default):
+            yield Hyperparameter(name, default)
+        else:
+            yield Hyperparameter(name, odd=repr(default))
 
 
 def source_hash(method: Method) -> str:
     """Sha256 of what the method's code does: :func:`harness.core.identity.source_hash`."""
     return identity.source_hash(method.__module__, _file(method))
-
-
-def _outside(inside: list[str], folder: Path) -> dict[str, EntryPoint]:
-    points: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        if point.name in inside:
-            raise ValueError(
-                f"method {point.name!r} is in {folder} and also {point.value}; rename one"
-            )
-        if point.name in points:
-            other = points[point.name].value
-            raise ValueError(
-                f"method {point.name!r} is {other} and also {point.value}; remove one"
-            )
-        # Read anew: where the backport of importlib.metadata is loaded, as by MLflow, it is the
-        # backport's finder that answers, with a class of its own.
-        points[point.name] = EntryPoint(point.name, point.value, point.group)
-    return points
 
 
 def _loaded(path: Path) -> ModuleType:
@@ -222,10 +233,8 @@ def _is_method(value: object) -> TypeGuard[Method]:
     return isinstance(value, type) and issubclass(value, Patcher | Forecaster)
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+def _where(method: Method) -> str:
+    return f"{method.__name__} ({_file(method)})"
 
 
 def _file(method: Method) -> Path:

@@ -7,7 +7,6 @@ parent of a sweep, which makes the :class:`Tracker` before its workers start.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
@@ -38,6 +37,7 @@ from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
 from mlflow.store.db import utils as databases
 from mlflow.tracking import MlflowClient
 
+from harness.core.files import locked
 from harness.core.job import Record
 from harness.report import figures
 from harness.results.bundles import Bundle, read_bundle
@@ -81,7 +81,8 @@ class Tracker:
         # A server keeps artifacts itself; for a database the default would be the working folder.
         is_server = self._uri.startswith("http")
         artifacts = None if is_server else (results / "mlflow-artifacts").resolve().as_uri()
-        with self._or_later(), _one_at_a_time(results):
+        # Of two processes that make one local store at a time, both would fail.
+        with self._or_later(), locked(results):
             self._client = MlflowClient(self._uri)
             known = self._client.get_experiment_by_name(experiment)
             self._experiment = (
@@ -386,17 +387,6 @@ def _artifacts(bundle: Path, content: Bundle, folder: Path) -> None:
             shutil.copy(bundle / name, folder)
     if content.overlay is not None:
         figures.overlay(content.overlay).savefig(folder / "patches.png", dpi=100)
-
-
-@contextmanager
-def _one_at_a_time(results: Path) -> Iterator[None]:
-    """Of two processes that make one local store at a time, both would fail."""
-    folder = os.open(results, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
 
 
 @contextmanager

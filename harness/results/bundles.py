@@ -17,8 +17,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.core.files import write_flushed
-from harness.core.job import Record, blank, recomputed_key
+from harness.core.files import put_folder, write_flushed
+from harness.core.job import Record, recomputed_key
+from harness.core.schema import from_json
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,7 @@ def write_bundle(
         for name, save in files.items():
             if save is not None:
                 _save(save, temporary / name)
-        if place.exists():
-            # A folder cannot be renamed onto a full one: an older run of the same key steps aside.
-            older = runs / f"{temporary.name}.older"
-            place.replace(older)
-            shutil.rmtree(older, ignore_errors=True)
-        temporary.replace(place)
+        put_folder(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return place
@@ -86,8 +82,7 @@ def read_bundle(path: Path) -> Bundle:
         ValueError: no bundle there, or a damaged one.
     """
     try:
-        there = json.loads((path / "record.json").read_text(encoding="utf-8"))
-        record = Record(**blank() | there)
+        record = from_json(Record, (path / "record.json").read_text(encoding="utf-8"))
         curves = csv.DictReader(io.StringIO((path / "curves.csv").read_text(encoding="utf-8")))
         epochs = tuple({name: float(value) for name, value in epoch.items()} for epoch in curves)
         overlay = path / "overlay.json"
@@ -116,8 +111,7 @@ def recorded(runs: Path, keys: Iterable[str]) -> dict[str, Record]:
     found = {}
     for key in there.intersection(keys):
         try:
-            told = json.loads((runs / key / "record.json").read_text(encoding="utf-8"))
-            record = Record(**blank() | told)
+            record = from_json(Record, (runs / key / "record.json").read_text(encoding="utf-8"))
         except (OSError, TypeError, ValueError):
             continue  # a damaged bundle is no record: the run is done again
         if key == record.key == recomputed_key(record):

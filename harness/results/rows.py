@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.files import write_text
-from harness.core.job import Record, blank, columns
+from harness.core.job import Record, columns
+from harness.core.schema import from_texts
 
 
 def read_rows(path: Path) -> list[Record]:
@@ -34,12 +35,12 @@ def write_rows(path: Path, records: Iterable[Record]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns())
     for record in sorted(unique.values(), key=_order):
-        table.writerow([_cell(getattr(record, name)) for name in columns()])
+        table.writerow([_text(getattr(record, name)) for name in columns()])
     write_text(path, text.getvalue())
 
 
 def put_row(path: Path, record: Record) -> None:
-    """Store one row: it takes the place of the row of its cell, whatever that one's key."""
+    """Store one row in the place of the row of its coordinates, whatever that one's key."""
     files = RowFiles()
     files.put(path, record)
     files.save()
@@ -59,18 +60,18 @@ class RowFiles:
         self._next = -math.inf
 
     def put(self, path: Path, record: Record, outdated: Collection[str] = ()) -> None:
-        """Take in a row, in the place of that of its cell and of those with ``outdated`` keys.
+        """Take in a row in the place of that of its coordinates and those with ``outdated`` keys.
 
         Raises:
             ValueError: the file there is cannot be read.
         """
         if path not in self._rows:
-            self._rows[path] = {other.cell: other for other in read_rows(path)}
+            self._rows[path] = {other.coordinates: other for other in read_rows(path)}
         rows = self._rows[path]
         if outdated:
-            rows = {cell: other for cell, other in rows.items() if other.key not in outdated}
+            rows = {place: other for place, other in rows.items() if other.key not in outdated}
             self._rows[path] = rows
-        rows[record.cell] = record
+        rows[record.coordinates] = record
         self._unsaved.add(path)
 
     def save_at_times(self) -> None:
@@ -93,11 +94,11 @@ class RowFiles:
 
 
 def _order(record: Record) -> tuple[object, ...]:
-    # Of two rows of one cell only the hyperparameters differ, and the job's JSON tells them.
-    return (*record.cell[1:], record.job)
+    # Two settings of a sweep differ in their hyperparameters alone, which the job's JSON tells.
+    return (*record.coordinates[1:], record.job)
 
 
-def _cell(value: object) -> str:
+def _text(value: object) -> str:
     match value:
         case None:
             return ""
@@ -133,29 +134,5 @@ def _check_header(header: Sequence[str]) -> None:
 
 def _record(header: Sequence[str], values: Sequence[str]) -> Record:
     if len(values) != len(header):
-        raise ValueError(f"{len(values)} cells where {len(header)} are expected")
-    there = {name: _value(name, text) for name, text in zip(header, values, strict=True)}
-    return Record(**blank() | there)
-
-
-def _value(name: str, text: str) -> Any:  # noqa: ANN401 - the type is the column's
-    kind, optional = columns()[name]
-    if optional and not text:
-        return None
-    if kind is bool and text in ("True", "False"):
-        return text == "True"
-    try:
-        return _number(text, kind) if kind is not str else text
-    except ValueError:
-        raise ValueError(f"column {name!r} holds {text!r}; {_WANTED[kind]} is expected") from None
-
-
-def _number(text: str, kind: type) -> int | float:
-    if kind is int:
-        return int(text)
-    if kind is float:
-        return float(text)
-    raise ValueError(text)
-
-
-_WANTED = {bool: "True or False", int: "a whole number", float: "a number"}
+        raise ValueError(f"{len(values)} fields where {len(header)} are expected")
+    return from_texts(Record, dict(zip(header, values, strict=True)))

@@ -157,7 +157,7 @@ def _compared(place: Path, report: Report) -> Report:
     rows, wanted = _rows(place, "disturbed"), _rows(place, "undisturbed")
     digits = {record.key: _digits(record) for record in wanted}
     report.rows = len(rows)
-    report.doubled = len(rows) - len({record.cell for record in rows})
+    report.doubled = len(rows) - len({record.coordinates for record in rows})
     report.other_digits = sum(digits.get(row.key) != _digits(row) for row in rows)
     report.retried = sum(row.attempts == 2 for row in rows)
     report.left_over = len(list((place / "disturbed").glob("*/.*")))

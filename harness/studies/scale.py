@@ -18,8 +18,9 @@ import numpy as np
 import psutil
 
 from harness.bench import execute, local
-from harness.bench.execute import Cell, Folders, Stored
-from harness.bench.local import Say
+from harness.bench.events import Tell
+from harness.bench.execute import Stored
+from harness.bench.survey import Folders, PlannedRun, survey, to_run
 from harness.core.job import Job, Provenance, Record, new_record
 from harness.core.task import Task
 from harness.report.statistics import CONTROLS
@@ -28,16 +29,16 @@ from harness.results.rows import write_rows
 from harness.results.table import METRICS, read_table
 
 
-def nothing(cell: Cell, say: Say, *, runs: Path) -> Record:  # noqa: ARG001 - it has nothing to say
+def nothing(run: PlannedRun, tell: Tell, *, runs: Path) -> Record:  # noqa: ARG001 - nothing to tell
     """The work of a worker, done at once, with a bundle as small as they come."""
     record = new_record(
-        cell.job,
+        run.job,
         Provenance("", ""),
         status="done",
         device="cpu",
         mse=0.5,
         mae=0.5,
-        **cell.identity,
+        **run.identity,
     )
     write_bundle(runs, record, curves=(), overlay=None)
     return record
@@ -70,7 +71,7 @@ def schedule(results: Path, jobs: int) -> Costs:
     task = Task("mitdb", 48, 12, 6, 300)
     planned = [Job("nothing", "uniform", task, seed) for seed in range(jobs)]
     began = time.perf_counter()
-    due = execute.to_run(execute.survey(planned, folders))
+    due = to_run(survey(planned, folders))
     surveyed = time.perf_counter()
     work = partial(nothing, runs=folders.runs)
     executor = partial(local.run_locally, work=work, slots=local.cpu_slots(2))
@@ -79,8 +80,8 @@ def schedule(results: Path, jobs: int) -> Costs:
         stored += isinstance(event, Stored)
         early = early or (_resident() if stored >= jobs // 10 else 0.0)
     executed = time.perf_counter()
-    again = execute.survey(planned, folders)
-    if undone := sum(run.state != "done" for run in again):
+    planned_anew = survey(planned, folders)
+    if undone := sum(run.state != "done" for run in planned_anew):
         raise RuntimeError(f"{undone} of {jobs} runs have no row")
     return Costs(
         jobs,

@@ -11,6 +11,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from harness.bench import local
+from harness.bench.events import Finished, Tell
 from harness.core.job import Job, Provenance, Record, new_record
 from harness.results.bundles import write_bundle
 from harness.results.rows import put_row, write_rows
@@ -96,16 +97,14 @@ def _memory(stage: Stage, directories: Sequence[Path], batch: int) -> str:
     with TemporaryDirectory() as folder:
         work = partial(_run, directories=directories, device=stage.device, runs=Path(folder))
         *_, last = local.run_locally([job], work, local.cpu_slots(1))
-    assert isinstance(last, local.Finished)
+    assert isinstance(last, Finished)
     if last.result is None:
         raise RuntimeError(last.error)
     return f"{last.result.peak_memory_mb:.0f} MB"
 
 
-def _run(
-    job: Job, say: local.Say, *, directories: Sequence[Path], device: str, runs: Path
-) -> Record:
+def _run(job: Job, tell: Tell, *, directories: Sequence[Path], device: str, runs: Path) -> Record:
     origin = Provenance("", "")
     return run(
-        job, directories=directories, device=device, runs=runs, provenance=origin, on_epoch=say
+        job, directories=directories, device=device, runs=runs, provenance=origin, on_epoch=tell
     )

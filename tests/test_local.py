@@ -17,65 +17,55 @@ from typing import Any
 import pytest
 
 from harness.bench import local
-from harness.bench.local import (
-    Finished,
-    Retried,
-    Said,
-    Slot,
-    Started,
-    Work,
-    cpu_slots,
-    failure_of,
-    gpu_slots,
-    run_locally,
-)
+from harness.bench.events import Finished, Retried, Said, Slot, Started, Work
+from harness.bench.local import cpu_slots, failure_of, gpu_slots, run_locally
 
 
-def double(job: int, say: object) -> int:
+def double(job: int, tell: object) -> int:
     return 2 * job
 
 
-def pid(job: int, say: object) -> int:
+def pid(job: int, tell: object) -> int:
     return os.getpid()
 
 
-def variable(job: str, say: object) -> str | None:
+def variable(job: str, tell: object) -> str | None:
     return os.environ.get(job)
 
 
-def epochs(job: int, say: object) -> int:
+def epochs(job: int, tell: object) -> int:
     for epoch in range(job):
-        say({"epoch": epoch + 1, "epochs": job})  # type: ignore[operator]  # a job is a number here
+        tell({"epoch": epoch + 1, "epochs": job})  # type: ignore[operator]  # a job is a number here
     return job
 
 
-def fail_on_odd(job: int, say: object) -> int:
+def fail_on_odd(job: int, tell: object) -> int:
     if job % 2:
         sys.stdout.write(f"loading {job}")
         raise ValueError(f"{job} is odd")
     return job
 
 
-def die_on_odd(job: int, say: object) -> int:
+def die_on_odd(job: int, tell: object) -> int:
     if job % 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return job
 
 
-def leave(job: int, say: object) -> int:
+def leave(job: int, tell: object) -> int:
     sys.exit(7)
 
 
-def unpicklable(job: int, say: object) -> object:
+def unpicklable(job: int, tell: object) -> object:
     return lambda: job
 
 
-def sleep_on_odd(job: int, say: object) -> int:
+def sleep_on_odd(job: int, tell: object) -> int:
     time.sleep(60 if job % 2 else 0)
     return job
 
 
-def touch_and_sleep(job: str, say: object) -> None:
+def touch_and_sleep(job: str, tell: object) -> None:
     Path(job).write_text(str(os.getpid()))
     time.sleep(60)
 
@@ -129,7 +119,7 @@ def test_a_killed_worker_costs_its_job_alone() -> None:
     assert "killed" == done[1].failure
 
 
-def die_of_memory(job: tuple[str, int], say: object) -> int:
+def die_of_memory(job: tuple[str, int], tell: object) -> int:
     """Need so many bytes in a group of processes that may have fewer."""
     group, size = job
     if group:
@@ -172,7 +162,7 @@ def test_a_worker_killed_for_memory_is_told_from_one_that_was_killed(small_memor
     assert 4096 == done[small].result
 
 
-def count_kill(job: Path, say: object) -> None:
+def count_kill(job: Path, tell: object) -> None:
     job.write_text("pgfault 7\noom_kill 4\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -187,7 +177,7 @@ def test_the_count_of_kills_for_memory_is_compared(
     assert "out-of-memory" == outcomes([counter], count_kill)[counter].failure
 
 
-def allocate(job: int, say: object) -> None:
+def allocate(job: int, tell: object) -> None:
     import torch  # here: the other tests' workers start faster without it
 
     torch.empty(job)
@@ -214,7 +204,7 @@ def test_the_many_words_for_no_memory_are_one_class(error: Exception, failure: s
 
 def test_a_worker_that_ran_out_of_memory_is_replaced() -> None:
     """What the process holds would be in the way of the next job, so that one has another."""
-    ends = list(run_locally(["eat", ""], pid_or_eat, cpu_slots(1), again=lambda _: "pid"))
+    ends = list(run_locally(["eat", ""], pid_or_eat, cpu_slots(1), retry=lambda _: "pid"))
     assert [Started, Retried, Started, Finished, Started, Finished] == list(map(type, ends))
     assert isinstance(ends[1], Retried)
     retried, last = (event.result for event in ends if isinstance(event, Finished))
@@ -222,7 +212,7 @@ def test_a_worker_that_ran_out_of_memory_is_replaced() -> None:
     assert str(retried) not in ends[1].error  # the pid that it told
 
 
-def pid_or_eat(job: str, say: object) -> int:
+def pid_or_eat(job: str, tell: object) -> int:
     if job == "eat":
         raise MemoryError(os.getpid())
     return os.getpid()
@@ -244,7 +234,7 @@ def test_a_failed_job_is_tried_again_where_that_is_asked_for() -> None:
         asked.append((finished.job, finished.failure))
         return finished.job + 1 if finished.job == 3 else None
 
-    events = list(run_locally([2, 3, 6, 5], fail_on_odd, cpu_slots(1), again=again))
+    events = list(run_locally([2, 3, 6, 5], fail_on_odd, cpu_slots(1), retry=again))
     ends = [event for event in events if not isinstance(event, Started)]
     assert [2, 4, 4, 6, 5] == [event.job for event in ends]
     assert Retried(4, "ValueError: 3 is odd") == ends[1]
@@ -322,10 +312,10 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals
     mark = tmp_path / "mark"
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from test_executors import touch_and_sleep\n"
-        "from harness.bench.local import cpu_slots, local\n"
+        "from test_local import touch_and_sleep\n"
+        "from harness.bench.local import cpu_slots, run_locally\n"
         "if __name__ == '__main__':\n"
-        "    list(local([sys.argv[2]], touch_and_sleep, cpu_slots(1)))\n"
+        "    list(run_locally([sys.argv[2]], touch_and_sleep, cpu_slots(1)))\n"
     )
     (tmp_path / "parent.py").write_text(script)
     parent = subprocess.Popen(

@@ -1,0 +1,233 @@
+"""How the runs of a plan stand: done, missing, stale, ... by the rows and bundles there are.
+
+Workers write their bundle whole and before the parent hears of it. So a run whose bundle is there
+is never lost: where its row is not there yet, because a parent was killed, :func:`survey` takes
+the record from the bundle. Nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import data
+from harness.core.job import Job, Record, canonical, job_key, why_stale
+from harness.model.declared import METHODS, Declarations, Declared
+from harness.results.bundles import recorded
+from harness.results.rows import read_rows
+
+State = Literal["done", "failed", "stale", "missing", "absent", "broken"]
+"""Of a planned run.
+
+done: its row is there; a diverged run too, since it would diverge again. failed: its row says so.
+stale: its row is of other code, settings or data, or there is one of hyperparameters that are no
+longer planned, which goes when the run is stored. missing: no row. absent: its data set is not at
+hand. broken: its method or data cannot be used.
+"""
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where things are: results, the places data sets are looked for, downloads, methods."""
+
+    results: Path
+    data: tuple[Path, ...]
+    cache: Path
+    methods: Path = METHODS
+
+    @property
+    def runs(self) -> Path:
+        """The bundles."""
+        return self.results / "runs"
+
+    def rows(self, job: Job) -> Path:
+        """The file that holds the job's row."""
+        return self.results / job.suite / f"{job.method}.csv"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A planned run and how it stands; ``identity`` is what its row says about method and data.
+
+    ``why`` says what makes it stale or broken. ``outdated`` are the keys of rows that go when its
+    own is stored: those of the same method, task and seed with hyperparameters that are no longer
+    planned. ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts
+    how often it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
+    """
+
+    job: Job
+    state: State
+    identity: Mapping[str, Any]
+    record: Record | None = None
+    why: str = ""
+    outdated: frozenset[str] = frozenset()
+    found: Record | None = None
+    attempts: int = 1
+    micro_batch: int | None = None
+
+    @cached_property
+    def coordinates(self) -> tuple[Any, ...]:
+        """The :attr:`Record.coordinates` of its row."""
+        job, task = self.job, self.job.task
+        size = (task.look_back, task.horizon, task.patches)
+        hyperparameters = canonical(dict(job.hyperparameters))
+        return (job.method, task.dataset, *size, job.seed, hyperparameters)
+
+    @cached_property
+    def key(self) -> str:
+        """The key its row would have."""
+        return job_key(self.job, self.identity["method_source"], self.identity["data_hash"])
+
+
+def survey(jobs: Sequence[Job], folders: Folders) -> list[PlannedRun]:
+    """How each job stands, by its row, or by its bundle where that has not become a row yet.
+
+    A method or data set that cannot be used costs its own jobs only.
+
+    Raises:
+        ValueError: a results file that cannot be read, or a method of two origins.
+    """
+    sources = {job.task.dataset: job.source for job in jobs}
+    data_sets = {name: _data_set(name, source, folders) for name, source in sources.items()}
+    with closing(Declarations(folders.cache, folders.methods)) as methods:
+        known = {name: _method(name, methods) for name in {job.method: None for job in jobs}}
+        fresh = [
+            _planned(job, known[job.method], data_sets[job.task.dataset], methods) for job in jobs
+        ]
+    paths = {folders.rows(job): None for job in jobs}
+    planned = _judged(fresh, [record for path in paths for record in read_rows(path)])
+    records = recorded(folders.runs, (run.key for run in planned if run.state != "done"))
+    return [_with_bundle(run, records.get(run.key)) for run in planned]
+
+
+def to_run(planned: Sequence[PlannedRun], *, force: bool = False) -> list[PlannedRun]:
+    """The runs that can be run and are not done; with ``force`` the done ones too."""
+    due = ("missing", "failed", "stale", *(("done",) if force else ()))
+    return [run for run in planned if run.state in due]
+
+
+# --- how a run stands ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What is known of a method or data set: its columns of a row, or why it cannot be used."""
+
+    columns: Mapping[str, Any]
+    declared: Declared | None = None
+    state: State | None = None
+    why: str = ""
+
+
+def _method(name: str, methods: Declarations) -> _Part:
+    try:
+        declared = methods.of(name)
+    except ValueError as error:
+        if name not in methods.names:
+            raise
+        blank = {"method_source": "", "kind": "patcher", "ranked": False}
+        return _Part(blank, state="broken", why=str(error))
+    return _Part(declared.columns, declared)
+
+
+def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
+    blank = {"data_hash": "", "data_verified": False}
+    absent = source is None and bool(data.missing([name], folders.data, cache=folders.cache))
+    state: State | None = "absent" if absent else None
+    # A set whose values are known need not be read to know what its rows are worth.
+    if source is None and (pinned := data.pinned(name)) is not None:
+        return _Part({"data_hash": pinned, "data_verified": True}, state=state)
+    if absent:
+        return _Part(blank, state=state)
+    try:
+        series = data.load(name, folders.data, source, cache=folders.cache)
+    except (ValueError, OSError) as error:
+        return _Part(blank, state="broken", why=str(error))
+    return _Part({"data_hash": series.hash, "data_verified": series.verified})
+
+
+def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) -> PlannedRun:
+    """The run with all its hyperparameters, before a look at the rows."""
+    identity = {**method.columns, **data_set.columns}
+    declared = method.declared
+    if declared is None:
+        return PlannedRun(job, "broken", identity, why=method.why)
+    try:
+        complete = declared.complete(dict(job.hyperparameters))
+        job = replace(job, hyperparameters=tuple(complete.items()))
+        if declared.cuts_its_own and (misfit := methods.misfit(job)):
+            return PlannedRun(job, "broken", identity, why=misfit)
+    except ValueError as error:
+        return PlannedRun(job, "broken", identity, why=str(error))
+    return PlannedRun(job, data_set.state or "missing", identity, why=data_set.why)
+
+
+def _judged(fresh: Sequence[PlannedRun], rows: Sequence[Record]) -> list[PlannedRun]:
+    """How the runs stand, by the rows there are."""
+    own = {record.coordinates: record for record in rows}
+    wanted = {run.coordinates for run in fresh}
+    outdated: dict[tuple[Any, ...], list[Record]] = defaultdict(list)
+    for record in rows:
+        if record.coordinates not in wanted:
+            outdated[record.coordinates[:-1]].append(record)
+    places = [run.coordinates[:-1] for run in fresh]
+    planned = [
+        _beside(run, own.get(run.coordinates), outdated.get(place, ()))
+        for run, place in zip(fresh, places, strict=True)
+    ]
+    due = {
+        place
+        for run, place in zip(planned, places, strict=True)
+        if run.state in ("stale", "failed")
+    }
+    for index, (run, place) in enumerate(zip(planned, places, strict=True)):
+        if run.state == "done" and run.outdated and place not in due:
+            # A sweep that has become smaller: one run is repeated, and the outdated rows go.
+            planned[index] = replace(run, state="stale", why=_NO_LONGER_PLANNED)
+            due.add(place)
+    return planned
+
+
+_NO_LONGER_PLANNED = "a row of settings that are no longer planned"
+
+
+def _beside(run: PlannedRun, record: Record | None, outdated: Iterable[Record]) -> PlannedRun:
+    """A planned run beside its row, if there is one, and those rows that go when it is stored."""
+    state, why = run.state, run.why
+    has_key = record is not None and record.key == run.key
+    if state == "broken":
+        pass
+    elif record is not None and has_key and record.status != "failed":
+        # Also without the data at hand: rows that others committed count as done.
+        state = "done"
+    elif state == "absent":
+        pass
+    elif record is not None:
+        state = "failed" if has_key else "stale"
+        why = "" if has_key else _other(record, run)
+    elif earlier := list(outdated):
+        state = "stale"
+        why = _other(earlier[0], run) if len(earlier) == 1 else _NO_LONGER_PLANNED
+    keys = frozenset(row.key for row in outdated)
+    return replace(run, state=state, why=why, record=record, outdated=keys)
+
+
+def _other(record: Record, run: PlannedRun) -> str:
+    identity = run.identity
+    reasons = why_stale(record, run.job, identity["method_source"], identity["data_hash"])
+    return "; ".join(reasons) or "its key was edited"
+
+
+def _with_bundle(run: PlannedRun, record: Record | None) -> PlannedRun:
+    """The run as its bundle says it stands, where that says more than its row."""
+    if record is None or record.suite != run.job.suite or run.state == "broken":
+        return run
+    failed = record.status == "failed"
+    if failed and run.state == "failed":
+        return run
+    return replace(run, state="failed" if failed else "done", record=record, found=record, why="")
