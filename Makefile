@@ -14,15 +14,51 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 PATCHBENCH := $(VENV)/bin/python -m harness
 
-VARIABLES := SUITE DATASETS LOOK_BACKS HORIZONS METHODS METHOD KEY SEEDS DATA RESULTS JOBS DEVICE PER_GPU EXECUTOR CPUS TIMEOUT TRIALS STORAGE FORCE=1 PLAN=1 WAIT=1 PATCHERS=1
+# What each verb takes: the options of that name of "python -m harness VERB"; NAME=1 is a switch.
+TAKES_bench := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS JOBS DEVICE PER_GPU EXECUTOR CPUS TIMEOUT FORCE=1 PLAN=1 WAIT=1
+TAKES_leaderboard := SUITE RESULTS
+TAKES_validate := RESULTS
+TAKES_rerun := KEY RESULTS DATA DEVICE
+TAKES_track := SUITE RESULTS
+TAKES_ui := RESULTS
+TAKES_tune := SUITE DATASETS LOOK_BACKS HORIZONS METHODS TRIALS STORAGE DATA RESULTS JOBS DEVICE
+TAKES_check := METHOD
+TAKES_data := SUITE DATASETS DATA
+TAKES_perf := RESULTS DATA PATCHERS=1
+TAKES_hindsight := SUITE DATASETS LOOK_BACKS HORIZONS DATA RESULTS DEVICE
+TAKES_status := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS
+VERBS := bench leaderboard validate rerun track ui tune check data perf hindsight status
+VARIABLES := $(sort $(foreach verb,$(VERBS),$(TAKES_$(verb))))
 
-# $(call options,suite methods): --suite and --methods with the values of SUITE and METHODS,
+# $(options): --suite and --methods with the values of SUITE and METHODS, of all that the verb takes,
 # quoted for the shell whatever they contain; a variable that is not set leaves nothing.
-upper = $(shell printf %s '$(1)' | tr a-z- A-Z_)
+lower = $(shell printf %s '$(1)' | tr A-Z_ a-z-)
 quote = '$(subst ','\'',$(1))'
-option = $(if $(value $(2)),--$(1) $(call quote,$(value $(2))))
-flag = $(if $(filter-out 0 no false,$(value $(2))),--$(1))
-options = $(foreach name,$(1),$(call option,$(name),$(call upper,$(name))))
+switch = $(if $(filter-out 0 no false,$(value $(1))),--$(lower))
+option = $(if $(value $(1)),--$(lower) $(call quote,$(value $(1))))
+takes = $(if $(filter %=1,$(1)),$(call switch,$(patsubst %=1,%,$(1))),$(call option,$(1)))
+options = $(foreach name,$(TAKES_$@),$(call takes,$(name)))
+
+# A misspelt variable would be no word to make, and the verb would do something else than was asked.
+OWN := PYTHON VENV PATCHBENCH SHELL MAKE% MFLAGS -%
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name)))
+TAKEN := $(patsubst %=1,%,$(foreach verb,$(MAKECMDGOALS),$(TAKES_$(verb))))
+STRANGE := $(firstword $(filter-out $(OWN) $(TAKEN),$(GIVEN)))
+# $(call nearest,METHOD,SEEDS METHODS): the name that takes the fewest edits, if these are few.
+nearest = $(shell printf '%s\n' $(2) | awk -v word=$(call quote,$(1)) ' \
+	function min(a, b) { return a < b ? a : b } \
+	{ for (j = 0; j <= length(word); j++) row[j] = j; \
+	  for (i = 1; i <= length($$0); i++) { before = row[0]; row[0] = i; \
+	    for (j = 1; j <= length(word); j++) { \
+	      edits = min(min(row[j], row[j - 1]) + 1, \
+	        before + (substr($$0, i, 1) != substr(word, j, 1))); \
+	      before = row[j]; row[j] = edits } } \
+	  if (NR == 1 || row[length(word)] < fewest) { fewest = row[length(word)]; best = $$0 } } \
+	END { if (2 * fewest < length(word)) print best }')
+ifneq ($(STRANGE),)
+NEAR := $(call nearest,$(STRANGE),$(TAKEN))
+$(error make $(or $(MAKECMDGOALS),help) takes no $(STRANGE)$(if $(NEAR),; did you mean $(NEAR)?,.) It takes $(or $(TAKEN),no variables))
+endif
 
 .PHONY: help setup bench test golden test-browser lint docs leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
 
@@ -61,8 +97,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show the leaderboard
-	@$(PATCHBENCH) bench $(call options,suite datasets look-backs horizons methods seeds data results jobs device per-gpu executor cpus timeout) \
-		$(call flag,force,FORCE) $(call flag,plan,PLAN) $(call flag,wait,WAIT)
+	@$(PATCHBENCH) $@ $(options)
 
 chaos: $(STAMP) ## kill a bench at twenty moments and see that nothing is lost; what a run costs
 	@$(PATCHBENCH) chaos
@@ -95,40 +130,40 @@ docs: $(STAMP) ## build the site of docs/ into build/site, every warning an erro
 	@echo 'Open build/site/index.html, or with its search: $(VENV)/bin/mkdocs serve'
 
 leaderboard: $(STAMP) ## make the leaderboard, tables, figures and page of SUITE from its rows
-	@$(PATCHBENCH) leaderboard $(call options,suite results)
+	@$(PATCHBENCH) $@ $(options)
 
 validate: $(STAMP) ## hold every row in results/ to its suite, budget and code; name all that is wrong
-	@$(PATCHBENCH) validate $(call options,results)
+	@$(PATCHBENCH) $@ $(options)
 
 rerun: $(STAMP) ## do the run of the row with KEY again and compare; the row stays as it is
-	@$(PATCHBENCH) rerun $(call options,key results data device)
+	@$(PATCHBENCH) $@ $(options)
 
 track: $(STAMP) ## log in MLflow what it lacks of the runs and searches of SUITE
-	@$(PATCHBENCH) track $(call options,suite results)
+	@$(PATCHBENCH) $@ $(options)
 
 ui: $(STAMP) ## open MLflow on the local runs, on 127.0.0.1
-	@$(PATCHBENCH) ui $(call options,results)
+	@$(PATCHBENCH) $@ $(options)
 
-tune: $(STAMP) ## search the keywords of METHODS on validation data, with equal trials for each
-	@$(PATCHBENCH) tune $(call options,suite datasets look-backs horizons methods trials storage data results jobs device)
+tune: $(STAMP) ## search the hyperparameters of METHODS on validation data, with equal trials for each
+	@$(PATCHBENCH) $@ $(options)
 
 check: $(STAMP) ## hold METHOD to the promises that every method keeps
-	@$(PATCHBENCH) check $(call options,method)
+	@$(PATCHBENCH) $@ $(options)
 
 methods: $(STAMP) ## list every method with its track and what it does
 	@$(PATCHBENCH) methods
 
 data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user cache; or list them
-	@$(PATCHBENCH) data $(call options,suite datasets data)
+	@$(PATCHBENCH) $@ $(options)
 
 perf: $(STAMP) ## measure speed against a conventional loop, and patchers' costs (PATCHERS=1: these only)
-	@$(PATCHBENCH) perf $(call options,results data) $(call flag,patchers,PATCHERS)
+	@$(PATCHBENCH) $@ $(options)
 
 hindsight: $(STAMP) ## show what the best of many random plans of SUITE would gain; never ranked
-	@$(PATCHBENCH) hindsight $(call options,suite datasets look-backs horizons data results device)
+	@$(PATCHBENCH) $@ $(options)
 
 status: $(STAMP) ## say what of SUITE is done, failed or missing
-	@$(PATCHBENCH) status $(call options,suite datasets look-backs horizons methods seeds data results)
+	@$(PATCHBENCH) $@ $(options)
 
 clean: ## remove build products and caches; keeps results/ and .venv
 	rm -rf build *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -306,17 +306,57 @@ def test_make_passes_values_on_untouched(value: str) -> None:
     assert answer.stdout.strip() == str(["bench", "--results", value, "--force"])
 
 
+def takes() -> dict[str, list[str]]:
+    """Verb -> the variables that it takes, as the Makefile has them; a switch ends in =1."""
+    return {
+        verb: variables.split()
+        for verb, variables in re.findall(r"^TAKES_([a-z-]+) := (.*)$", makefile(), re.MULTILINE)
+    }
+
+
 def test_make_passes_only_options_that_exist() -> None:
-    """Every option that a verb of the Makefile passes on is one of that verb of the program."""
-    variables = re.search(r"^VARIABLES := (.*)$", makefile(), re.MULTILINE)
-    assert variables
-    values = [f"{name.removesuffix('=1')}=1" for name in variables[1].split()]
-    for verb, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]  # a group has commands
+    """Every variable that a verb takes is passed on, as an option of that verb of the program."""
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group has commands
+    assert takes().keys() <= commands.keys() <= verbs()
+    for verb, command in commands.items():
         known = {option for parameter in command.params for option in parameter.opts}
+        values = [f"{name.removesuffix('=1')}=1" for name in takes().get(verb, [])]
         recipe = run("make", "-n", "--old-file=.venv/.installed", verb, *values).stdout
-        passed = set(re.findall(r"(--[\w-]+)", recipe))
+        passed = re.findall(r"(--[\w-]+)", recipe)
         assert f"-m harness {verb}" in recipe
-        assert passed <= known, verb
+        assert set(passed) <= known, verb
+        assert len(passed) == len(values), verb
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bench", "METHOD=uniform"], "make bench takes no METHOD; did you mean METHODS?"),
+        (["bench", "SEED=1"], "make bench takes no SEED; did you mean SEEDS?"),
+        (["bench", "SUIT=planted"], "make bench takes no SUIT; did you mean SUITE?"),
+        (["bench", "FROCE=1", "JOBS=2"], "make bench takes no FROCE; did you mean FORCE?"),
+        (["check", "METHODS=uniform"], "make check takes no METHODS; did you mean METHOD?"),
+        (["validate", "PERPETUAL=1"], "make validate takes no PERPETUAL. It takes RESULTS"),
+        (["lint", "RESULTS=here"], "make lint takes no RESULTS. It takes no variables"),
+    ],
+)
+def test_make_refuses_a_variable_that_the_verb_does_not_take(
+    words: list[str], message: str
+) -> None:
+    """A misspelt one would otherwise be no word to make, and the whole suite would run."""
+    answer = run("make", "--old-file=.venv/.installed", "PATCHBENCH=echo", *words)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_make_takes_what_one_of_several_verbs_takes_and_what_is_its_own() -> None:
+    """So `make bench status SEEDS=1` works, and so do PYTHON and variables of the environment."""
+    words = ("-j2", "PATCHBENCH=echo", "PYTHON=python3", "bench", "status", "FORCE=1", "SEEDS=1")
+    answer = run("make", "--old-file=.venv/.installed", *words, SUITE="small", METHOD="stray")
+    told = {line.strip() for line in answer.stdout.splitlines()}
+    passed = "--suite small", "--seeds 1"
+    assert told == {" ".join(["bench", *passed, "--force"]), " ".join(["status", *passed])}
 
 
 def test_clean_keeps_rows_and_environment(tmp_path: Path) -> None:
