@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from harness.core.files import locked
 from harness.core.source import FORMS
-from harness.data import tables
 from harness.data.published import CATALOGUE, Entry
 from harness.data.series import Series, compare, value_hash
 
@@ -79,6 +77,10 @@ class _Table:
 
 
 def _table(path: Path, form: str, entry: Entry) -> _Table:
+    import pandas as pd  # here, as in `sets.load`
+
+    from harness.data import tables
+
     frame = tables.read(path, form)
     if form.startswith(".txt"):
         if entry.start is None:

@@ -7,7 +7,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from harness.data.planted import WINDOW, WINDOWS, plant
 from harness.data.series import Series, compare, shares, value_hash
@@ -87,6 +86,8 @@ def _bundled(name: str) -> Series:
         raise FileNotFoundError(
             f"data set {name!r} comes with sktime, which has no {path} any more"
         )
+    import pandas as pd  # here, as in `sets.load`
+
     frame = pd.read_csv(path, header=bundle.header, float_precision="round_trip")
     values = frame.iloc[:, [bundle.column]].to_numpy(np.float64)
     digest = value_hash((bundle.channel,), np.arange(len(values)), values)

@@ -10,7 +10,7 @@ import platformdirs
 
 from harness.core.source import Source, form_of
 from harness.core.words import did_you_mean
-from harness.data import copies, custom, embedded
+from harness.data import copies, embedded
 from harness.data.published import CATALOGUE, Entry
 from harness.data.series import Series
 
@@ -67,6 +67,10 @@ def load(
         ValueError: an unknown name, or a file that is not what it should be.
     """
     if source is not None:
+        from harness.data import (
+            custom,
+        )  # here: whoever only asks what there is need not load pandas
+
         if name in known():
             raise ValueError(f"an own data set cannot be called {name!r}: a known one is")
         return custom.load(name, _at_hand(source, directories))
