@@ -234,6 +234,7 @@ def test_rows_of_no_suite_are_named(results: Path, suites: Path) -> None:
     [(name, line, what)] = found(results, suites)
     assert (name, line) == ("small", 0)
     assert what.startswith("unknown suite 'small'")
+    assert what.endswith("the rows of a suite that is kept elsewhere cannot be checked")
 
 
 def test_what_no_row_shows_by_itself_is_named_too(results: Path, suites: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -201,6 +202,36 @@ def test_a_plan_runs_nothing(place: Path, verb: Verb) -> None:
     assert "4 runs: 2 missing, 2 absent" in out
     assert "No estimate for 2 runs" in out
     assert not (place / "results").exists()
+
+
+def test_a_suite_that_lies_elsewhere_is_planned_under_the_name_of_its_file(
+    place: Path, verb: Verb
+) -> None:
+    """SUITE may be a path; the file need not be in the checkout."""
+    (place / "mine").mkdir()
+    (place / "suites" / "small.toml").rename(place / "mine" / "own.toml")
+    words = ("--suite", "mine/own.toml", "--datasets", "mitdb", *RESULTS)
+    code, out, _ = verb("bench", "--plan", *words)
+    assert (code, "4 runs: 4 missing" in out) == (0, True)
+    assert verb("status", *words)[0] == 0
+    code, _, errors = verb("leaderboard", "--suite", "mine/own.toml", *RESULTS)
+    assert (code, "results/own holds no records" in errors) == (2, True)
+    code, _, errors = verb("bench", "--suite", "mine/none.toml", *RESULTS)
+    assert (code, errors) == (2, "error: there is no suite mine/none.toml\n")
+
+
+def test_without_a_driver_no_gpu_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch, which would look, is not even loaded."""
+
+    def refuse(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it fails
+    slots, device = options.slots_of("auto", 2)
+    assert (len(slots), device) == (2, "cpu")
+    with pytest.raises(ValueError, match="no GPU can be seen"):
+        options.slots_of("cuda", 2)
 
 
 def test_without_any_data_nothing_could_run(verb: Verb) -> None:

@@ -282,6 +282,27 @@ def test_slots() -> None:
     assert Slot({}) == Slot()
 
 
+def test_cores_are_counted_where_the_system_says_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS, say, no process is bound to some of the cores; and some systems say nothing."""
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)  # of Python 3.13
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert len(cpu_slots()) == 7
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert len(cpu_slots()) == 1
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 5, raising=False)
+    assert len(cpu_slots()) == 5
+
+
+def test_a_kill_is_told_where_the_system_counts_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without /proc nobody says that memory was out: a worker was killed, the rest is done."""
+    monkeypatch.setattr(local, "_COUNTERS", (tmp_path / "none",))
+    ends = outcomes([1, 2], die_on_odd)
+    assert (ends[1].failure, ends[2].failure) == ("killed", None)
+
+
 def alive(process: int) -> bool:
     try:
         os.kill(process, 0)

@@ -273,6 +273,16 @@ def test_a_suite_is_found_by_its_file_name(tmp_path: Path) -> None:
         suite.find("smal", tmp_path)
 
 
+def test_a_suite_may_lie_anywhere(tmp_path: Path) -> None:
+    """By the path of its file; its results are called after it, its data lie beside it."""
+    path = written(tmp_path)
+    found = suite.find(str(path), tmp_path / "suites")
+    assert found.name == "small"
+    assert found.sources["mine"].path.resolve() == tmp_path / "files" / "mine.csv"
+    with pytest.raises(ValueError, match=r"there is no suite .*smal\.toml"):
+        suite.find(str(tmp_path / "smal.toml"), tmp_path)
+
+
 CHOICE = """\
 [[choices]]
 dataset = "ETTh1"

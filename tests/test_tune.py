@@ -321,13 +321,13 @@ import sys
 from functools import partial
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_tune import ORIGIN, BUDGET, SMALL, TASK, Job, Tuning, cpu_slots, data, executors, tune
+from test_tune import ORIGIN, BUDGET, SMALL, TASK, Job, Tuning, cpu_slots, data, local, tune
 
 if __name__ == "__main__":
     source = data.Source(Path({file!r}), "h", 24)
     tune.tune(
         [Job("small", "straight_through", TASK, 1, (), SMALL, BUDGET, source)],
-        partial(executors.local, slots=cpu_slots(1)),
+        partial(local.run_locally, slots=cpu_slots(1)),
         tuning=Tuning(40),
         results=Path({results!r}),
         directories=(),
