@@ -27,7 +27,7 @@ from harness.bench.provenance import provenance
 from harness.bench.survey import Folders, PlannedRun, survey, to_run
 from harness.core.job import Job, Provenance, Record, new_record
 from harness.core.task import Budget, Task
-from harness.model import registry
+from harness.model.declared import METHODS
 from harness.results import rows
 from harness.results.bundles import read_bundle, write_bundle
 from harness.results.rows import RowFiles, put_row, read_rows, write_rows
@@ -60,6 +60,9 @@ def finish(run: PlannedRun, tell: Tell) -> Record:
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
     """Two methods, no results, no data but what is embedded."""
+    # Here, where no worker comes by: with torch at hand a survey needs no process to load methods.
+    import torch  # noqa: F401
+
     (tmp_path / "methods").mkdir()
     for name in ("plain", "other"):
         (tmp_path / "methods" / f"{name}.py").write_text(METHOD)
@@ -171,7 +174,7 @@ def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folde
 
 def test_more_patches_than_the_head_has_bins_are_refused_before_a_run(folders: Folders) -> None:
     """A patch length is a setting like others, but K tokens must suit the head, whoever sets K."""
-    real = replace(folders, methods=registry.METHODS)
+    real = replace(folders, methods=METHODS)
     planned = [
         replace(job(method="uniform_best"), hyperparameters=(("patch", patch),))
         for patch in (8, 2, 49)

@@ -74,7 +74,7 @@ def stand_in(
 DRIVER = f"""\
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(HERE)!r})
+sys.path[:0] = [{str(HERE.parent)!r}, {str(HERE)!r}]
 if __name__ == "__main__":
     import test_cli
     from harness.bench import execute
@@ -86,9 +86,16 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user cache without data, in which it is known what methods declare."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def place(tmp_path: Path, cache: Path) -> Path:
     """A folder with a suite and a program that does not train."""
+    (tmp_path / "cache").symlink_to(cache)
     (tmp_path / "suites").mkdir()
     (tmp_path / "suites" / "small.toml").write_text(SUITE)
     (tmp_path / "driver.py").write_text(DRIVER)

@@ -332,15 +332,16 @@ def test_workers_do_not_outlive_their_parent(tmp_path: Path, how: signal.Signals
     """Ctrl-C for the whole terminal, or a parent that is killed outright: no process is left."""
     mark = tmp_path / "mark"
     script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import sys; sys.path[:0] = sys.argv[1:3]\n"
         "from test_local import touch_and_sleep\n"
         "from harness.bench.local import cpu_slots, run_locally\n"
         "if __name__ == '__main__':\n"
-        "    list(run_locally([sys.argv[2]], touch_and_sleep, cpu_slots(1)))\n"
+        "    list(run_locally([sys.argv[3]], touch_and_sleep, cpu_slots(1)))\n"
     )
     (tmp_path / "parent.py").write_text(script)
+    here = Path(__file__).parents[1], Path(__file__).parent
     parent = subprocess.Popen(
-        [sys.executable, tmp_path / "parent.py", Path(__file__).parent, mark],
+        [sys.executable, tmp_path / "parent.py", *here, mark],
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
