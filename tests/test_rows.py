@@ -36,7 +36,7 @@ def test_rows_survive_the_file(
     *,
     verified: bool,
 ) -> None:
-    """Every digit, every empty cell and every odd character comes back as it was."""
+    """Every digit, every empty field and every odd character comes back as it was."""
     path = tmp_path_factory.mktemp("store") / "uniform.csv"
     error = error.encode("utf-8", "ignore").decode()
     record = row(mse=mse, windows=windows, error=error, data_verified=verified)
@@ -53,12 +53,12 @@ def test_rows_are_in_one_order_whatever_order_they_came_in(tmp_path: Path) -> No
     write_rows(tmp_path / "a.csv", map(row, jobs))
     write_rows(tmp_path / "b.csv", map(row, reversed(jobs)))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    cells = [record.coordinates[1:] for record in read_rows(tmp_path / "a.csv")]
-    assert cells == sorted(cells)
+    places = [record.coordinates[1:] for record in read_rows(tmp_path / "a.csv")]
+    assert places == sorted(places)
 
 
-def test_a_newer_row_replaces_that_of_its_key_and_its_cell(tmp_path: Path) -> None:
-    """One row a cell: neither a repetition nor other code leaves an older one behind."""
+def test_a_newer_row_replaces_that_of_its_key_and_its_coordinates(tmp_path: Path) -> None:
+    """Neither a repetition nor other code leaves an older one behind."""
     path = tmp_path / "uniform.csv"
     write_rows(path, [row(mse=1.0), row(mse=2.0)])
     assert [record.mse for record in read_rows(path)] == [2.0]
@@ -95,7 +95,7 @@ def test_rows_are_saved_at_times_and_in_the_end(
 
 
 def test_rows_in_memory_replace_as_those_in_the_file_do(tmp_path: Path) -> None:
-    """One row a cell, and none of those that are called outdated."""
+    """One row for the same coordinates, and none of those that are called outdated."""
     path = tmp_path / "uniform.csv"
     old, other = row(method_source="old"), row(replace(JOB, hyperparameters=(("hidden", 8),)))
     write_rows(path, [old, other])

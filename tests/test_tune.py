@@ -191,7 +191,7 @@ def tuned(jobs: list[Job], results: Path, trials: int = 1, **options: Any) -> li
 
 
 def test_every_method_gets_the_same_trials_and_the_first_seed(job: Job, tmp_path: Path) -> None:
-    """Through worker processes: a file a method, a cell a task; what cannot learn is left out."""
+    """Through worker processes: a file a method, a choice a task: not for what cannot learn."""
     names = ("uniform", "straight_through", "seasonal_naive")
     jobs = [replace(job, method=name, seed=seed) for name in names for seed in (5, 6)]
     heard: list[tuple[str, Mapping[str, Any]]] = []
@@ -590,7 +590,7 @@ def test_tracking_that_fails_costs_no_search(job: Job, tmp_path: Path) -> None:
 
 
 def test_a_search_that_fails_costs_no_other(job: Job, tmp_path: Path) -> None:
-    """Those that went through are stored before the error is raised; it names cell and cause."""
+    """Those that went through are stored before the error is raised; it names task and cause."""
     long = replace(job, method="uniform", task=replace(TASK, horizon=300))
     with pytest.raises(
         ValueError, match=r"1 of 2 searches failed; uniform waves 48->300 .* needs"

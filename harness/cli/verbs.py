@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -255,9 +255,11 @@ def check(
 @app.command()
 def methods() -> None:
     """List every method with its track and what it does."""
-    from harness.model import registry
+    from harness.data import user_cache
+    from harness.model.declared import Declarations
 
-    cards = {name: registry.card(registry.find(name)) for name in registry.names()}
+    with closing(Declarations(user_cache())) as known:
+        cards = {name: known.of(name).card for name in known.names}
     display.show_table(
         ("method", "track", "what it does"),
         [(name, card.track, card.summary) for name, card in cards.items()],
