@@ -29,6 +29,18 @@ class Plain(Patcher):
     def __init__(self, task, *, hidden=16, sizes=(1, 2), rate):
         super().__init__(task)
 """
+UNLUCKY = """\
+import os, signal
+from pathlib import Path
+from harness import Patcher
+if not Path(__file__).with_suffix(".mark").exists():
+    Path(__file__).with_suffix(".mark").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Unlucky(Patcher):
+    pass
+"""
 SURVEY = """\
 import json, sys
 from pathlib import Path
@@ -57,13 +69,14 @@ def answers(*names):
     with closing(Counted(cache, folder)) as methods:
         for name in names:
             try:
-                yield methods.of(name).complete({"rate": 1})
+                declared = methods.of(name)
+                yield declared.complete({"rate": 1}) if name == "plain" else "Unlucky"
             except ValueError as error:
                 yield str(error)
 def edit(old, new):
     path = folder / "plain.py"
     path.write_text(path.read_text().replace(old, new))
-told = [*answers("plain", "plain", "broken", "broken", "deadly")]
+told = [*answers("plain", "plain", "broken", "broken", "deadly", "unlucky")]
 edit("class", "# a remark\\nclass")
 told += answers("plain")
 edit("16", "32")
@@ -101,20 +114,22 @@ def test_a_suite_is_surveyed_without_torch(tmp_path: Path) -> None:
 
 
 def test_a_method_is_loaded_once_until_its_code_is_edited(tmp_path: Path) -> None:
-    """A remark is no edit; what cannot be loaded is tried each time; a damaged cache is none."""
+    """A remark is no edit; what cannot be loaded is tried each time, and once more if killed."""
     (tmp_path / "plain.py").write_text(METHOD)
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "deadly.py").write_text("import os\nos._exit(3)")
+    (tmp_path / "unlucky.py").write_text(UNLUCKY)
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "declared.json").write_text("[1]")
     asked, told = alone(ASK, tmp_path / "cache", tmp_path)
-    assert asked == ["plain", "broken", "broken", "deadly", "plain"]
+    assert asked == ["plain", "broken", "broken", "deadly", "unlucky", "plain"]
     declared = {"hidden": 16, "sizes": [1, 2], "rate": 1}
     assert told[:2] == [declared] * 2
     assert all("ZeroDivisionError" in why for why in told[2:4])
     assert told[4] == "method 'deadly' ended the process that loaded it"
-    assert told[5:] == [declared, declared | {"hidden": 32}]
-    assert len(json.loads((tmp_path / "cache" / "declared.json").read_text())) == 2
+    assert told[5] == "Unlucky"
+    assert told[6:] == [declared, declared | {"hidden": 32}]
+    assert len(json.loads((tmp_path / "cache" / "declared.json").read_text())) == 3
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -266,6 +266,17 @@ class Declarations:
         return self._kept
 
     def _ask_child(self, question: Question, name: str) -> str:
+        # Once more where it was killed: that may have been no fault of the method.
+        reply = self._reply(question) or self._reply(question)
+        if reply is None or reply == _NO_REPLY:
+            raise ValueError(f"method {name!r} ended the process that loaded it")
+        answer, error = reply
+        if error:
+            raise ValueError(error)
+        return answer
+
+    def _reply(self, question: Question) -> tuple[str, str] | None:
+        """What the child answers, or its error; None where it was killed."""
         if self._child is None:
             context = multiprocessing.get_context("spawn")
             ours, theirs = context.Pipe()
@@ -273,16 +284,14 @@ class Declarations:
             started.start()
             theirs.close()
             self._child = started, ours
-        pipe = self._child[1]
+        process, pipe = self._child
         try:
             pipe.send(question)
             answer, error = pipe.recv()
         except (EOFError, OSError):
             self._hang_up()
-            raise ValueError(f"method {name!r} ended the process that loaded it") from None
-        if error:
-            raise ValueError(error)
-        return str(answer)
+            return None if (process.exitcode or 0) < 0 else _NO_REPLY
+        return str(answer), str(error)
 
     def _hang_up(self) -> None:
         assert self._child is not None
@@ -292,6 +301,7 @@ class Declarations:
         self._child = None
 
 
+_NO_REPLY = ("", "")
 _KEPT = 2000  # answers, of about a kilobyte each
 
 
