@@ -26,8 +26,9 @@ TAKES_check := METHOD
 TAKES_data := SUITE DATASETS DATA
 TAKES_perf := RESULTS DATA PATCHERS=1
 TAKES_hindsight := SUITE DATASETS LOOK_BACKS HORIZONS DATA RESULTS DEVICE
+TAKES_simulate := RESULTS
 TAKES_status := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS
-VERBS := bench leaderboard validate rerun track ui tune check data perf hindsight status
+VERBS := bench leaderboard validate rerun track ui tune check data perf hindsight simulate status
 VARIABLES := $(sort $(foreach verb,$(VERBS),$(TAKES_$(verb))))
 
 # $(options): --suite and --methods with the values of SUITE and METHODS, of all that the verb takes,
@@ -103,7 +104,7 @@ chaos: $(STAMP) ## kill a bench at twenty moments and see that nothing is lost; 
 	@$(PATCHBENCH) chaos
 
 simulate: $(STAMP) ## measure on made-up leaderboards how often a verdict is wrong or missed
-	@$(PATCHBENCH) simulate $(call options,results)
+	@$(PATCHBENCH) $@ $(options)
 
 # A file of tests stays with one process, so that what its tests share is made once.
 test: $(STAMP) ## run the tests, on all cores; in one process: .venv/bin/python -m pytest

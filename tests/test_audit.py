@@ -13,7 +13,7 @@ import pytest
 from harness import data
 from harness.bench import audit, local, suite
 from harness.bench.plan import plan
-from harness.cli import verbs
+from harness.cli import options, verbs
 from harness.core.job import Job, Provenance, Record, job_key, job_of, new_record
 from harness.model import registry
 from harness.report import tables
@@ -252,7 +252,7 @@ def test_the_verb_lists_all_and_fails(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 1 and a line for each problem; without any, a sentence."""
-    monkeypatch.setattr(verbs, "SUITES", suites)
+    monkeypatch.setattr(options, "SUITES", suites)
     verbs.validate(results)
     assert "Every row in" in capsys.readouterr().out
     edit(results / "small" / "uniform.csv", 3, windows="3")

@@ -79,7 +79,7 @@ if __name__ == "__main__":
     import test_cli
     from harness.bench import execute
     from harness.cli import options, verbs
-    options.SUITES = verbs.SUITES = Path("suites")
+    options.SUITES = Path("suites")
     verbs._tracker = lambda *arguments: None
     execute.run_planned = test_cli.stand_in
     verbs.main()
@@ -126,8 +126,7 @@ def verb(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.chdir(place)
     monkeypatch.delenv("PATCHBENCH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
-    for module in (options, verbs):
-        monkeypatch.setattr(module, "SUITES", Path("suites"))
+    monkeypatch.setattr(options, "SUITES", Path("suites"))
 
     def run(*words: str) -> Answer:
         monkeypatch.setattr(sys, "argv", ["harness", *words])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import display, options
-from harness.cli.options import RESULTS, ROOT, SUITES
+from harness.cli.options import RESULTS, ROOT
 
 if TYPE_CHECKING:
     from harness.bench.events import Slot
@@ -165,7 +165,7 @@ def validate(results: options.Results = RESULTS) -> None:
     """Hold every row to its suite, its budget and the code here; name all that is wrong."""
     from harness.bench import audit
 
-    problems = audit.validate(results, SUITES)
+    problems = audit.validate(results, options.SUITES)
     for problem in problems:
         display.say(str(problem))
     if problems:
@@ -515,7 +515,7 @@ def _words_for_page(folder: Path) -> dict[str, Any]:
     for name in {path.stem for path in row_files(folder)} & set(registry.names()):
         with suppress(ValueError):  # a file that cannot be loaded: its rows are shown all the same
             cards[name] = vars(registry.card(registry.find(name)))
-    is_suite = (SUITES / f"{folder.name}.toml").exists()
+    is_suite = (options.SUITES / f"{folder.name}.toml").exists()
     return {
         "about": options.find_suite(folder.name).description if is_suite else "",
         "cards": cards,
