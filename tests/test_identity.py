@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,6 +157,47 @@ def test_the_hash_of_a_folder_does_not_know_names(tmp_path: Path) -> None:
     assert folder_hash([tmp_path]) == before
     (tmp_path / "deep" / "b.py").write_text("X = 2\n")
     assert folder_hash([tmp_path]) != before
+
+
+SURVEY = """
+import sys
+from pathlib import Path
+from harness.bench.survey import Folders, survey
+from harness.core.job import Job
+from harness.core.task import Task
+
+place = Path(sys.argv[1])
+job = Job("tiny", "jumps", Task("mitdb", 48, 12, 6), seed=1)
+[planned] = survey([job], Folders(place / "results", (), place / "cache"))
+print(planned.state, planned.key, "torch" in sys.modules, planned.why)
+"""
+
+
+def test_a_plug_in_whose_helper_is_edited_has_another_key(plugin: Path) -> None:
+    """The bench sees it before it runs anything: no old number is taken for the new code's."""
+    metadata = plugin.parent / "plugin-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Name: plugin\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[{registry.GROUP}]\njumps = plugin.jumps:Jumps\n")
+
+    def surveyed() -> list[str]:
+        root = Path(__file__).parents[1]
+        paths = os.pathsep.join([str(plugin.parent), str(root)])
+        command = [sys.executable, "-c", SURVEY, str(plugin.parent)]
+        answer = subprocess.run(
+            command,
+            env=os.environ | {"PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return answer.stdout.split()
+
+    state, before, torch, *_ = surveyed()
+    assert (state, torch) == ("missing", "False")
+    assert surveyed()[1] == before
+    (plugin / "constants.py").write_text("SCALE = 3.0\n")
+    assert surveyed()[1] != before
 
 
 def test_methods_are_hashed_where_they_lie() -> None:
