@@ -508,13 +508,15 @@ def _show_leaderboard(folder: Path) -> None:
 
 def _words_for_page(folder: Path) -> dict[str, Any]:
     """What the suite and its methods say of themselves, as far as they are in this checkout."""
-    from harness.model import registry
+    from harness.data import user_cache
+    from harness.model.declared import Declarations
     from harness.results.table import row_files
 
     cards = {}
-    for name in {path.stem for path in row_files(folder)} & set(registry.names()):
-        with suppress(ValueError):  # a file that cannot be loaded: its rows are shown all the same
-            cards[name] = vars(registry.card(registry.find(name)))
+    with closing(Declarations(user_cache())) as known:
+        for name in {path.stem for path in row_files(folder)} & set(known.names):
+            with suppress(ValueError):  # it cannot be loaded: its rows are shown all the same
+                cards[name] = vars(known.of(name).card)
     is_suite = (options.SUITES / f"{folder.name}.toml").exists()
     return {
         "about": options.find_suite(folder.name).description if is_suite else "",
