@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.core.task import Architecture
-from harness.model.backbones import Transformer
+from harness.model.backbones import Transformer, attention
+from harness.model.layers import Dropout
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -28,3 +31,49 @@ def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
         got = backbone(*inputs)
     assert seen == [4, 4, 3]
     assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_is_torchs_own(*, masked: bool) -> None:
+    """Written out for a CPU, it is scaled dot-product attention, with and without a mask."""
+    torch.manual_seed(0)
+    packed = torch.randn(3, 7, 3, 2, 5)
+    mask = (torch.rand(3, 1, 1, 7) < 0.6).index_fill(3, torch.tensor(0), value=True)
+    query, key, value = packed.permute(2, 0, 3, 1, 4)
+    expected = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask if masked else None
+    )
+    found = attention(packed, mask if masked else None)
+    assert torch.allclose(found, expected.transpose(1, 2).flatten(2), atol=1e-6)
+
+
+def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:
+    """In training the tokens, what attention adds and what the feed-forward part adds."""
+    torch.manual_seed(0)
+    backbone = Transformer(Architecture(layers=2, dropout=0.25))
+    calls: list[tuple[nn.Module, float]] = []
+
+    def heard(part: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:
+        calls.append((part, float((out == 0).float().mean())))
+
+    for part in backbone.modules():
+        if isinstance(part, Dropout):
+            part.register_forward_hook(heard)
+    backbone(torch.randn(50, 12, 16), None)
+    first, second = (block.dropout for block in backbone.blocks)
+    assert [part for part, _ in calls] == [backbone.dropout, first, first, second, second]
+    assert [share for _, share in calls] == [pytest.approx(0.25, abs=0.02)] * 5
+
+
+def test_a_group_is_the_mean_of_its_members_and_is_added_to_each() -> None:
+    """With layers that change nothing a member comes out as itself and its group's mean."""
+    backbone = Transformer(Architecture(dropout=0.0)).eval()
+    for block in backbone.blocks:
+        for layer in (block.join, block.feedforward[-1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    token = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    groups = [token[:, :2].mean(1, keepdim=True)] * 2 + [token[:, 2:].mean(1, keepdim=True)] * 3
+    expected = backbone.norm(token + torch.cat(groups, dim=1))
+    found = backbone(token, None, torch.tensor([[0, 2]]))
+    assert torch.allclose(found, expected, atol=1e-5)

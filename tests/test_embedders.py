@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from harness.core.task import Architecture, Task
 from harness.model.backbones import Transformer
-from harness.model.embedders import AreaEmbedder, WaveSums, fourier
+from harness.model.embedders import (
+    AreaEmbedder,
+    MeanEmbedder,
+    Place,
+    WaveSums,
+    fourier,
+    octaves,
+    phase_periods,
+)
 from harness.model.heads import FlattenHead, GridHead, QueryHead
 from harness.model.patcher import Patches, from_starts, uniform_starts
 
@@ -84,3 +94,72 @@ def test_edges_are_differentiable(head_type: type[GridHead | FlattenHead | Query
         return head(embedder(values, patches), patches)
 
     assert torch.autograd.gradcheck(forecast, inner.requires_grad_(), atol=1e-6)
+
+
+def test_the_phase_term_is_six_waves_of_the_season_summed_over_the_patch() -> None:
+    """By hand, in absolute time and units of the root of the usual length, whatever the length."""
+    embedder = AreaEmbedder(TASK, Architecture(width=12))
+    assert embedder.phase is not None
+    for part in embedder.parameters():
+        nn.init.zeros_(part)
+    nn.init.eye_(embedder.phase.weight)
+    values = torch.randn(1, 96, generator=torch.Generator().manual_seed(0))
+    start = torch.tensor([[0, 1, 5, 17, 20, 48, 50, 51, 70, 80, 90, 95]])
+    token = embedder(values, from_starts(start, 96))[0].tolist()
+    ends = [*start[0, 1:].tolist(), 96]
+    for slot, (first, end) in enumerate(zip(start[0].tolist(), ends, strict=True)):
+        for number in range(6):
+            angle = [2 * math.pi * step * (number + 1) / 24 for step in range(first, end)]
+            own = values[0, first:end].tolist()
+            for column, wave in ((number, math.cos), (number + 6, math.sin)):
+                total = sum(value * wave(a) for value, a in zip(own, angle, strict=True))
+                assert token[slot][column] == pytest.approx(total / 8**0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("season", "periods"),
+    [
+        (1, [192, 96, 48, 24, 12, 6]),
+        (3, [192, 96, 48, 24, 12, 6]),
+        (4, [4, 2, 4 / 3, 1, 4 / 5, 4 / 6]),
+        (24, [24, 12, 8, 6, 4.8, 4]),
+    ],
+)
+def test_periods_are_harmonics_of_the_season_or_octaves(season: int, periods: list[float]) -> None:
+    """Six harmonics; with a season too short for waves, octaves from twice the look-back down."""
+    task = Task("x", 96, 24, 12, season=season)
+    assert phase_periods(task).tolist() == pytest.approx(periods)
+
+
+def test_octaves_end_at_four_steps() -> None:
+    """They halve from twice the look-back; no wave is shorter than four steps."""
+    assert octaves(64).tolist() == [128, 64, 32, 16, 8, 4]
+    assert octaves(2).tolist() == [4]
+
+
+def test_a_place_is_the_centre_in_waves_and_the_length_in_octaves() -> None:
+    """Cosines and sines of the centre, and log2 of the length in usual lengths, half a step up."""
+    place = Place(TASK, 13)
+    for part in place.parameters():
+        nn.init.zeros_(part)
+    nn.init.eye_(place.centre.weight)
+    nn.init.ones_(place.length.weight[12:])
+    start, end = torch.tensor([[0.0, 10.0, 14.5, 96.0]]), torch.tensor([[10.0, 14.5, 96.0, 96.0]])
+    code = place(start, end)[0]
+    for slot, centre in enumerate([5.0, 12.25, 55.25, 96.0]):
+        angle = [2 * math.pi * centre / period for period in (192, 96, 48, 24, 12, 6)]
+        waves = [wave(each) for wave in (math.cos, math.sin) for each in angle]
+        assert code[slot, :12].tolist() == pytest.approx(waves, abs=1e-5)
+    lengths = [math.log2(length / 8) for length in (10, 4.5, 81.5, 0.5)]
+    assert code[:, 12].tolist() == pytest.approx(lengths)
+
+
+@pytest.mark.parametrize("embedder_type", [AreaEmbedder, MeanEmbedder])
+def test_tokens_say_where_they_lie(embedder_type: type[AreaEmbedder | MeanEmbedder]) -> None:
+    """Of a row of zeros a token is the place of its patch, and the content's bias."""
+    torch.manual_seed(0)
+    embedder, patches = embedder_type(TASK, Architecture()), uniform_patches(1)
+    place = embedder.place(patches.start.float(), patches.end.float())
+    token = embedder(torch.zeros(1, 96), patches)
+    assert torch.allclose(token, place + embedder.content.bias, atol=1e-6)
+    assert (place[:, 1:] - place[:, :-1]).abs().max() > 0.1

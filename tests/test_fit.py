@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import gc
 import inspect
@@ -13,12 +14,16 @@ import torch
 from small_waves import BUDGET, SECRET, SMALL, TASK, build, waves
 from torch import Tensor, nn
 
-from harness.core.task import Task
+from harness.core.task import Budget, Task
 from harness.model.forecaster import Forecast, PatchForecaster
+from harness.model.layers import Dropout
 from harness.model.patcher import Patcher, Patches, Rows, from_scores
 from harness.run import windows
 from harness.run.fit import DivergedError, fit, validation_error
+from harness.run.windows import Windows
+from methods.mosaic import Mosaic
 from methods.random_step import RandomStep
+from methods.soft import Soft
 from methods.straight_through import StraightThrough
 from methods.uniform import Uniform
 
@@ -173,3 +178,159 @@ def test_mixed_precision_trains_the_same_model() -> None:
     plain = fit(build(), train, valid, BUDGET, seed=0).valid_mse
     half = fit(build(), train, valid, dataclasses.replace(BUDGET, precision="bfloat16"), seed=0)
     assert half.valid_mse == pytest.approx(plain, rel=0.1)
+
+
+# --- written out -------------------------------------------------------------------------------
+
+
+def written_out(
+    model: PatchForecaster, train: Windows, valid: Windows, budget: Budget, rates: list[float]
+) -> list[dict[str, Tensor]]:
+    """The weights after each epoch of AdamW at these rates, in plain arithmetic, under seed 7."""
+    order, drawing = (torch.Generator().manual_seed(7) for _ in range(2))
+    groups = [
+        (group["lr"] / budget.learning_rate, list(group["params"]))
+        for group in model.parameter_groups(budget.learning_rate)
+    ]
+    moments = {id(value): (0.0, 0.0) for _, group in groups for value in group}
+    number, ends = 0, []
+    for _ in range(budget.epochs):
+        model.train()
+        shuffled = torch.randperm(len(train), generator=order)
+        for index in shuffled.view(-1)[: 3 * budget.batch].split(budget.batch):
+            model.patcher.progress.fill_(number / len(rates))
+            batch = train.batch(index)
+            forecast = model(batch.past, batch.ids, batch.truth, drawing)
+            loss = (forecast.future[0] - batch.future).square().mean()
+            if forecast.patches.loss is not None:
+                loss = loss + forecast.patches.loss
+            slopes = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)
+            found = {
+                id(value): slope
+                for value, slope in zip(model.parameters(), slopes, strict=True)
+                if slope is not None
+            }
+            number += 1
+            for pace, group in groups:
+                norm = sum(float(found[id(v)].square().sum()) for v in group if id(v) in found)
+                shrink = min(1.0, budget.clip / (norm**0.5 + 1e-6))
+                rate = pace * rates[number - 1]
+                for value in group:
+                    if id(value) in found:
+                        slope = found[id(value)] * shrink
+                        mean, square = moments[id(value)]
+                        mean = 0.9 * mean + 0.1 * slope
+                        square = 0.999 * square + 0.001 * slope.square()
+                        moments[id(value)] = mean, square
+                        root = (square / (1 - 0.999**number)).sqrt()
+                        step = mean / (1 - 0.9**number) / (root + 1e-8)
+                        value.data -= rate * (step + budget.weight_decay * value.data)
+        validation_error(model, valid, budget)
+        ends.append({name: value.clone() for name, value in model.state_dict().items()})
+    return ends
+
+
+@pytest.mark.parametrize("method", [Uniform, Soft, Mosaic, RandomStep])
+def test_fit_is_the_loop_written_out(method: type[Patcher]) -> None:
+    """Six steps: rising rate, cosine, clipping by group, decay, own rates, own losses, dropout."""
+    rate = 0.02
+    budget = Budget(
+        epochs=2,
+        steps=3,
+        batch=8,
+        learning_rate=rate,
+        weight_decay=0.5,
+        warmup=1 / 3,
+        clip=0.05,
+    )
+    quarters = [0.5 * (1 + math.cos(math.pi * passed)) for passed in (0, 0.25, 0.5, 0.75)]
+    rates = [rate / 2, rate, *(rate * part for part in quarters)]
+    train, valid = windows.development(waves(), TASK)
+    # Attention has a slope of 0, that of the keys' bias: Adam makes whole steps of its rounding.
+    plain = dataclasses.replace(SMALL, backbone="identity")
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, plain, method(TASK))
+    expected = copy.deepcopy(model)
+    torch.manual_seed(1)
+    ends = written_out(expected, train, valid, budget, rates)
+    torch.manual_seed(1)
+    seen: list[dict[str, Tensor]] = []
+    fitted = fit(
+        model,
+        train,
+        valid,
+        budget,
+        seed=7,
+        on_epoch=lambda epoch: seen.append(
+            {name: value.clone() for name, value in model.state_dict().items()}
+        ),
+    )
+    assert fitted.steps == 6
+    for found, end in zip(seen, ends, strict=True):
+        for name, value in end.items():
+            # Rounding alone makes a thousandth of a step of the smallest slopes.
+            assert torch.allclose(found[name], value, rtol=0, atol=rate / 1000), name
+
+
+def test_the_weights_kept_are_those_of_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come back after two worse epochs, and patience counts from the best epoch so far."""
+    errors = iter([5.0, 6.0, 4.0, 6.0, 3.0, 7.0, 6.0, 1.0])
+    monkeypatch.setattr("harness.run.fit.validation_error", lambda *_: next(errors))
+    model, seen = build(Soft), []
+    train, valid = windows.development(waves(), TASK)
+    fitted = fit(
+        model,
+        train,
+        valid,
+        dataclasses.replace(BUDGET, epochs=20, steps=2, patience=2),
+        seed=0,
+        on_epoch=lambda epoch: seen.append(copy.deepcopy(model.state_dict())),
+    )
+    assert (fitted.epochs, fitted.valid_mse) == (7, 3.0)
+    assert not torch.equal(seen[4]["head.out.weight"], seen[6]["head.out.weight"])
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, seen[4][name]), name
+
+
+def test_a_flat_schedule_stays_at_its_rate() -> None:
+    """Without cosine and warm-up each epoch has the rate of the budget."""
+    train, valid = windows.development(waves(), TASK)
+    budget = dataclasses.replace(BUDGET, schedule="constant")
+    fitted = fit(build(), train, valid, budget, seed=0)
+    assert [epoch["learning_rate"] for epoch in fitted.curves] == [5e-3] * 3
+
+
+def test_the_error_in_training_is_the_mean_over_the_epochs_steps() -> None:
+    """With a rate too small to move anything it is the error of the first windows in order."""
+    train, valid = windows.development(waves(), TASK)
+    budget = dataclasses.replace(BUDGET, epochs=1, steps=3, learning_rate=1e-30)
+    model = build().eval()
+    index = torch.randperm(len(train), generator=torch.Generator().manual_seed(5))[:24]
+    batch = train.batch(index)
+    error = (model(batch.past, batch.ids).future[0] - batch.future).square().mean()
+    for dropout in (part for part in model.modules() if isinstance(part, Dropout)):
+        dropout.dropped = 0
+    fitted = fit(model, train, valid, budget, seed=5)
+    assert fitted.curves[0]["train_mse"] == pytest.approx(error.item(), rel=1e-5)
+
+
+def test_fixed_boundaries_are_computed_once_for_each_window() -> None:
+    """All training and validation windows before the first step, and none again until the end."""
+
+    class Counting(Patcher):
+        fixed = True
+        cuts = 0
+
+        def forward(self, rows: Rows) -> Patches:
+            self.cuts += len(rows.values)
+            return from_scores(rows.values.diff(dim=1).abs(), self.task.patches)
+
+    train, valid = windows.development(waves(), TASK)
+    patcher = Counting(TASK)
+    model = PatchForecaster(TASK, SMALL, patcher)
+    budget = dataclasses.replace(BUDGET, steps=None)
+    fit(model, train, valid, dataclasses.replace(budget, epochs=3), seed=0)
+    assert patcher.cuts == (len(train) + len(valid)) * 2
+    batch = valid.batch(torch.arange(3))
+    model.cut(batch.past, batch.ids)
+    assert patcher.cuts == (len(train) + len(valid) + 3) * 2

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from harness.core.task import Architecture, Task
 from harness.model.forecaster import PatchForecaster, training_loss
-from harness.model.patcher import Patcher, Patches, Rows, from_scores
+from harness.model.patcher import Patcher, Patches, Rows, from_marks, from_scores
+from methods.hnet import HNet
 from methods.random_step import RandomStep
 from methods.straight_through import StraightThrough
 from methods.uniform import Uniform
@@ -150,3 +151,67 @@ def test_equal_scores_cut_like_a_frozen_grid() -> None:
         past = torch.randn(3, 1, 96, generator=torch.Generator().manual_seed(0))
         futures.append(model(past, ids(3, 1)).future)
     assert torch.equal(*futures)
+
+
+# --- empty slots and remembered boundaries -------------------------------------------------------
+
+
+@pytest.mark.parametrize("embedder", ["area", "mean"])
+@pytest.mark.parametrize("head", ["grid", "query"])
+def test_two_more_empty_slots_change_no_forecast(
+    embedder: Literal["area", "mean"], head: Literal["grid", "query"]
+) -> None:
+    """What attends to the tokens of a row does not see the slots that the row leaves empty."""
+    torch.manual_seed(0)
+    architecture = Architecture(layers=2, dropout=0.0, embedder=embedder, head=head)
+    model = PatchForecaster(TASK, architecture, HNet(TASK)).eval()
+    past = torch.randn(3, 2, 96)
+    length = torch.tensor([[20, 30, 46, 0, 0], [96, 0, 0, 0, 0]]).repeat(3, 1)
+    with torch.inference_mode():
+        few, more = (
+            model.predict(past, Patches(slots.cumsum(1) - slots, slots, slots > 0))
+            for slots in (length[:, :3], length)
+        )
+    assert torch.allclose(few, more, atol=1e-6)
+
+
+class Steep(Patcher):
+    """Starts a patch at each steep step, up to its slots: a few in some rows, many in others."""
+
+    strict = False
+    fixed = True
+
+    def forward(self, rows: Rows) -> Patches:
+        change = rows.values.diff(dim=1).abs()
+        return from_marks(change > 2.5, self.slots, change / (1 + change))
+
+
+def test_remembered_boundaries_are_those_of_their_own_window() -> None:
+    """Looked up in any order each row has the boundaries, and the empty slots, it has when cut."""
+    torch.manual_seed(0)
+    model, past = PatchForecaster(TASK, SMALL, Steep(TASK)).eval(), torch.randn(7, 2, 96)
+    numbers = ids(7, 2, first=3)
+    cut = model.cut(past, numbers)
+    assert len(cut.start.unique(dim=0)) == 14
+    assert not cut.valid.all(dim=1).all()
+    mixed = torch.tensor([4, 0, 6, 2, 5, 1, 3])
+    model.remember((past[part], numbers[part], None) for part in mixed.split(3))
+    for order in (torch.arange(7), torch.tensor([6, 2, 2, 0])):
+        rows = numbers[order].flatten() - numbers[0, 0]
+        # Values no longer matter: only the number of a row says which boundaries are its own.
+        found, own = model.cut(torch.zeros(len(order), 2, 96), numbers[order]), cut.rows(rows)
+        for name in ("start", "length", "valid"):
+            assert torch.equal(getattr(found, name), getattr(own, name)), name
+    model.forget()
+    assert torch.equal(model.cut(past, numbers).start, cut.start)
+
+
+def test_forecasts_are_in_the_units_of_their_look_back() -> None:
+    """A look-back moved and stretched is forecast moved and stretched, channel by channel."""
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, SMALL, Uniform(TASK)).eval()
+    past = torch.randn(2, 2, 96)
+    move, stretch = torch.tensor([[5.0], [-2.0]]), torch.tensor([[3.0], [10.0]])
+    with torch.inference_mode():
+        plain, other = (model(each, ids(2, 2)).future for each in (past, past * stretch + move))
+    assert torch.allclose(other, plain * stretch + move, atol=1e-3)

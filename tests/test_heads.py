@@ -52,3 +52,20 @@ def test_unused_slots_change_nothing() -> None:
             head(backbone(one, valid[:, None, None]), patches) for one in (token, other)
         )
         assert torch.allclose(first, second, atol=1e-6), head_type
+
+
+@pytest.mark.parametrize("head_type", [GridHead, FlattenHead, QueryHead])
+def test_a_head_drops_of_what_it_reads_in_training_alone(
+    head_type: type[GridHead | FlattenHead | QueryHead],
+) -> None:
+    """Its linear layer finds a share of zeros that is the rate of dropout, and in a test none."""
+    torch.manual_seed(0)
+    head = head_type(TASK, Architecture(dropout=0.25), 12)
+    token, patches = torch.randn(50, 12, 16), random_patches(50)
+    zeros: list[float] = []
+    head.out.register_forward_pre_hook(
+        lambda _, inputs: zeros.append(float((inputs[0] == 0).float().mean()))
+    )
+    head.train()(token, patches)
+    head.eval()(token, patches)
+    assert zeros == [pytest.approx(0.25, abs=0.02), 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -151,6 +152,26 @@ def test_strict_takes_the_most_probable_whatever_the_threshold() -> None:
     assert torch.equal(patches.start[:, 1:], expected)
 
 
+@pytest.mark.parametrize("method", [HNet, HNetStrict, HNetFull])
+def test_one_half_is_where_a_boundary_begins(
+    monkeypatch: pytest.MonkeyPatch, method: type[HNet | HNetStrict | HNetFull]
+) -> None:
+    """Steps more unlike than like the one before start a chunk, and count in the ratio loss."""
+    probability = torch.full((4, 95), 0.45)
+    probability[:, [9, 29, 59]] = torch.tensor([0.51, 0.9, 0.55])
+    monkeypatch.setattr(CosineRouter, "forward", lambda router, features: probability)
+    if method is HNetFull:
+        patches = HNetFull(TASK, SMALL, weight=2.0)(torch.randn(4, 1, 96), IDS).patches
+    else:
+        patches = method(TASK, weight=2.0)(rows(torch.zeros(4, 96, 8)))
+    assert patches is not None
+    if method is not HNetStrict:
+        assert patches.start[0][patches.valid[0]].tolist() == [0, 10, 30, 60]
+    share, mean, rate = 3 / 95, float(probability.mean()), 11 / 95
+    expected = share * mean / rate + (1 - share) * (1 - mean) / (1 - rate)
+    assert patches.loss.item() == pytest.approx(2 * expected, rel=1e-5)
+
+
 # --- back to steps -------------------------------------------------------------------------------
 
 
@@ -262,6 +283,19 @@ def test_the_residual_starts_at_nothing_and_stays_in_float32() -> None:
         (past - past.mean(-1, keepdim=True))[:, 0] / past.std(-1, correction=0)
     )
     assert (after - before - encoded).abs().max() < 0.1
+
+
+def test_hnet_full_drops_before_its_head_in_training_alone() -> None:
+    """The head finds a share of zeros that is the rate of dropout, and in a test none."""
+    torch.manual_seed(0)
+    model = HNetFull(TASK, dataclasses.replace(SMALL, dropout=0.25))
+    zeros: list[float] = []
+    model.head.register_forward_pre_hook(
+        lambda _, inputs: zeros.append(float((inputs[0] == 0).float().mean()))
+    )
+    for training in (True, False):
+        model.train(training)(torch.randn(4, 1, 96), IDS)
+    assert zeros == [pytest.approx(0.25, abs=0.03), 0]
 
 
 def test_the_backbone_sees_the_encoded_step_at_each_boundary() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.model.layers import Dropout, instance_norm
+from harness.model.layers import Dropout, instance_norm, running_sum
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 0.5])
@@ -34,3 +34,19 @@ def test_instance_norm_keeps_constant_rows_finite() -> None:
     normal, mean, scale = instance_norm(torch.full((1, 1, 8), 3.0))
     assert torch.equal(normal, torch.zeros(1, 1, 8))
     assert (float(mean), float(scale)) == pytest.approx((3.0, 1e-5**0.5))
+
+
+def test_instance_norm_divides_by_the_deviation_of_the_row_itself() -> None:
+    """The standard deviation is that of the steps there are, not an estimate for more of them."""
+    values = torch.tensor([[1.0, 3.0, 1.0, 3.0]])
+    normal, mean, scale = instance_norm(values)
+    assert (float(mean), float(scale)) == pytest.approx((2.0, (1 + 1e-5) ** 0.5))
+    assert torch.allclose(normal, torch.tensor([[-1.0, 1.0, -1.0, 1.0]]), atol=1e-5)
+
+
+def test_running_sums_keep_the_digits_of_late_steps() -> None:
+    """After a long row of large values each step is still the difference of two sums."""
+    values = 1000 + torch.rand(2, 5000, generator=torch.Generator().manual_seed(0))
+    total = running_sum(values)
+    assert torch.equal(total[:, 0], torch.zeros(2))
+    assert torch.allclose(total.diff(dim=1), values.double(), rtol=0, atol=1e-6)

@@ -86,10 +86,11 @@ def test_oracle_takes_the_true_boundaries_and_fills_up_from_the_grid(
     assert Oracle(TASK)(rows(torch.zeros(1, 48), truth=truth)).start[0].tolist() == expected
 
 
-def test_straight_through_edges_move_with_their_scores() -> None:
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+def test_straight_through_edges_move_with_their_scores(temperature: float) -> None:
     """Raising the score just after a boundary pulls its edge right, by the soft-argmax's slope."""
     torch.manual_seed(0)
-    patcher = StraightThrough(TASK, reach=1)
+    patcher = StraightThrough(TASK, reach=1, temperature=temperature)
     features = torch.randn(1, 48, 8)
     scores = patcher.score(features)
     scores.retain_grad()
@@ -101,10 +102,10 @@ def test_straight_through_edges_move_with_their_scores() -> None:
     patcher.register_module("score", Known())
     patches = patcher(rows(torch.zeros(1, 48), features=features))
     edge = int(patches.start[0, 3])
-    weight = scores.detach()[0, edge - 2 : edge + 1].softmax(0)
-    # d soft / d score_j = weight_j (offset_j - soft), with offsets -1, 0, 1.
+    weight = (scores.detach()[0, edge - 2 : edge + 1] / temperature).softmax(0)
+    # d soft / d score_j = weight_j (offset_j - soft) / temperature, with offsets -1, 0, 1.
     offsets = torch.tensor([-1.0, 0.0, 1.0])
-    expected = weight * (offsets - (weight * offsets).sum())
+    expected = weight * (offsets - (weight * offsets).sum()) / temperature
     patches.edges[0, 3].backward()
     assert torch.allclose(scores.grad[0, edge - 2 : edge + 1], expected, atol=1e-6)
 

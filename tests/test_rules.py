@@ -359,6 +359,37 @@ def test_mosaic_gain_is_one_and_moves_the_choice() -> None:
     assert chance() > before
 
 
+@pytest.mark.parametrize("temperature", [0.25, 0.5, 1.0])
+def test_mosaic_gain_has_the_slope_of_its_temperature(
+    monkeypatch: pytest.MonkeyPatch, temperature: float
+) -> None:
+    """By hand: that of the softmax of scores over the temperature, at the class chosen."""
+    patcher = Mosaic(TASK, temperature=temperature)
+    logits = torch.tensor([[[0.1, 0.4, 0.2]]]).repeat(1, patcher.regions, 1).requires_grad_()
+    monkeypatch.setattr(patcher, "logits", lambda regions: logits)
+    patches = patcher(rows(torch.zeros(1, TASK.look_back)))
+    share = torch.tensor([0.1, 0.4, 0.2]).div(temperature).softmax(0)
+    expected = share[1] * (torch.tensor([0.0, 1.0, 0.0]) - share) / temperature
+    assert patches.gain is not None
+    patches.gain[0, 0].backward()
+    assert logits.grad is not None
+    assert torch.allclose(logits.grad[0, 0], expected, atol=1e-6)
+
+
+def test_mosaic_weighs_both_of_its_losses() -> None:
+    """Its loss is usage times one part and hold times the other, of the same draw."""
+    values, source = bursty(4, seed=3)[0], torch.Generator()
+
+    def loss(usage: float, hold: float) -> float:
+        torch.manual_seed(0)
+        patcher = Mosaic(TASK, usage=usage, hold=hold)
+        return float(patcher(rows(values, generator=source.manual_seed(0))).loss.detach())
+
+    first, second = loss(1, 0), loss(0, 1)
+    assert min(first, second) > 1e-4
+    assert loss(2, 5) == pytest.approx(2 * first + 5 * second, rel=1e-5)
+
+
 def test_mosaic_gain_is_that_of_its_own_region() -> None:
     """The gain of a token moves with the values of the region it lies in, and no others."""
     torch.manual_seed(0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.core.task import Architecture, Task
 from harness.model.embedders import MeanEmbedder
+from harness.model.forecaster import PatchForecaster
 from harness.model.patcher import Rows
 from harness.model.stem import Stem
 from methods import soft
@@ -161,6 +162,42 @@ def test_soft_scores_are_a_convolution() -> None:
     kernel = patcher.score.weight.T[None]
     expected = torch.nn.functional.conv1d(shown.features.transpose(1, 2), kernel, padding=2)
     assert torch.allclose(patcher.score(shown.features), expected[:, 0, 1:], atol=1e-5)
+
+
+def test_soft_learns_at_its_own_rate() -> None:
+    """All its parameters have the forecaster's rate times its factor, and those alone."""
+    model = PatchForecaster(TASK, Architecture(), Soft(TASK, learning_rate_factor=7.0))
+    shared, own = model.parameter_groups(1e-3)
+    assert (shared["lr"], own["lr"]) == pytest.approx((1e-3, 7e-3))
+    assert [id(value) for value in own["params"]] == [
+        id(value) for value in model.patcher.parameters()
+    ]
+
+
+def test_soft_cools_from_hottest_to_coldest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By equal factors: half-way through training it is as warm as the root of both."""
+    seen: list[float] = []
+    shares = soft._shares
+
+    def heard(score: Tensor, total: int, temperature: Tensor) -> Tensor:
+        seen.append(float(temperature))
+        return shares(score, total, temperature)
+
+    monkeypatch.setattr(soft, "_shares", heard)
+    patcher = Soft(TASK, hottest=0.8, coldest=0.05)
+    for progress in (0.0, 0.5, 1.0):
+        patcher.progress.fill_(progress)
+        patcher(rows())
+    assert seen == pytest.approx([0.8, 0.2, 0.05])
+
+
+def test_gumbel_weighs_its_prior() -> None:
+    """Of the same draw, twice the weight is twice the loss."""
+    losses = []
+    for weight in (1.0, 2.0):
+        torch.manual_seed(0)
+        losses.append(StraightThroughGumbel(TASK, weight=weight)(rows()).loss.item())
+    assert losses[1] == pytest.approx(2 * losses[0], rel=1e-6)
 
 
 # --- the Gumbel straight-through -----------------------------------------------------------------
