@@ -61,7 +61,7 @@ NEAR := $(call nearest,$(STRANGE),$(TAKEN))
 $(error make $(or $(MAKECMDGOALS),help) takes no $(STRANGE)$(if $(NEAR),; did you mean $(NEAR)?,.) It takes $(or $(TAKEN),no variables))
 endif
 
-.PHONY: help setup bench test golden test-browser lint docs leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate
+.PHONY: help setup bench test golden test-browser lint docs leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate mutants
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -102,6 +102,9 @@ bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show
 
 chaos: $(STAMP) ## kill a bench at twenty moments and see that nothing is lost; what a run costs
 	@$(PATCHBENCH) chaos
+
+mutants: $(STAMP) ## break the science code in one place at a time and see that a test notices
+	@$(VENV)/bin/python tests/mutants.py
 
 simulate: $(STAMP) ## measure on made-up leaderboards how often a verdict is wrong or missed
 	@$(PATCHBENCH) $@ $(options)

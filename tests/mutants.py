@@ -23,6 +23,8 @@ LIST = Path(__file__).with_suffix(".toml")
 LIMIT = 300.0
 """Seconds for the tests of one mutant; they take a few, unless the mutant hangs."""
 
+PRELOADED = ["numpy", "pandas", "scipy.stats", "torch"]
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -86,7 +88,7 @@ class Copy:
         shutil.copytree(root, self.folder, ignore=ignored)
         self.log = folder / "log"
         self.processes = multiprocessing.get_context("forkserver")
-        self.processes.set_forkserver_preload(["numpy", "pandas", "scipy.stats", "torch"])
+        self.processes.set_forkserver_preload(PRELOADED)
         self.clock = 10**9
 
     def write(self, file: str, text: str) -> None:
@@ -120,6 +122,7 @@ def _test(folder: Path, tests: tuple[str, ...], log: Path) -> None:
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    sys.dont_write_bytecode = False  # only one module changes from one mutant to the next
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider"]
@@ -140,6 +143,12 @@ def verdict(mutant: Mutant, copy: Copy, limit: float = LIMIT) -> tuple[str, str]
     return "NO VERDICT", why
 
 
+def say(*lines: str) -> None:
+    """Print lines at once, wherever they go."""
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()
+
+
 def main(words: list[str], path: Path = LIST, root: Path = ROOT) -> int:
     """Try all mutants that have one of the words; 1 if one is not killed or does not apply."""
     chosen = [
@@ -148,27 +157,27 @@ def main(words: list[str], path: Path = LIST, root: Path = ROOT) -> int:
         if not words or any(word in str(mutant) for word in words)
     ]
     if not chosen:
-        print(f"No mutant of {path.name} has {' or '.join(words)} in its name.")
+        say(f"No mutant of {path.name} has {' or '.join(words)} in its name.")
         return 1
     if stale := misfits(chosen, root):
-        print(*stale, f"{path.name} does not fit the code any more: {len(stale)} lines", sep="\n")
+        say(*stale, f"{path.name} does not fit the code any more: {len(stale)} lines")
         return 1
     # Read when torch is first imported, in the process that the others are forked from.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as place:
         copy, alive = Copy(root, Path(place)), 0
         every = tuple(dict.fromkeys(test for mutant in chosen for test in mutant.killed_by))
-        print(f"{len(chosen)} mutants; first their {len(every)} tests without any ...", flush=True)
+        say(f"{len(chosen)} mutants; first their {len(every)} tests without any ...")
         if copy.test(every, limit=10 * LIMIT) != 0:
-            print(f"These tests have to pass on the code as it is: {copy.failure()}")
+            say(f"These tests have to pass on the code as it is: {copy.failure()}")
             return 1
         for number, mutant in enumerate(chosen, 1):
             started = time.perf_counter()
             said, why = verdict(mutant, copy)
             alive += said != "killed"
             seconds = time.perf_counter() - started
-            print(f"{number:4} {said:10} {seconds:4.0f} s  {mutant}\n{'':23}{why}", flush=True)
-        print(f"{len(chosen) - alive} of {len(chosen)} mutants killed.")
+            say(f"{number:4} {said:10} {seconds:4.0f} s  {mutant}", f"{'':23}{why}")
+        say(f"{len(chosen) - alive} of {len(chosen)} mutants killed.")
     return int(alive > 0)
 
 

@@ -12,6 +12,7 @@ from harness.model.forecaster import PatchForecaster
 from harness.model.patcher import Patcher, Patches, Rows
 from harness.run import windows
 from harness.run.evaluate import evaluate
+from methods.patchtst import PatchTST
 from methods.random_step import RandomStep
 from methods.repeat_last import RepeatLast
 from methods.straight_through import StraightThrough
@@ -56,7 +57,7 @@ def test_errors_do_not_depend_on_the_batch_size(method: type[Patcher]) -> None:
 
 
 def test_errors_are_those_computed_by_hand() -> None:
-    """MSE and MAE, scaled and raw, of the repeated last value against plain numpy."""
+    """MSE, MAE, MASE and sMAPE of the repeated last value against plain numpy."""
     series = waves()
     scored = evaluate(RepeatLast(TASK, SMALL), windows.test(series, TASK), series, budget=BUDGET)
     starts = range(300, 400 - 8 + 1)
@@ -66,6 +67,20 @@ def test_errors_are_those_computed_by_hand() -> None:
     assert scored.metrics["mae_raw"] == pytest.approx(np.abs(error).mean(), rel=1e-5)
     assert scored.metrics["mse"] == pytest.approx(((error / scale) ** 2).mean(), rel=1e-5)
     assert scored.metrics["mae"] == pytest.approx(np.abs(error / scale).mean(), rel=1e-5)
+    season = np.abs(series.values[8:240] - series.values[: 240 - 8]).mean(axis=0)
+    assert scored.metrics["mase"] == pytest.approx(np.abs(error / season).mean(), rel=1e-5)
+    last = np.stack(
+        [np.abs(series.values[t : t + 8]) + np.abs(series.values[t - 1]) for t in starts]
+    )
+    assert scored.metrics["smape"] == pytest.approx((200 * np.abs(error) / last).mean(), rel=1e-4)
+
+
+def test_a_model_left_in_training_is_tested_all_the_same() -> None:
+    """Batch norm uses what it learned, and moves none of it: the errors are those of a test."""
+    torch.manual_seed(0)
+    model, tested = PatchTST(TASK, SMALL), windows.test(waves(), TASK)
+    expected = evaluate(model.eval(), tested, waves(), budget=BUDGET).metrics
+    assert evaluate(model.train(), tested, waves(), budget=BUDGET).metrics == expected
 
 
 def test_tokens_are_counted_as_they_were_used() -> None:

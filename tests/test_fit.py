@@ -22,6 +22,7 @@ from harness.run import windows
 from harness.run.fit import DivergedError, fit, validation_error
 from harness.run.windows import Windows
 from methods.mosaic import Mosaic
+from methods.patchtst import PatchTST
 from methods.random_step import RandomStep
 from methods.soft import Soft
 from methods.straight_through import StraightThrough
@@ -180,6 +181,17 @@ def test_mixed_precision_trains_the_same_model() -> None:
     assert half.valid_mse == pytest.approx(plain, rel=0.1)
 
 
+def test_validation_leaves_no_trace_of_its_windows() -> None:
+    """A model with batch norm is as it was before, and its error is that of a trained one."""
+    torch.manual_seed(0)
+    model, (_, valid) = PatchTST(TASK, SMALL), windows.development(waves(), TASK)
+    expected = validation_error(model.eval(), valid, BUDGET)
+    before = copy.deepcopy(model.state_dict())
+    assert validation_error(model.train(), valid, BUDGET) == expected
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
 # --- written out -------------------------------------------------------------------------------
 
 
@@ -274,7 +286,7 @@ def test_fit_is_the_loop_written_out(method: type[Patcher]) -> None:
 
 def test_the_weights_kept_are_those_of_the_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """They come back after two worse epochs, and patience counts from the best epoch so far."""
-    errors = iter([5.0, 6.0, 4.0, 6.0, 3.0, 7.0, 6.0, 1.0])
+    errors = iter([5.0, 6.0, 4.0, 6.0, 3.0, 7.0, 6.0, 1.0, *[9.0] * 12])
     monkeypatch.setattr("harness.run.fit.validation_error", lambda *_: next(errors))
     model, seen = build(Soft), []
     train, valid = windows.development(waves(), TASK)

@@ -325,6 +325,30 @@ def test_a_relative_reward_divides_by_the_loss_under_equal_patches(
     torch.testing.assert_close(own, expected)
 
 
+@EVERY
+def test_the_policy_learns_at_its_own_pace(method: type[PolicyPatcher]) -> None:
+    """Its rate is that of the forecaster times its pace, and the forecaster's stays as it is."""
+    model = PatchForecaster(TASK, SMALL, method(TASK, pace=3.0))
+    shared, own = model.parameter_groups(0.01)
+    assert (shared["lr"], own["lr"]) == pytest.approx((0.01, 0.03))
+
+
+@pytest.mark.parametrize("method", [ReinPatchBernoulli, ReinPatchCB])
+def test_a_better_draw_becomes_likelier(method: type[PolicyPatcher]) -> None:
+    """Whatever the loss is divided by, its descent raises the probability of the best draw."""
+    patcher = opinionated(method(TASK, entropy=0.0))
+    shown = noise(1)
+    patches = patcher(rows(shown))
+    assert patches.log_prob is not None
+    row_loss = torch.ones(patcher.draws, 1)
+    row_loss[0] = 0.5
+    slopes = torch.autograd.grad(
+        patcher.learn(patches, row_loss), patcher.policy.out.weight, retain_graph=True
+    )
+    [rising] = torch.autograd.grad(patches.log_prob[0], patcher.policy.out.weight)
+    assert float((slopes[0] * rising).sum()) < 0
+
+
 def test_scaling_gives_every_batch_the_same_say() -> None:
     """By one number for the whole batch: the direction stays, the size of rewards goes."""
     scaled, plain = (

@@ -325,3 +325,18 @@ def test_no_loss_reaches_what_is_not_its_own(method: type[Either]) -> None:
         for (name, parameter), gradient in zip(every.items(), found, strict=True):
             mine = (id(parameter) in deciding) == owned
             assert (gradient is not None and bool(gradient.any())) == mine, name
+
+
+def test_the_loss_beside_the_forecast_is_that_of_rate_and_policy() -> None:
+    """The forecaster adds up what the plan brings along and what is learned from the losses."""
+    torch.manual_seed(0)
+    patcher = ScoreFunction(TASK)
+    patcher.bias += 0.5  # off its rate
+    model = PatchForecaster(TASK, Architecture(), patcher).train()
+    past, numbers = torch.randn(4, 1, 48), torch.arange(4)[:, None]
+    forecast = model(past, numbers, generator=torch.Generator().manual_seed(0))
+    row_loss = torch.rand(1, 4)
+    policy, both = patcher.learn(forecast.patches, row_loss), model.learn(forecast, row_loss)
+    assert abs(float(policy.detach())) > 1e-6 < abs(float(forecast.patches.loss.detach()))
+    assert both is not None
+    assert both.item() == pytest.approx((policy + forecast.patches.loss).item(), rel=1e-5)

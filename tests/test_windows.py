@@ -126,6 +126,14 @@ def test_row_ids_do_not_depend_on_the_batch() -> None:
     assert len(alone.unique()) == alone.numel()
 
 
+def test_row_ids_count_from_the_start_of_the_series() -> None:
+    """A row has the number of its first step in the whole series, so no two parts share one."""
+    task = Task("ramp", 10, 5, 2)
+    parts = [*windows.development(series(), task), windows.test(series(), task)]
+    first = [int(part.batch(torch.tensor([0])).ids[0, 0]) for part in parts]
+    assert first == [0, (60 - 10) * parts[0].channels, (80 - 10) * parts[0].channels]
+
+
 def test_planted_windows_never_cross_episodes() -> None:
     """Windows of a chain of independent episodes start at episodes, and nowhere else."""
     chain = series(150, 1, episode=15, borders=(60, 90, 150), boundaries=np.array([3, 94, 97]))
