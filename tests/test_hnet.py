@@ -227,6 +227,21 @@ def test_confidence_is_one_in_value_and_a_gradient_to_every_step() -> None:
     assert close(confidence.grad, slope.repeat_interleave(plan.length[0], 1))
 
 
+@pytest.mark.parametrize("method", [HNet, HNetStrict, ConceptMoE])
+def test_tokens_are_smoothed_by_the_gates_of_their_patches(
+    method: type[HNet | HNetStrict | ConceptMoE],
+) -> None:
+    """What the head of the shared forecaster reads is the running mean over a row's patches."""
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, SMALL, method(TASK)).eval()
+    seen: dict[str, Tensor] = {}
+    model.backbone.register_forward_hook(lambda _, __, out: seen.update(token=out))
+    model.head.register_forward_pre_hook(lambda _, inputs: seen.update(read=inputs[0]))
+    patches = model(torch.randn(4, 1, 96), IDS).patches
+    assert close(seen["read"], slow_mean(seen["token"], patches.gate))
+    assert not close(seen["read"], seen["token"])
+
+
 def published_dechunk(token: Tensor, patches: Patches) -> Tensor:
     """The running mean over chunks, copied to the steps of each, by loops."""
     means = slow_mean(token, patches.gate)  # type: ignore[arg-type]  # all H-Nets have gates

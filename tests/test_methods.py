@@ -38,6 +38,13 @@ def test_uniform_patches_are_equal_or_differ_by_one_step() -> None:
     assert uneven.max() - uneven.min() == 1
 
 
+@pytest.mark.parametrize(("look_back", "patches"), [(10, 4), (96, 7), (13, 5)])
+def test_the_last_uniform_patch_is_a_longest_one(look_back: int, patches: int) -> None:
+    """Where K does not divide the look-back, it is the first patch that is short."""
+    length = Uniform(Task("x", look_back, 4, patches))(rows(torch.zeros(1, look_back))).length[0]
+    assert length[-1] == length.max() == length[0] + 1
+
+
 def test_random_step_draws_anew_in_training() -> None:
     """Two training steps cut the same row at different places; evaluation always at the same."""
     patcher, generator = RandomStep(TASK), torch.Generator().manual_seed(0)

@@ -14,7 +14,7 @@ from harness.core.task import Architecture, Budget, Task
 from harness.model import registry
 from harness.model.patcher import Patcher
 from harness.results.bundles import read_bundle
-from harness.run.job import build, run
+from harness.run.job import build, load, run, seed_of
 
 TASK = Task("mitdb", 48, 12, 6, season=1)
 JOB = Job(
@@ -125,6 +125,19 @@ def test_shared_layers_start_alike_for_every_patcher() -> None:
     ]
     for name, value in states[0].items():
         assert all(torch.equal(value, state[name]) for state in states[1:]), name
+
+
+def test_the_seeds_of_a_job_share_no_stream() -> None:
+    """Patcher, shared layers, data order and dropout have seeds that no other job has either."""
+    purposes = ("method", "forecaster", "order", "dropout")
+    jobs = [dataclasses.replace(JOB, seed=seed) for seed in range(5)]
+    assert len({seed_of(job, purpose) for job in jobs for purpose in purposes}) == 20
+
+
+def test_the_season_of_a_task_is_that_of_its_series() -> None:
+    """What a suite says of it holds for all that is computed from the data set."""
+    task = dataclasses.replace(TASK, season=7)
+    assert load(dataclasses.replace(JOB, task=task), ()).season == 7
 
 
 def test_divergence_is_a_record_not_a_number(tmp_path: Path) -> None:
