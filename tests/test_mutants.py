@@ -11,9 +11,6 @@ from mutants import Copy, Mutant, main, misfits, verdict
 CODE = "def double(x):\n    return 2 * x\n\n\ndef half(x):\n    return x / 2\n"
 TEST = "from doubling import double\n\n\ndef test_it():\n    assert double(3) == 6\n"
 WRONG = Mutant("doubling.py", "three", "2 * x", "3 * x", ("test_doubling.py::test_it",))
-LINES = """
-["doubling.py"] = [
-"""
 
 
 @pytest.fixture
