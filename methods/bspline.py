@@ -67,8 +67,8 @@ class BSpline(Patcher):
         # Beyond its ends a row goes on as it ended.
         bend = functional.pad(values.double(), (1, 1), mode="replicate").diff(n=2, dim=1).abs()
         near = self.window // 2
-        kernel = {"kernel_size": self.window, "stride": 1, "padding": near}
-        smooth = functional.avg_pool1d(bend, **kernel, count_include_pad=False).pow(self.power)
+        smooth = functional.avg_pool1d(bend, self.window, 1, near, count_include_pad=False)
+        smooth = smooth.pow(self.power)
         # Rows whose bends are all rounding are flat.
         relative = smooth / smooth.mean(dim=1, keepdim=True).clamp_min(1e-3)
         return relative + self.floor

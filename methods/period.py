@@ -29,9 +29,10 @@ class Period(Patcher):
     The period is the one of most power in the spectrum of the row, less its linear trend. Power
     at the second to fourth harmonic of a period counts for it, too, divided by the number of the
     harmonic: a wave of sharp peaks is then taken neither for its own overtones nor for one of
-    twice its period. Periods from 2 steps to half the look-back are considered, on a grid eight
-    times as fine as the look-back's own frequencies. A flat row, and a look-back of less than 4
-    steps, is cut into equal patches.
+    twice its period. Periods from 2 steps to half the look-back are considered, on a grid of
+    frequencies eight times as fine as the look-back's own, and between its points by a parabola.
+    The period is then rounded to a whole number of steps where that moves no boundary by more than
+    one. A flat row, and a look-back of less than 4 steps, is cut into equal patches.
 
     ``scope`` "data" takes one period for all rows: the best of the mean of the spectra of training
     rows. With ``phase`` "end" that is a static grid.
@@ -154,8 +155,16 @@ def _strongest(power: Float[Tensor, "row frequency"], task: Task) -> Float[Tenso
     for harmonic in range(2, _HARMONICS + 1):
         there = power[:, ::harmonic]
         score[:, : there.shape[1]] += there / harmonic
-    best = score[:, lowest:].argmax(dim=1) + lowest
-    period = _FINER * task.look_back / best.double()
+    best = score[:, lowest:].argmax(dim=1, keepdim=True) + lowest
+    # Between two frequencies of the grid: the top of the parabola through the best and the two
+    # beside it.
+    around = best + torch.tensor([-1, 0, 1], device=best.device)
+    low, top, high = score.gather(1, around.clamp_max(size - 1)).unbind(1)
+    bend = (2 * top - low - high).clamp_min(_FLAT * _FLAT)
+    offset = ((high - low) / (2 * bend)).clamp(-0.5, 0.5)
+    period = _FINER * task.look_back / (best[:, 0] + offset)
+    drift = (period - period.round()).abs() * task.look_back / period
+    period = torch.where(drift <= 1, period.round(), period)
     return torch.where(power.sum(dim=1) > _FLAT, period, fallback)
 
 
