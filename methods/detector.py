@@ -161,7 +161,7 @@ def _of_ruptures(name: str, cost: str, window: int) -> Find:
         # The last one that ruptures gives is the end of the row.
         if name == "Pelt":
             return by_bisection(lambda penalty: model.predict(pen=penalty)[:-1], wanted)
-        return model.predict(n_bkps=wanted)[:-1]
+        return [int(step) for step in model.predict(n_bkps=wanted)[:-1]]
 
     try:
         find(_step(), 1)

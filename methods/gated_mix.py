@@ -28,9 +28,10 @@ class GatedMix(Patcher):
 
     The learned boundaries are those of ``straight_through``: the K - 1 best scores, with a
     gradient through their edges. A gate gives each row its probability of taking them. In training
-    the plan of a row is drawn with it and the forecaster learns from that plan; the row is then
-    forecast under both plans, and the difference of the two losses is the gradient of the gate. In
-    evaluation a row takes its more likely plan. Before training no row prefers either.
+    the plan of a row is drawn, at first evenly and by the end of training with that probability;
+    the forecaster learns from the plan that was drawn. The row is then forecast under both plans,
+    and the difference of the two losses is the gradient of the gate. In evaluation a row takes its
+    more likely plan.
 
     A row that fell back has exactly the starts of equal patches: :meth:`fell_back` tells from
     boundaries alone how many rows did.
@@ -89,7 +90,10 @@ class GatedMix(Patcher):
         chance = self._chance(rows.features)
         learned = self._learned(rows.features)
         equal = self._equal(learned)
-        taken = rows.uniform(1)[:, 0] < chance if rows.as_trained else chance > 0.5
+        # At first both plans are as likely, whatever the gate says: the forecaster has to know
+        # both before it can tell which is better.
+        drawn_at = torch.lerp(torch.full_like(chance, 0.5), chance.detach(), self.progress)
+        taken = rows.uniform(1)[:, 0] < drawn_at if rows.as_trained else chance > 0.5
         if not self.training:
             return _mixed(taken, learned, equal)
         self.last = chance, taken

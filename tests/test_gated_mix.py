@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -99,12 +101,17 @@ def large(batch: Rows) -> Tensor:
 
 
 def test_evaluation_takes_the_likelier_plan_and_sampling_draws() -> None:
-    """No row falls back at a chance above 1/2, and all do below; drawn, some do."""
-    for bias, share in ((0.5, 0.0), (-0.5, 1.0)):
+    """No row falls back at a chance above 1/2, and all do below; drawn, some do.
+
+    Evenly before training, and by the end as often as the gate says.
+    """
+    for bias, share in ((1.0, 0.0), (-1.0, 1.0)):
         patcher = made(bias).eval()
         assert patcher.fell_back(patcher(rows())).float().mean() == share
-        drawn = patcher.fell_back(patcher(rows(400, sampled=True))).float().mean()
-        assert float(drawn) == pytest.approx(1 / (1 + 2.71828**bias), abs=0.08)
+        for progress, often in ((0.0, 0.5), (1.0, 1 / (1 + math.exp(bias)))):
+            patcher.progress.fill_(progress)
+            drawn = patcher.fell_back(patcher(rows(400, sampled=True))).float().mean()
+            assert float(drawn) == pytest.approx(often, abs=0.08)
 
 
 def test_gate_and_scores_have_rates_of_their_own() -> None:
