@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,15 +15,14 @@ from methods.bspline import BSpline
 TASK = Task("x", 96, 24, 12)
 
 
-def lengths(values: Tensor, task: Task = TASK, **settings: float) -> Tensor:
-    patcher = BSpline(task, **settings)  # type: ignore[arg-type]  # window is whole
+def lengths(values: Tensor, patcher: BSpline) -> Tensor:
     return patcher(Rows(values, torch.arange(len(values)))).length
 
 
 def test_bspline_cuts_straight_inner_stretches_equally() -> None:
     """A constant row has equal patches; where K does not divide, they differ by a step."""
-    assert lengths(torch.ones(1, 96))[0].tolist() == [8] * 12
-    uneven = lengths(torch.ones(1, 50), Task("x", 50, 4, 7))[0]
+    assert lengths(torch.ones(1, 96), BSpline(TASK))[0].tolist() == [8] * 12
+    uneven = lengths(torch.ones(1, 50), BSpline(Task("x", 50, 4, 7)))[0]
     assert uneven.sum() == 50
     assert uneven.max() - uneven.min() == 1
 
@@ -30,7 +31,8 @@ def test_bspline_puts_boundaries_where_the_row_bends() -> None:
     """Half of a row is a fast wave: almost all boundaries; with a high floor, fewer of them."""
     clock = torch.arange(96.0)
     row = torch.where(clock < 48, 0.0, (clock - 48).mul(0.8).sin())[None]
-    inside = [int((lengths(row, floor=floor).cumsum(1) > 48).sum()) for floor in (0.01, 5.0)]
+    plans = [lengths(row, BSpline(TASK, floor=floor)) for floor in (0.01, 5.0)]
+    inside = [int((plan.cumsum(1) > 48).sum()) for plan in plans]
     assert inside[0] >= 11
     assert inside[1] <= 8
 
@@ -68,7 +70,7 @@ def test_bspline_leaves_no_patch_empty_at_a_spike() -> None:
     for row, place in enumerate((0, 8, 15)):
         values[row, place] = 1e3
     for patches in (2, 8, 15, 16):
-        plan = lengths(values, Task("x", 16, 4, patches), floor=1e-3, window=1)
+        plan = lengths(values, BSpline(Task("x", 16, 4, patches), floor=1e-3, window=1))
         assert (plan >= 1).all()
         assert (plan.sum(1) == 16).all()
 
@@ -76,7 +78,7 @@ def test_bspline_leaves_no_patch_empty_at_a_spike() -> None:
 @pytest.mark.parametrize(
     "settings", [{"power": 0.0}, {"floor": 0.0}, {"window": 4}, {"window": 0}]
 )
-def test_bspline_refuses_settings_without_a_meaning(settings: dict[str, float]) -> None:
+def test_bspline_refuses_settings_without_a_meaning(settings: dict[str, Any]) -> None:
     """The message names what is wrong."""
     with pytest.raises(ValueError, match=next(iter(settings))):
-        lengths(torch.zeros(1, 96), **settings)
+        BSpline(TASK, **settings)
