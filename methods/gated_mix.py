@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -98,8 +98,7 @@ class GatedMix(Patcher):
             return _mixed(taken, learned, equal)
         self.last = chance, taken
         # The first draw of a row is the plan it takes, the second one the other plan.
-        both = _mixed(torch.cat([taken, ~taken]), _twice(learned), _twice(equal))
-        return _Both(**vars(both))
+        return _mixed(torch.cat([taken, ~taken]), _twice(learned), _twice(equal))
 
     def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         """The expected loss, up to a constant: each chance times what the learned plan adds."""
@@ -142,19 +141,6 @@ class GatedMix(Patcher):
         whole = torch.cat([equal.start, equal.end[:, -1:]], dim=1)
         assert learned.edges is not None
         return replace(equal, edges=whole.to(learned.edges.dtype))
-
-
-@dataclass(frozen=True)
-class _Both(Patches):
-    """The patches of two draws, whose rollouts have edges without a gradient."""
-
-    def rows(self, index: Int[Tensor, " row"] | slice) -> Patches:
-        # A view of edges that have a gradient keeps it where none is recorded, and torch's counter
-        # of operations stumbles over that.
-        some = Patches(**vars(self)).rows(index)
-        if torch.is_grad_enabled() or some.edges is None:
-            return some
-        return replace(some, edges=some.edges.detach())
 
 
 def _mixed(taken: Bool[Tensor, " row"], learned: Patches, equal: Patches) -> Patches:

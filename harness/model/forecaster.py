@@ -125,10 +125,12 @@ class PatchForecaster(Forecaster):
         with torch.no_grad():
             # As many draws in one call as suit the cache of a CPU core, or fill a GPU.
             together = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
+            # A part of edges that have a gradient would keep it, even where none is recorded.
+            fixed = patches.detached()
             rollouts = [
                 self._forecast(
                     values.repeat(min(together, draws - done), 1),
-                    patches.rows(slice(done * rows, (done + together) * rows)),
+                    fixed.rows(slice(done * rows, (done + together) * rows)),
                 )
                 for done in range(0, draws, together)
             ]

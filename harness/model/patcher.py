@@ -10,7 +10,7 @@ for patches, ``draw`` the draws of boundaries for one row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -66,12 +66,17 @@ class Patches:
 
     def rows(self, index: Int[Tensor, " row"] | slice) -> Patches:
         """The patches of some rows, in the order of ``index``; the loss stays that of all rows."""
-        return Patches(
-            **{
-                name: value if value is None or value.dim() == 0 else value[index]
-                for name, value in vars(self).items()
-            }
-        )
+        return self._each(lambda value: value if value.dim() == 0 else value[index])
+
+    def detached(self) -> Patches:
+        """The same patches without a gradient."""
+        return self._each(Tensor.detach)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Patches:
+        changed: dict[str, Any] = {
+            name: value if value is None else change(value) for name, value in vars(self).items()
+        }
+        return Patches(**changed)
 
 
 @dataclass(frozen=True)
