@@ -386,8 +386,20 @@ class Given(nn.Module):
 WILD = 10 * random(DRAWS, seed=3)
 """A reward to expect of each row that is far from right."""
 
+Credit = dict[str, float]
+"""Options of who gets credit."""
+NO_CREDIT: Credit = {}
+
 Wrong = Callable[[Tensor, Tensor, Patches], Tensor]
 """From logits, costs [draw, row] and patches to a policy loss in which something is wrong."""
+
+
+def made(method: type[PolicyPatcher] = ReinPatch, /, **hyperparameters: object) -> PolicyPatcher:
+    """For the task of these tests, ready to be trained."""
+    make: Callable[..., PolicyPatcher] = method
+    patcher = make(TASK, **hyperparameters)
+    patcher.train()
+    return patcher
 
 
 def estimates(
@@ -397,15 +409,14 @@ def estimates(
     wrong: Wrong | None = None,
     logits: Tensor = LOGITS,
     expected: Tensor = WILD,
-    **credit: float,
+    credit: Credit = NO_CREDIT,
 ) -> Tensor:
     """Slopes [row, step] of the policy loss, through the real sampler and the real loss.
 
     The rows have ``logits`` in turn; a baseline expects the reward ``expected`` of each.
     """
     count = DRAWS // draws
-    make: Callable[..., PolicyPatcher] = method
-    patcher = make(TASK, draws=draws, advantage=kind, entropy=0.0, scaled=False, **credit).train()
+    patcher = made(method, draws=draws, advantage=kind, entropy=0.0, scaled=False, **credit)
     each = logits.view(-1, STEPS)
     policy = Given(each.repeat(count // len(each), 1)[:, None])
     patcher.register_module("policy", policy)
@@ -565,11 +576,11 @@ DISCOUNTED = 0.7 ** torch.arange(7.0, -1.0, -1.0, dtype=torch.float64)
     ],
 )
 def test_the_estimate_with_credit_has_the_mean_it_should_have(
-    method: type[PolicyPatcher], credit: dict[str, float], factor: float | Tensor
+    method: type[PolicyPatcher], credit: Credit, factor: float | Tensor
 ) -> None:
     """Shares and baselines leave no bias; a discount multiplies each logit's slope, exactly."""
     expected = factor * truth(method)
-    z, error, length = judged(estimates(method, **credit), expected)
+    z, error, length = judged(estimates(method, credit=credit), expected)
     assert z < 4
     # A baseline as far off as this one makes estimates noisy.
     assert error < (0.15 if "baseline" in credit else 0.03)
@@ -579,7 +590,7 @@ def test_the_estimate_with_credit_has_the_mean_it_should_have(
 @EACH
 def test_a_discount_is_another_objective(method: type[PolicyPatcher]) -> None:
     """The planted mistake is to take its estimate for one of the undiscounted slope."""
-    z, error, _ = judged(estimates(method, discount=0.7), truth(method))
+    z, error, _ = judged(estimates(method, credit={"discount": 0.7}), truth(method))
     assert z > 8
     assert error > 0.06
 
@@ -593,7 +604,7 @@ def test_entropy_credit_weighs_rows_and_leaves_their_directions(
     entropy = torch.distributions.Categorical(logits=kinds).entropy()
     weight = entropy**2 / (entropy**2).mean()
     assert weight[0] > 1.2
-    estimate = estimates(method, logits=kinds, entropy_credit=2.0)
+    estimate = estimates(method, logits=kinds, credit={"entropy_credit": 2.0})
     for kind in range(2):
         at = kinds[kind].clone().requires_grad_()
         true = slope(EXPECTED[method](at), at)
@@ -608,10 +619,8 @@ def test_entropy_credit_weighs_rows_and_leaves_their_directions(
 def test_credit_changes_no_boundary_and_no_log_probability() -> None:
     """Only slopes: the same draws are made, and are as likely as they were."""
     values = uniform(5, 9).double() + 1
-    plain, other = (
-        ReinPatch(TASK, **credit).double().train()
-        for credit in ({}, {"rollout_share": 0.5, "discount": 0.7, "entropy_credit": 1.0})
-    )
+    plain = made().double()
+    other = made(rollout_share=0.5, discount=0.7, entropy_credit=1.0).double()
     nn.init.normal_(plain.policy.out.weight, generator=torch.Generator().manual_seed(0))
     other.load_state_dict(plain.state_dict())
     cut = [
@@ -624,13 +633,12 @@ def test_credit_changes_no_boundary_and_no_log_probability() -> None:
 
 def test_so_many_draws_of_each_row_learn() -> None:
     """Three of eight have a gradient, eight thirds of it, and not always the same three."""
-    patcher = ReinPatch(TASK, rollout_share=0.4).train()
+    patcher, whole = made(rollout_share=0.4), made()
     policy = Given(LOGITS.expand(50, 1, STEPS).clone())
     patcher.register_module("policy", policy)
     rows = Rows(torch.zeros(50, 9).double(), torch.arange(50), generator=torch.Generator())
     log_prob = patcher(rows).log_prob
     assert log_prob is not None
-    whole = ReinPatch(TASK).train()
     whole.register_module("policy", policy)
     other = whole(replace(rows, generator=torch.Generator())).log_prob
     assert other is not None
@@ -701,7 +709,7 @@ def test_wrong_credit_is_told(wrong: Wrong) -> None:
 
 def test_a_discount_from_the_wrong_end_is_told() -> None:
     """Full credit for the last boundary that can be, not for the first."""
-    estimate = estimates(ReinPatch, discount=0.7)
+    estimate = estimates(ReinPatch, credit={"discount": 0.7})
     z, error, _ = judged(estimate, DISCOUNTED.flip(0) * truth(ReinPatch))
     assert z > 8
     assert error > 0.06
@@ -709,20 +717,16 @@ def test_a_discount_from_the_wrong_end_is_told() -> None:
 
 def test_an_expectation_makes_up_for_few_draws() -> None:
     """Two draws a row and a right expectation: less noise than with the draws alone."""
-
-    def noise(**credit: float) -> float:
-        return float(estimates(ReinPatch, draws=2, **credit).var(0).sum())
-
     right = -(orders(LOGITS) @ cost(marks(ORDERS))).expand(DRAWS)
     alone = estimates(ReinPatch, draws=2)
-    beside = estimates(ReinPatch, draws=2, expected=right, baseline=5.0)
+    beside = estimates(ReinPatch, draws=2, expected=right, credit={"baseline": 5.0})
     assert beside.var(0).sum() < 0.7 * alone.var(0).sum()
 
 
 def test_the_expectation_learns_from_its_own_error_only() -> None:
     """It falls in with the mean reward of each row, and has nothing from the policy loss."""
     torch.manual_seed(0)
-    patcher = ReinPatch(TASK, baseline=2.0, entropy=0.0).train()
+    patcher = made(baseline=2.0, entropy=0.0)
     policy, own = (group["params"] for group in patcher.parameter_groups(1e-2))
     assert {id(p) for p in own} == {id(p) for p in patcher.expectation.parameters()}
     assert len(policy) + len(own) == len(list(patcher.parameters()))
@@ -736,6 +740,7 @@ def test_the_expectation_learns_from_its_own_error_only() -> None:
         error = (patcher.expectation(values) + row_loss.mean(0)).square().mean()
         alone = torch.autograd.grad(error, own)
         loss = patcher.learn(patches, row_loss)
+        assert loss is not None
         torch.testing.assert_close(torch.autograd.grad(loss, own, retain_graph=True), alone)
         optimiser.zero_grad()
         loss.backward()
@@ -756,9 +761,8 @@ def test_the_expectation_learns_from_its_own_error_only() -> None:
 )
 def test_credit_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
     """At once, with what is allowed."""
-    make: Callable[..., PolicyPatcher] = ReinPatch
     with pytest.raises(ValueError, match=said):
-        make(TASK, **wrong)
+        made(**wrong)
 
 
 # --- advantages ----------------------------------------------------------------------------------
