@@ -99,8 +99,7 @@ class Kairos(Patcher):
         patches = self._cut(size, (gate.detach() * (expert == size[..., None])).sum(-1))
         if rows.generator is None:
             return patches
-        if self.training:
-            self._balance(size, self.bias_rate)
+        self._balance(size, self.bias_rate)
         gain, spans = self._reading(patches, expert, gate)
         return Patches(patches.start, patches.length, patches.valid, gain=gain, spans=spans)
 
