@@ -34,7 +34,7 @@ class Deformable(Patcher):
     Its stretches are read in evaluation as in training (``settle`` 0, scored as trained); ours
     settle on patches that neither overlap nor leave steps out. Where moves would leave a patch
     without a step, boundaries are pushed apart, without a gradient. It learns little on planted
-    series: on `ordinal`, one seed, the best of nine settings (rate, reach, settling, neighbours
+    series: on `ordinal`, one seed, the best of eight settings (rate, reach, settling, neighbours
     in sight) is 8 % better than equal patches scored as trained, and 4 % settled.
     """
 
