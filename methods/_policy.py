@@ -13,7 +13,7 @@ was really drawn.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -213,6 +213,38 @@ def advantage(reward: Float[Tensor, "draw row"], kind: str) -> Float[Tensor, "dr
     return centred
 
 
+def better_than_expected(
+    reward: Float[Tensor, "draw row"], expected: Float[Tensor, " row"], count: float
+) -> Float[Tensor, "draw row"]:
+    """Advantage over the mean of the other draws and an expectation, worth ``count`` draws.
+
+    Unbiased whatever the expectation, as long as it does not depend on the draws of its row.
+    """
+    others = reward.sum(0) - reward
+    return reward - (others + count * expected) / (len(reward) - 1 + count)
+
+
+def with_slope(value: Tensor, factor: Tensor) -> Tensor:
+    """The value unchanged, its gradient times a factor."""
+    return value.detach() + factor * (value - value.detach())
+
+
+class Expectation(nn.Module):
+    """The reward to expect of a row, from windows over its values: a baseline that is learned.
+
+    It sees no draws. Windows are averaged over the row, so that it fits any look-back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = nn.Conv1d(1, 16, 9)
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, values: Float[Tensor, "row time"]) -> Float[Tensor, " row"]:
+        wide = functional.pad(values[:, None], (4, 4), "replicate")
+        return self.out(self.window(wide).relu().mean(-1))[:, 0]
+
+
 class Policy(nn.Module):
     """Logits for each inner step of a row, from windows over values and absolute differences.
 
@@ -261,6 +293,17 @@ class PolicyPatcher(Patcher):
     batch by their root mean square: otherwise the optimiser's long memory of early, larger rewards
     would slow the policy down. ``pace`` is the policy's learning rate as a multiple of the
     forecaster's, ``width`` the number of channels of its network.
+
+    Four options change who gets credit; each is off by default. Two leave the estimate unbiased:
+    ``rollout_share`` below 1 gives a gradient to that share of the draws of a row only, chosen at
+    random and weighted by one over the probability to be chosen (Horvitz and Thompson; NAT, arXiv
+    2603.06619, does so with tokens); ``baseline`` compares a draw not with the other draws alone,
+    but also with a learned expectation of the row's reward, which counts as so many draws. Two
+    multiply the slope in each logit by a factor that does not depend on the draws, and so change
+    the objective wherever steps or rows share weights: ``discount`` below 1 is the factor for
+    each step that a boundary lies before the end of the look-back; ``entropy_credit`` is the power
+    of the entropy of a row's softmax over steps, against the mean over the batch, so that rows the
+    policy is undecided about count more.
     """
 
     relaxed = True
@@ -284,6 +327,10 @@ class PolicyPatcher(Patcher):
         scaled: bool = True,
         pace: float = 5.0,
         width: int = 64,
+        rollout_share: float = 1.0,
+        baseline: float = 0.0,
+        discount: float = 1.0,
+        entropy_credit: float = 0.0,
     ) -> None:
         super().__init__(task)
         for name, choice, allowed in (
@@ -299,9 +346,16 @@ class PolicyPatcher(Patcher):
             ("final", final, 0),
             ("pace", pace, 0),
             ("width", width, 2),
+            ("baseline", baseline, 0),
+            ("entropy_credit", entropy_credit, 0),
         ):
             if number < least:
                 raise ValueError(f"{name} is {number!r}; {least} or more is needed")
+        for name, share in (("rollout_share", rollout_share), ("discount", discount)):
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} is {share!r}; more than 0 and at most 1 is needed")
+        if baseline and advantage != "loo":
+            raise ValueError(f"a baseline needs the advantage 'loo', not {advantage!r}")
         if warm_up + final >= 1:
             raise ValueError(
                 f"a warm_up of {warm_up!r} and a final of {final!r} leave nothing of training to"
@@ -310,7 +364,14 @@ class PolicyPatcher(Patcher):
         self.own_draws, self.advantage, self.relative = draws, advantage, reward == "relative"
         self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
         self.scaled = scaled
+        self.discount, self.entropy_credit = discount, entropy_credit
+        self.learning_draws = max(1, round(rollout_share * draws))
         self.policy = Policy(width, self.levels)
+        self.baseline = baseline
+        if baseline:
+            self.expectation = Expectation()
+        self.seen: Tensor | None = None
+        """The values of the rows last cut in training, of which ``learn`` expects a reward."""
 
     @property
     def draws(self) -> int:
@@ -336,9 +397,13 @@ class PolicyPatcher(Patcher):
         if not rows.as_trained:
             return best
         draws = self.own_draws if self.training else 1
-        drawn = self.draw(logits, rows, draws)
+        drawn = self.draw(self._credited(logits), rows, draws)
         if not self.training:
             return drawn
+        if self.baseline:
+            self.seen = rows.values
+        if self.learning_draws < draws:
+            drawn = self._some_learn(drawn, rows)
         settled = self.progress >= 1 - self.final
         best = best.rows(torch.arange(draws * len(logits), device=logits.device) % len(logits))
         plan = {
@@ -351,8 +416,33 @@ class PolicyPatcher(Patcher):
             plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
         return Patches(**plan)
 
+    def _credited(
+        self, logits: Float[Tensor, "row level step"]
+    ) -> Float[Tensor, "row level step"]:
+        """The logits, with the share of its slope that each of them is to learn from."""
+        if self.discount < 1:
+            before = torch.arange(logits.shape[-1] - 1, -1, -1, device=logits.device)
+            logits = with_slope(logits, self.discount**before)
+        if self.entropy_credit:
+            likely = logits.detach().log_softmax(-1)
+            entropy = -(likely.exp() * likely).sum(-1, keepdim=True)
+            undecided = entropy.clamp_min(1e-8) ** self.entropy_credit
+            logits = with_slope(logits, undecided / undecided.mean(0))
+        return logits
+
+    def _some_learn(self, drawn: Patches, rows: Rows) -> Patches:
+        """The same boundaries; some draws of each row keep a gradient, in the place of all."""
+        assert drawn.log_prob is not None
+        order = rows.uniform(self.own_draws).argsort(dim=1)
+        chosen = (order < self.learning_draws).T.flatten()
+        factor = chosen * (self.own_draws / self.learning_draws)
+        return replace(drawn, log_prob=with_slope(drawn.log_prob, factor))
+
     def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
-        """The policy loss, whose gradient is minus that of the expected reward."""
+        """The policy loss, whose gradient is minus that of the expected reward.
+
+        With the loss of the expectation, where there is one; no weight is in both.
+        """
         assert patches.log_prob is not None
         log_prob = patches.log_prob.view(self.draws, -1)[: self.own_draws]
         reward = -row_loss[: self.own_draws]
@@ -363,10 +453,20 @@ class PolicyPatcher(Patcher):
             unit = reward.std(0).mean() * (1 - self.progress)
             reward = reward - self.entropy * unit * log_prob.detach()
         learning = (self.progress >= self.warm_up) & (self.progress < 1 - self.final)
-        better = advantage(reward, self.advantage)
+        better, surprise = advantage(reward, self.advantage), None
+        if self.baseline:
+            assert self.seen is not None
+            expected = self.expectation(self.seen).to(reward.dtype)
+            better = better_than_expected(reward, expected.detach(), self.baseline)
+            surprise = (expected - reward.mean(0)).square().mean()
         if self.scaled:
             better = better / (better.square().mean().sqrt() + 1e-8)
-        return -(better * log_prob).mean() * learning
+        loss = -(better * log_prob).mean() * learning
+        return loss if surprise is None else loss + surprise
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        return [{"params": list(self.parameters()), "lr": self.pace * learning_rate}]
+        # The expectation's own group: gradients are clipped by group.
+        parts = [self.policy, self.expectation] if self.baseline else [self]
+        return [
+            {"params": list(part.parameters()), "lr": self.pace * learning_rate} for part in parts
+        ]

@@ -53,17 +53,21 @@ class CosineRouter(nn.Module):
         return (0.5 - 0.5 * dot / sizes.sqrt()).clamp(0, 1)
 
 
-def target_rate(task: Task) -> float:
+def target_rate(task: Task, patches: int | None = None) -> float:
     """The share of inner steps that start a chunk in rows of K chunks: 1 / N of the papers.
 
-    At least half a step away from 0 and 1, where the ratio loss has no minimum.
+    Of ``patches`` chunks instead, if given. At least half a step away from 0 and 1, where the
+    ratio loss has no minimum.
     """
     inner = max(1, task.look_back - 1)
-    return min(max(task.patches - 1, 0.5), inner - 0.5) / inner
+    chunks = task.patches if patches is None else patches
+    return min(max(chunks - 1, 0.5), inner - 0.5) / inner
 
 
 def ratio_loss(
-    chosen: Bool[Tensor, "row step"], probability: Float[Tensor, "row step"], rate: float
+    chosen: Bool[Tensor, "row step"],
+    probability: Float[Tensor, "row step"],
+    rate: float | Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
     """H-Net's ratio loss, with 1 / N written as ``rate``; over all rows and inner steps together.
 

@@ -17,7 +17,11 @@ class ReinPatch(PolicyPatcher):
     learned jointly with the forecaster by policy gradients, no relaxation, the compression
     enforced strictly, a patcher that can be carried to other data. Our design where it is silent:
     the distribution (Plackett-Luce by Gumbel top-k, its log-probability in the order drawn), the
-    leave-one-out advantage, the network, and top-k logits in evaluation.
+    leave-one-out advantage, the network, and top-k logits in evaluation. The default estimate is
+    unbiased for the expected forecast loss, and so it is with ``rollout_share`` (an idea of NAT,
+    Sang et al., arXiv 2603.06619, read through its abstract: there tokens of one sequence are
+    chosen, here whole draws) and with ``baseline``; ``discount`` and ``entropy_credit`` change the
+    objective. None of the four is in the abstract of ReinPatch.
     """
 
     def draw(self, logits: Tensor, rows: Rows, draws: int) -> Patches:

@@ -117,6 +117,32 @@ def test_the_target_is_k_patches_with_the_first_one() -> None:
         assert 0 < target_rate(Task("x", 8, 1, patches)) < 1
 
 
+def test_a_curriculum_falls_from_all_slots_to_k() -> None:
+    """On a straight line for its share of training, then it stays; without one it is K at once."""
+    patcher = HNet(TASK, curriculum=0.4)
+    patches = []
+    for progress in (0.0, 0.2, 0.4, 1.0):
+        patcher.progress.fill_(progress)
+        patches.append(1 + 95 * float(patcher.rate()))
+    assert patches == pytest.approx([15, 13.5, 12, 12], abs=1e-4)
+    assert HNet(TASK).rate() == target_rate(TASK)
+    with pytest.raises(ValueError, match=r"curriculum is 1\.5"):
+        HNet(TASK, curriculum=1.5)
+
+
+def test_a_curriculum_moves_the_loss_and_no_boundary() -> None:
+    """Too few boundaries for the early target are too many for the late one."""
+    torch.manual_seed(0)
+    features = torch.randn(5, 96, 8).cumsum(1)
+    patcher = HNet(TASK, curriculum=1.0).train()
+    early = patcher(rows(features))
+    patcher.progress.fill_(1.0)
+    late = patcher(rows(features))
+    assert torch.equal(early.start, late.start)
+    assert close(late.loss, HNet(TASK)(rows(features)).loss)
+    assert not close(late.loss, early.loss)
+
+
 # --- chunks --------------------------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from methods._policy import (
     Policy,
     PolicyPatcher,
     advantage,
+    better_than_expected,
     draw_in_order,
     gumbel,
     log_prob_in_order,
@@ -381,8 +383,23 @@ class Given(nn.Module):
         return self.logits
 
 
+WILD = 10 * random(DRAWS, seed=3)
+"""A reward to expect of each row that is far from right."""
+
+Credit = dict[str, float]
+"""Options of who gets credit."""
+NO_CREDIT: Credit = {}
+
 Wrong = Callable[[Tensor, Tensor, Patches], Tensor]
 """From logits, costs [draw, row] and patches to a policy loss in which something is wrong."""
+
+
+def made(method: type[PolicyPatcher] = ReinPatch, /, **hyperparameters: object) -> PolicyPatcher:
+    """For the task of these tests, ready to be trained."""
+    make: Callable[..., PolicyPatcher] = method
+    patcher = make(TASK, **hyperparameters)
+    patcher.train()
+    return patcher
 
 
 def estimates(
@@ -390,12 +407,21 @@ def estimates(
     draws: int = 4,
     kind: str = "loo",
     wrong: Wrong | None = None,
+    logits: Tensor = LOGITS,
+    expected: Tensor = WILD,
+    credit: Credit = NO_CREDIT,
 ) -> Tensor:
-    """Slopes [row, step] of the policy loss, through the real sampler and the real loss."""
+    """Slopes [row, step] of the policy loss, through the real sampler and the real loss.
+
+    The rows have ``logits`` in turn; a baseline expects the reward ``expected`` of each.
+    """
     count = DRAWS // draws
-    patcher = method(TASK, draws=draws, advantage=kind, entropy=0.0, scaled=False).train()
-    policy = Given(LOGITS.expand(count, 1, STEPS).clone())
+    patcher = made(method, draws=draws, advantage=kind, entropy=0.0, scaled=False, **credit)
+    each = logits.view(-1, STEPS)
+    policy = Given(each.repeat(count // len(each), 1)[:, None])
     patcher.register_module("policy", policy)
+    if patcher.baseline:
+        patcher.register_module("expectation", Given(expected[:count]))
     values = torch.zeros(count, TASK.look_back, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     patches = patcher(Rows(values, torch.arange(count), generator=generator))
@@ -530,6 +556,213 @@ def test_wrong_losses_are_told(method: type[PolicyPatcher], wrong: Wrong) -> Non
     z, error, _ = judged(estimates(method, wrong=wrong), truth(method))
     assert z > 8
     assert error > 0.06
+
+
+# --- who gets credit -----------------------------------------------------------------------------
+
+# Of a boundary at step i + 1 of 9, for a discount of 0.7.
+DISCOUNTED = 0.7 ** torch.arange(7.0, -1.0, -1.0, dtype=torch.float64)
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("credit", "factor"),
+    [
+        ({"rollout_share": 0.5}, 1.0),
+        ({"rollout_share": 0.25}, 1.0),
+        ({"baseline": 3.0}, 1.0),
+        ({"discount": 0.7}, DISCOUNTED),
+        ({"rollout_share": 0.5, "baseline": 1.0, "discount": 0.7}, DISCOUNTED),
+    ],
+)
+def test_the_estimate_with_credit_has_the_mean_it_should_have(
+    method: type[PolicyPatcher], credit: Credit, factor: float | Tensor
+) -> None:
+    """Shares and baselines leave no bias; a discount multiplies each logit's slope, exactly."""
+    expected = factor * truth(method)
+    z, error, length = judged(estimates(method, credit=credit), expected)
+    assert z < 4
+    # A baseline as far off as this one makes estimates noisy.
+    assert error < (0.15 if "baseline" in credit else 0.03)
+    assert length == pytest.approx(1, abs=0.1 if "baseline" in credit else 0.02)
+
+
+@EACH
+def test_a_discount_is_another_objective(method: type[PolicyPatcher]) -> None:
+    """The planted mistake is to take its estimate for one of the undiscounted slope."""
+    z, error, _ = judged(estimates(method, credit={"discount": 0.7}), truth(method))
+    assert z > 8
+    assert error > 0.06
+
+
+@EACH
+def test_entropy_credit_weighs_rows_and_leaves_their_directions(
+    method: type[PolicyPatcher],
+) -> None:
+    """Two kinds of rows, one surer: each has its own slope, times its relative entropy squared."""
+    kinds = torch.stack([LOGITS, 3 * LOGITS])
+    entropy = torch.distributions.Categorical(logits=kinds).entropy()
+    weight = entropy**2 / (entropy**2).mean()
+    assert weight[0] > 1.2
+    estimate = estimates(method, logits=kinds, credit={"entropy_credit": 2.0})
+    for kind in range(2):
+        at = kinds[kind].clone().requires_grad_()
+        true = slope(EXPECTED[method](at), at)
+        z, error, length = judged(estimate[kind::2], weight[kind] * true)
+        assert z < 4
+        assert error < 0.05
+        assert length == pytest.approx(1, abs=0.03)
+        z, _, _ = judged(estimate[kind::2], true)
+        assert z > 8
+
+
+def test_credit_changes_no_boundary_and_no_log_probability() -> None:
+    """Only slopes: the same draws are made, and are as likely as they were."""
+    values = uniform(5, 9).double() + 1
+    plain = made().double()
+    other = made(rollout_share=0.5, discount=0.7, entropy_credit=1.0).double()
+    nn.init.normal_(plain.policy.out.weight, generator=torch.Generator().manual_seed(0))
+    other.load_state_dict(plain.state_dict())
+    cut = [
+        patcher(Rows(values, torch.arange(5), generator=torch.Generator().manual_seed(0)))
+        for patcher in (plain, other)
+    ]
+    assert torch.equal(cut[0].start, cut[1].start)
+    torch.testing.assert_close(cut[0].log_prob, cut[1].log_prob)
+
+
+def test_so_many_draws_of_each_row_learn() -> None:
+    """Three of eight have a gradient, eight thirds of it, and not always the same three."""
+    patcher, whole = made(rollout_share=0.4), made()
+    policy = Given(LOGITS.expand(50, 1, STEPS).clone())
+    patcher.register_module("policy", policy)
+    rows = Rows(torch.zeros(50, 9).double(), torch.arange(50), generator=torch.Generator())
+    log_prob = patcher(rows).log_prob
+    assert log_prob is not None
+    whole.register_module("policy", policy)
+    other = whole(replace(rows, generator=torch.Generator())).log_prob
+    assert other is not None
+    share = torch.stack(
+        [
+            slope(log_prob[i], policy.logits).norm() / slope(other[i], policy.logits).norm()
+            for i in range(400)
+        ]
+    ).view(8, 50)
+    assert ((share > 0).sum(0) == 3).all()
+    torch.testing.assert_close(share[share > 0], torch.full((150,), 8 / 3).double())
+    assert len((share > 0).unique(dim=1).T) > 10
+
+
+def unweighted(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    """Half of the draws, as if they were all."""
+    log_prob = log_prob_in_order(logits, drawn_order(row_loss))
+    chosen = torch.arange(len(log_prob))[:, None] < len(log_prob) // 2
+    return loss_of(log_prob * chosen, row_loss)
+
+
+def the_most_telling(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    """Half of the draws, doubled, but not at random: those with the largest advantages."""
+    log_prob = log_prob_in_order(logits, drawn_order(row_loss))
+    best = advantage(-row_loss, "loo").abs().argsort(0).argsort(0) >= len(row_loss) // 2
+    return loss_of(2 * log_prob * best, row_loss)
+
+
+def a_baseline_with_the_draw_itself(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    """The mean of all draws and an expectation, instead of that of the others."""
+    log_prob = log_prob_in_order(logits, drawn_order(row_loss))
+    expected = (-row_loss.sum(0) - 5) / (len(row_loss) + 1)
+    return -((-row_loss - expected) * log_prob).mean()
+
+
+def an_expectation_that_saw_the_draws(
+    logits: Tensor, row_loss: Tensor, patches: Patches
+) -> Tensor:
+    """An expectation fitted to these rewards before it is used."""
+    log_prob = log_prob_in_order(logits, drawn_order(row_loss))
+    better = better_than_expected(-row_loss, -row_loss.mean(0), 3.0)
+    return -(better * log_prob).mean()
+
+
+def the_surprise_of_the_draw(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
+    """Minus the log-probability of what was drawn, which is the entropy only on average."""
+    log_prob = log_prob_in_order(logits, drawn_order(row_loss))
+    surprise = -log_prob.detach() / -log_prob.detach().mean()
+    return -(surprise * advantage(-row_loss, "loo") * log_prob).mean()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        unweighted,
+        the_most_telling,
+        a_baseline_with_the_draw_itself,
+        an_expectation_that_saw_the_draws,
+        the_surprise_of_the_draw,
+    ],
+)
+def test_wrong_credit_is_told(wrong: Wrong) -> None:
+    """What looks like each option, and is biased."""
+    z, error, _ = judged(estimates(ReinPatch, wrong=wrong), truth(ReinPatch))
+    assert z > 8
+    assert error > 0.06
+
+
+def test_a_discount_from_the_wrong_end_is_told() -> None:
+    """Full credit for the last boundary that can be, not for the first."""
+    estimate = estimates(ReinPatch, credit={"discount": 0.7})
+    z, error, _ = judged(estimate, DISCOUNTED.flip(0) * truth(ReinPatch))
+    assert z > 8
+    assert error > 0.06
+
+
+def test_an_expectation_makes_up_for_few_draws() -> None:
+    """Two draws a row and a right expectation: less noise than with the draws alone."""
+    right = -(orders(LOGITS) @ cost(marks(ORDERS))).expand(DRAWS)
+    alone = estimates(ReinPatch, draws=2)
+    beside = estimates(ReinPatch, draws=2, expected=right, credit={"baseline": 5.0})
+    assert beside.var(0).sum() < 0.7 * alone.var(0).sum()
+
+
+def test_the_expectation_learns_from_its_own_error_only() -> None:
+    """It falls in with the mean reward of each row, and has nothing from the policy loss."""
+    torch.manual_seed(0)
+    patcher = made(baseline=2.0, entropy=0.0)
+    policy, own = (group["params"] for group in patcher.parameter_groups(1e-2))
+    assert {id(p) for p in own} == {id(p) for p in patcher.expectation.parameters()}
+    assert len(policy) + len(own) == len(list(patcher.parameters()))
+    optimiser = torch.optim.Adam(own, lr=0.03)
+    values = uniform(64, 9, seed=1) - 0.5
+    # Rough rows are hard to forecast.
+    row_loss = values.diff(dim=1).abs().mean(1) + 0.01 * uniform(8, 64, seed=2)
+    rows = Rows(values, torch.arange(64), generator=torch.Generator())
+    for _ in range(300):
+        patches = patcher(rows)
+        error = (patcher.expectation(values) + row_loss.mean(0)).square().mean()
+        alone = torch.autograd.grad(error, own)
+        loss = patcher.learn(patches, row_loss)
+        assert loss is not None
+        torch.testing.assert_close(torch.autograd.grad(loss, own, retain_graph=True), alone)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert error < 0.2 * row_loss.mean(0).var()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"rollout_share": 0.0}, "rollout_share is 0.0; more than 0 and at most 1"),
+        ({"rollout_share": 1.5}, "rollout_share is 1.5; more than 0 and at most 1"),
+        ({"discount": 1.1}, "discount is 1.1; more than 0 and at most 1"),
+        ({"baseline": -1.0}, "baseline is -1.0; 0 or more"),
+        ({"entropy_credit": -1.0}, "entropy_credit is -1.0; 0 or more"),
+        ({"baseline": 1.0, "advantage": "grpo"}, "a baseline needs the advantage 'loo'"),
+    ],
+)
+def test_credit_that_cannot_be_is_refused(wrong: dict[str, object], said: str) -> None:
+    """At once, with what is allowed."""
+    with pytest.raises(ValueError, match=said):
+        made(**wrong)
 
 
 # --- advantages ----------------------------------------------------------------------------------
