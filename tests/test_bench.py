@@ -61,7 +61,7 @@ def finish(run: PlannedRun, tell: Tell) -> Record:
 def folders(tmp_path: Path) -> Folders:
     """Two methods, no results, no data but what is embedded."""
     # Here, where no worker comes by: with torch at hand a survey needs no process to load methods.
-    import torch  # noqa: F401
+    import torch  # noqa: F401 - being loaded is all that is asked
 
     (tmp_path / "methods").mkdir()
     for name in ("plain", "other"):

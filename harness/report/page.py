@@ -73,7 +73,7 @@ def _page(board: Board, made: Path, about: str, cards: Cards) -> str:
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     # What formats makes of marked text is escaped already.
-    environment.filters["marked"] = lambda text: Markup(formats.html_text(text))  # noqa: S704
+    environment.filters["marked"] = lambda text: Markup(formats.html_text(text))  # noqa: S704 - `html_text` has escaped it
     return environment.get_template("page.html").render(
         suite=board.suite,
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
