@@ -306,7 +306,7 @@ class PolicyPatcher(Patcher):
     policy is undecided about count more.
     """
 
-    relaxed = True
+    rules = ("best", "sample")
     levels: ClassVar[int] = 1
     """Logits for each step: one a level of boundaries."""
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {

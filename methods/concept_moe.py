@@ -31,7 +31,7 @@ class ConceptMoE(Patcher):
 
     strict = False
     uses_features = True
-    relaxed = True
+    rules = ("best", "sample")
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "weight": (0.03, 0.3, 1.0),
         "sharpness": (4.0, 6.0),

@@ -38,7 +38,7 @@ class Deformable(Patcher):
     in sight) is 8 % better than equal patches scored as trained, and 4 % settled.
     """
 
-    relaxed = True
+    rules = ("best", "sample")
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "reach": (0.5, 1.0),
         "settle": (0.0, 0.3, 0.6),

@@ -44,7 +44,7 @@ class GatedMix(Patcher):
     ``straight_through``, and only rows that take them contribute.
     """
 
-    relaxed = True
+    rules = ("best", "sample")
     uses_features = True
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "reach": (1, 2, 4),

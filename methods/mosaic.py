@@ -36,7 +36,7 @@ class Mosaic(Patcher):
     """
 
     strict = False
-    relaxed = True
+    rules = ("best", "sample")
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "temperature": (0.3, 0.5, 1.0),
         "usage": (0.001, 0.01, 0.1),

@@ -35,7 +35,7 @@ class ScoreFunction(Patcher):
 
     strict = False
     uses_features = True
-    relaxed = True
+    rules = ("best", "sample")
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "pace": (1.0, 5.0),
         "policy_weight": (0.01, 0.1, 1.0),

@@ -40,7 +40,7 @@ class ScoreFunctionDiscounted(Patcher):
 
     strict = False
     uses_features = True
-    relaxed = True
+    rules = ("best", "sample")
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "discount": (0.9, 0.99),
         "forecast_weight": (1.0, 10.0),

@@ -32,7 +32,7 @@ class Soft(Patcher):
     validation error on `ordinal`, mean of three seeds.
     """
 
-    relaxed = True
+    rules = ("best", "sample")
     uses_features = True
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "hottest": (0.5, 1.0),

@@ -36,7 +36,7 @@ class StraightThroughGumbel(Patcher):
     """
 
     strict = False
-    relaxed = True
+    rules = ("best", "sample")
     uses_features = True
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "temperature": (0.3, 0.5, 1.0),

@@ -318,7 +318,7 @@ class Noisy(Equal):
 class Calm(Equal):
     """Says that it is relaxed in training, and is not."""
 
-    relaxed = True
+    rules = ("best", "sample")
 
 
 class Mixed(Equal):

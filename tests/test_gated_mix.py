@@ -113,7 +113,7 @@ def test_evaluation_takes_the_likelier_plan_and_sampling_draws() -> None:
         assert patcher.fell_back(patcher(rows())).float().mean() == share
         for progress, often in ((0.0, 0.5), (1.0, 1 / (1 + math.exp(bias)))):
             patcher.progress.fill_(progress)
-            drawn = patcher.fell_back(patcher(rows(400, sampled=True))).float().mean()
+            drawn = patcher.fell_back(patcher(rows(400, rule="sample"))).float().mean()
             assert float(drawn) == pytest.approx(often, abs=0.08)
 
 

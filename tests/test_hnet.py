@@ -434,10 +434,10 @@ def test_concept_moe_is_certain_in_evaluation_unless_it_is_asked_to_draw() -> No
     patcher = ConceptMoE(TASK).eval()
     chosen = patcher.router(features) >= 0.5
     assert chosen.sum(1).max() < patcher.slots
-    best, drawn = patcher(rows(features)), patcher(rows(features, sampled=True))
+    best, drawn = patcher(rows(features)), patcher(rows(features, rule="sample"))
     assert torch.equal(best.valid.sum(1), 1 + chosen.sum(1))
     assert not torch.equal(best.start, drawn.start)
-    assert torch.equal(drawn.start, patcher(rows(features, sampled=True)).start)
+    assert torch.equal(drawn.start, patcher(rows(features, rule="sample")).start)
 
 
 def test_concept_moe_sums_the_steps_of_a_patch() -> None:

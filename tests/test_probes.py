@@ -44,7 +44,7 @@ class Wavering(Patcher):
     """A few patches that follow the content, with a gain, at places that waver in training."""
 
     strict = False
-    relaxed = True
+    rules = ("best", "sample")
 
     def forward(self, rows: Rows) -> Patches:
         score = rows.values.diff(dim=1).abs()
@@ -103,7 +103,7 @@ def test_other_boundaries_are_those_that_a_loop_would_take() -> None:
                 "mse_swapped": model.cut(far.past, far.ids),
                 "mse_other_channel": own.rows(torch.tensor([1, 0])),
                 "mse_permuted": permuted(own, one.ids[0]),
-                "mse_as_trained": model.cut(one.past, one.ids, sampled=True),
+                "mse_as_trained": model.cut(one.past, one.ids, rule="sample"),
             }
             for name, patches in cuts.items():
                 error = (model.predict(one.past, patches) - one.future).square().mean()

@@ -15,7 +15,7 @@ from harness.model.backbones import BACKBONES, dechunk
 from harness.model.embedders import EMBEDDERS
 from harness.model.heads import HEADS
 from harness.model.layers import instance_norm
-from harness.model.patcher import Patcher, Patches, Rows
+from harness.model.patcher import Patcher, Patches, Rows, Rule
 from harness.model.stem import Stem
 
 
@@ -143,9 +143,9 @@ class PatchForecaster(Forecaster):
         truth: Bool[Tensor, "batch time"] | None = None,
         generator: torch.Generator | None = None,
         *,
-        sampled: bool = False,
+        rule: Rule | None = None,
     ) -> Patches:
-        """Where the patcher cuts each channel of each window."""
+        """Where the patcher cuts each channel of each window, by its own rule or another one."""
         if self.known is not None:
             start, length = self.known[ids.flatten()].long().unbind(-1)
             return Patches(start, length, length > 0)
@@ -156,7 +156,7 @@ class PatchForecaster(Forecaster):
             features=None if self.stem is None else self.stem(values),
             truth=_per_row(truth, past.shape[1]) if self.patcher.uses_truth else None,
             generator=None if self.patcher.frozen else generator,
-            sampled=sampled,
+            rule=rule or self.patcher.evaluation_rule,
         )
         patches: Patches = self.patcher(rows)
         return patches

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,6 +22,16 @@ from torch.nn import functional
 
 from harness.core.protocol import most_patches
 from harness.core.task import Task
+
+Rule = Literal["sample", "best", "even"]
+"""How a method cuts in evaluation.
+
+- "sample": as in training; one draw, seeded by the row's id, or soft boundaries.
+- "best": its mode, such as the largest scores.
+- "even": K boundaries spread evenly over the distribution it learned (:func:`from_inclusion`): a
+  deterministic representative whose boundaries lie close together only where they are likely.
+"""
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -87,9 +97,8 @@ class Rows:
     stem (methods with ``uses_features`` only); ``ids`` number the rows of a data set, so that a
     method that draws at random can draw the same for the same row whatever the batch; ``truth``
     marks the true boundaries of planted series (methods with ``uses_truth`` only, never ranked);
-    ``generator`` is the source of randomness in training and None in evaluation; ``sampled`` asks
-    an evaluation for boundaries as they are in training (drawn, noisy or soft) instead of the
-    method's best ones.
+    ``generator`` is the source of randomness in training and None in evaluation; then ``rule``
+    says which of the method's evaluation rules is asked for.
     """
 
     values: Float[Tensor, "row time"]
@@ -97,12 +106,12 @@ class Rows:
     features: Float[Tensor, "row time width"] | None = None
     truth: Bool[Tensor, "row time"] | None = None
     generator: torch.Generator | None = None
-    sampled: bool = False
+    rule: Rule = "best"
 
     @property
     def as_trained(self) -> bool:
-        """Whether boundaries are drawn, noisy or soft, as in training, or the method's best."""
-        return self.sampled or self.generator is not None
+        """Whether boundaries are drawn, noisy or soft: in training, and by the rule "sample"."""
+        return self.rule == "sample" or self.generator is not None
 
     def uniform(self, columns: int) -> Float[Tensor, "row column"]:
         """Uniform draws in (0, 1): fresh in training, a function of the row's id in evaluation."""
@@ -151,14 +160,22 @@ class Patcher(nn.Module):
     fixed: ClassVar[bool] = False
     """Boundaries are a function of the row's values alone, the same throughout training, so the
     harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""
-    relaxed: ClassVar[bool] = False
-    """Boundaries in training are drawn, noisy or soft; such a method is scored both ways."""
+    rules: ClassVar[tuple[Rule, ...]] = ("best",)
+    """Evaluation rules, more than "best" where boundaries in training are drawn, noisy or soft.
+
+    Validation data choose among them in each run; the errors under all of them are reported."""
+    authors_rule: ClassVar[Rule | None] = None
+    """The rule by which the authors of a published method evaluate it: it is then the one scored,
+    whatever validation says."""
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {}
 
     progress: Tensor
     hyperparameters: dict[str, Any]
     frozen: bool = False
     """Set by :meth:`freeze`."""
+    evaluation_rule: Rule
+    """The rule in use: the authors', or the one of least validation error, renewed after each
+    epoch of training. A final phase that settles on a plan trains on this one."""
 
     def __new__(cls, *_: object, **hyperparameters: object) -> Patcher:  # noqa: PYI034 - beartype, in tests, does not know Self
         """Keep what the patcher is made with: :meth:`save` writes it down."""
@@ -172,6 +189,7 @@ class Patcher(nn.Module):
         super().__init__()
         self.task = task
         self.register_buffer("progress", torch.zeros(()))
+        self.evaluation_rule = self.authors_rule or self.rules[0]
 
     def train(self, mode: bool = True) -> Patcher:  # noqa: FBT001, FBT002 - torch's own signature
         """As every module; a frozen patcher stays as it is in evaluation."""
@@ -335,6 +353,40 @@ def from_chosen(
     """Patches from distinct scores chosen in any order; index i is a boundary at step i + 1."""
     start = functional.pad(chosen.sort(dim=1).values + 1, (1, 0))
     return from_starts(start, look_back, **extra)
+
+
+def inclusion(logits: Float[Tensor, "row step"], count: float) -> Float[Tensor, "row step"]:
+    """Probabilities of independent boundaries, shifted so that ``count`` are expected in a row.
+
+    They are the sigmoids of the logits less one number a row, which bisection finds.
+    """
+    low = logits.min(1, keepdim=True).values - 50
+    high = logits.max(1, keepdim=True).values + 50
+    for _ in range(40):
+        middle = (low + high) / 2
+        many = (logits - middle).sigmoid().sum(1, keepdim=True) > count
+        low, high = torch.where(many, middle, low), torch.where(many, high, middle)
+    return (logits - (low + high) / 2).sigmoid()
+
+
+def from_inclusion(
+    probability: Float[Tensor, "row step"], patches: int, **extra: Tensor | None
+) -> Patches:
+    """Exactly ``patches`` patches, spread evenly over the probability of a boundary.
+
+    ``probability[:, i]`` is that of a boundary at step ``i + 1``. The k-th boundary is where the
+    running sum, scaled to end at K - 1, passes k - 1/2. A boundary whose step is taken by the one
+    before it moves to the next step.
+    """
+    inner, steps = patches - 1, probability.shape[1]
+    total = probability.detach().double().cumsum(1)
+    total = total * (inner / total[:, -1:].clamp_min(1e-12))
+    order = torch.arange(inner, device=total.device)
+    mark = (order + 0.5).to(total.dtype).expand(len(total), -1).contiguous()
+    index = torch.searchsorted(total, mark).clamp_max(steps - 1)
+    # Strictly increasing, and with room for the boundaries still to come.
+    chosen = order + (index - order).clamp(0, steps - inner).cummax(dim=1).values
+    return from_chosen(chosen, steps + 1, **extra)
 
 
 def from_marks(

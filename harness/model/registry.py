@@ -95,7 +95,7 @@ def declared(method: Method) -> dict[str, Any]:
     """
     own = {"kind": kind(method), "ranked": ranked(method), "strict": None, "relaxed": None}
     if issubclass(method, Patcher):
-        own |= {"strict": method.strict, "relaxed": method.relaxed}
+        own |= {"strict": method.strict, "relaxed": method.rules != ("best",)}
     return own
 
 

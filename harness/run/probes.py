@@ -58,8 +58,8 @@ def under_other_boundaries(
             past = batch.past.clone()
             own = model.cut(past, batch.ids, batch.truth)
             cuts = {"mse_permuted": permuted(own, batch.ids.flatten())}
-            if model.patcher.relaxed:
-                cuts["mse_as_trained"] = model.cut(past, batch.ids, batch.truth, sampled=True)
+            if "sample" in model.patcher.rules:
+                cuts["mse_as_trained"] = model.cut(past, batch.ids, batch.truth, rule="sample")
             if count > 1:
                 other = windows.batch((index + count // 2) % count)
                 cuts["mse_swapped"] = model.cut(other.past.clone(), other.ids, other.truth)

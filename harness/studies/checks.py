@@ -327,12 +327,12 @@ def relaxed(subject: Subject) -> Iterator[str]:
     patcher, rows = subject.prepared(), subject.rows()
     assert isinstance(patcher, Patcher)
     with torch.no_grad():
-        best, trained = patcher(rows), patcher(replace(rows, sampled=True))
+        best, trained = patcher(rows), patcher(replace(rows, rule="sample"))
     others = trained.spans is not None or not torch.equal(best.start, trained.start)
-    if others and not patcher.relaxed:
-        yield "boundaries in training are not its best ones; say `relaxed = True`"
-    if patcher.relaxed and not others:
-        yield "boundaries in training are its best ones; leave `relaxed` out"
+    if others and "sample" not in patcher.rules:
+        yield 'boundaries in training are not its best ones; say `rules = ("best", "sample")`'
+    if "sample" in patcher.rules and not others:
+        yield "boundaries in training are its best ones; leave `rules` out"
 
 
 # --- training ------------------------------------------------------------------------------------
