@@ -12,6 +12,14 @@ from harness.model.backbones import Transformer, attention
 from harness.model.layers import Dropout
 
 
+def trained(backbone: Transformer) -> Transformer:
+    """With branches as large as training makes them: at the start they add nothing."""
+    for block in backbone.blocks:
+        for last in (block.join, block.feedforward[-1]):
+            nn.init.normal_(last.weight, std=0.2)
+    return backbone
+
+
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("grouped", [False, True])
 def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
@@ -19,13 +27,13 @@ def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
 ) -> None:
     """To the last bit, with the last part smaller than the others."""
     torch.manual_seed(0)
-    backbone, token = Transformer(Architecture(dropout=0.0)), torch.randn(11, 12, 16)
+    backbone, token = trained(Transformer(Architecture(dropout=0.0))), torch.randn(11, 12, 16)
     mask = (torch.rand(11, 1, 1, 12) < 0.7).index_fill(3, torch.tensor(0), value=True)
     coarse = torch.tensor([[0, 3, 8]] * 11)
     inputs = token, mask if masked else None, coarse if grouped else None
     expected = backbone(*inputs)
     seen: list[int] = []
-    backbone.norm.register_forward_hook(lambda _, __, out: seen.append(len(out)))
+    backbone.blocks[-1].register_forward_hook(lambda _, __, out: seen.append(len(out)))
     monkeypatch.setattr("harness.model.layers._CACHED", 4 * 12 * 128)
     with torch.no_grad():
         got = backbone(*inputs)
@@ -50,7 +58,7 @@ def test_attention_is_torchs_own(*, masked: bool) -> None:
 def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:
     """In training the tokens, what attention adds and what the feed-forward part adds."""
     torch.manual_seed(0)
-    backbone = Transformer(Architecture(layers=2, dropout=0.25))
+    backbone = trained(Transformer(Architecture(layers=2, dropout=0.25)))
     calls: list[tuple[nn.Module, float]] = []
 
     def heard(part: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:
@@ -65,14 +73,20 @@ def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:
     assert [share for _, share in calls] == [pytest.approx(0.25, abs=0.02)] * 5
 
 
-def test_a_group_is_the_mean_of_its_members_and_is_added_to_each() -> None:
-    """With layers that change nothing a member comes out as itself and its group's mean."""
-    backbone = Transformer(Architecture(dropout=0.0)).eval()
-    for name, value in backbone.named_parameters():
-        if ".join." in name or ".feedforward.2." in name:
-            nn.init.zeros_(value)
+def test_at_the_start_tokens_pass_unchanged() -> None:
+    """A forecaster starts as the one without a backbone, with one level of patches or two."""
+    backbone, token = Transformer(Architecture(dropout=0.0)), torch.randn(3, 5, 16)
+    for coarse in (None, torch.tensor([[0, 2]] * 3)):
+        assert torch.equal(backbone(token, None, coarse), token)
+
+
+def test_what_layers_add_to_the_mean_of_a_group_is_added_to_each_member() -> None:
+    """Two groups, worked out by hand from the layers themselves."""
+    backbone = trained(Transformer(Architecture(layers=2, dropout=0.0)))
     token = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
-    groups = [token[:, :2].mean(1, keepdim=True)] * 2 + [token[:, 2:].mean(1, keepdim=True)] * 3
-    expected = backbone.norm(token + torch.cat(groups, dim=1))
+    fine = backbone.blocks[0](token, None)
+    means = torch.stack([fine[:, :2].mean(1), fine[:, 2:].mean(1)], dim=1)
+    added = backbone.blocks[1](means, None) - means
+    expected = fine + added[:, [0, 0, 1, 1, 1]]
     found = backbone(token, None, torch.tensor([[0, 2]]))
     assert torch.allclose(found, expected, atol=1e-5)

@@ -14,13 +14,12 @@ from harness.model.embedders import (
     AreaEmbedder,
     MeanEmbedder,
     Place,
-    WaveSums,
-    fourier,
     octaves,
-    phase_periods,
 )
-from harness.model.heads import FlattenHead, GridHead, QueryHead
+from harness.model.forecaster import PatchForecaster
+from harness.model.heads import DecodingHead, FlattenHead, QueryHead
 from harness.model.patcher import Patches, from_starts, uniform_starts
+from methods.uniform import Uniform
 
 TASK = Task("x", 96, 24, 12, season=24)
 
@@ -32,25 +31,44 @@ def uniform_patches(rows: int, task: Task = TASK) -> Patches:
 
 
 def test_equal_patches_are_patchtst() -> None:
-    """With the phase term at zero, embedder and head are PatchTST's linear ones."""
+    """With as many points as steps, embedder and head are linear layers of each patch's steps."""
     torch.manual_seed(0)
-    architecture = Architecture(points=8, grid=8, dropout=0.0)
+    architecture = Architecture(points=8, dropout=0.0)
     embedder = AreaEmbedder(TASK, architecture)
     backbone = Transformer(architecture)
-    head = GridHead(TASK, architecture, TASK.patches)
-    assert embedder.phase is not None
-    nn.init.zeros_(embedder.phase.weight)
+    head = DecodingHead(TASK, architecture, TASK.patches)
     values = torch.randn(5, 96)
     patches = uniform_patches(5)
 
-    # By hand: cut into pieces of 8, one linear layer, a learned position each, encoder, flatten,
-    # one linear layer.
+    # By hand: cut into pieces of 8, one linear layer, a learned position each, encoder, and a
+    # flatten head in two factors, of which the first is the same for every patch.
     position = embedder.place(patches.start.float(), patches.end.float())[0]
     token = values.view(5, 12, 8) @ embedder.content.weight.T + embedder.content.bias + position
-    expected = backbone(token, None).reshape(5, -1) @ head.out.weight.T + head.out.bias
+    steps = backbone(token, None) @ head.decode.weight.T + head.decode.bias
+    expected = steps.reshape(5, -1) @ head.out.weight.T + head.out.bias
 
     got = head(backbone(embedder(values, patches), None), patches)
     assert (got - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("traces", [1, 3])
+def test_at_the_start_a_row_of_patches_no_longer_than_the_points_passes_unchanged(
+    traces: int,
+) -> None:
+    """Embedder and head undo each other on the first trace, and the place code blurs nothing."""
+    torch.manual_seed(0)
+    architecture = Architecture(width=32, points=16, traces=traces, backbone="identity")
+    model = PatchForecaster(TASK, architecture, Uniform(TASK))
+    assert isinstance(model.head, DecodingHead)
+    values = torch.randn(4, 96)
+    length = torch.tensor([1, 2, 4, 8, 16, 16, 16, 16, 8, 4, 4, 1]).expand(4, -1)
+    patches = Patches(length.cumsum(1) - length, length, length > 0)
+    token = model.embedder(values, patches)
+    in_time = model.head.in_time(
+        model.head.decode(token), patches.start.float(), patches.end.float()
+    )
+    assert torch.allclose(in_time[..., 0], values, atol=1e-5)
+    assert in_time[..., 1:].std() < 0.2 if traces > 1 else True
 
 
 def test_resampling_is_the_exact_area_average() -> None:
@@ -63,18 +81,8 @@ def test_resampling_is_the_exact_area_average() -> None:
     assert torch.allclose(points, torch.tensor([[[6.5 / 2.5, 18.5 / 2.5], [11.0, 11.0]]]))
 
 
-def test_wave_sums_equal_the_sum_over_every_step() -> None:
-    """The block-wise sums are the plain sums of x_t cos(wt) and x_t sin(wt) before each edge."""
-    look_back, periods = 100, torch.tensor([24.0, 12.0, 50.0])
-    values = torch.randn(4, look_back)
-    edges = torch.tensor([0.0, 1.0, 15.0, 16.0, 17.0, 99.0, 100.0]).expand(4, -1)
-    every = values[..., None] * fourier(torch.arange(float(look_back)), periods)
-    expected = torch.stack([every[:, : int(edge)].sum(1) for edge in edges[0]], dim=1)
-    assert torch.allclose(WaveSums(look_back, periods)(values, edges), expected, atol=1e-4)
-
-
-@pytest.mark.parametrize("head_type", [GridHead, FlattenHead, QueryHead])
-def test_edges_are_differentiable(head_type: type[GridHead | FlattenHead | QueryHead]) -> None:
+@pytest.mark.parametrize("head_type", [DecodingHead, FlattenHead, QueryHead])
+def test_edges_are_differentiable(head_type: type[DecodingHead | FlattenHead | QueryHead]) -> None:
     """The forecast's gradient in real-valued edges is the one that finite differences find."""
     torch.manual_seed(0)
     task = Task("x", 40, 3, 5, season=8)
@@ -94,41 +102,6 @@ def test_edges_are_differentiable(head_type: type[GridHead | FlattenHead | Query
         return head(embedder(values, patches), patches)
 
     assert torch.autograd.gradcheck(forecast, inner.requires_grad_(), atol=1e-6)
-
-
-def test_the_phase_term_is_six_waves_of_the_season_summed_over_the_patch() -> None:
-    """By hand, in absolute time and units of the root of the usual length, whatever the length."""
-    embedder = AreaEmbedder(TASK, Architecture(width=12))
-    assert embedder.phase is not None
-    for part in embedder.parameters():
-        nn.init.zeros_(part)
-    nn.init.eye_(embedder.phase.weight)
-    values = torch.randn(1, 96, generator=torch.Generator().manual_seed(0))
-    start = torch.tensor([[0, 1, 5, 17, 20, 48, 50, 51, 70, 80, 90, 95]])
-    token = embedder(values, from_starts(start, 96))[0].tolist()
-    ends = [*start[0, 1:].tolist(), 96]
-    for slot, (first, end) in enumerate(zip(start[0].tolist(), ends, strict=True)):
-        for number in range(6):
-            angle = [2 * math.pi * step * (number + 1) / 24 for step in range(first, end)]
-            own = values[0, first:end].tolist()
-            for column, wave in ((number, math.cos), (number + 6, math.sin)):
-                total = sum(value * wave(a) for value, a in zip(own, angle, strict=True))
-                assert token[slot][column] == pytest.approx(total / 8**0.5, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("season", "periods"),
-    [
-        (1, [192, 96, 48, 24, 12, 6]),
-        (3, [192, 96, 48, 24, 12, 6]),
-        (4, [4, 2, 4 / 3, 1, 4 / 5, 4 / 6]),
-        (24, [24, 12, 8, 6, 4.8, 4]),
-    ],
-)
-def test_periods_are_harmonics_of_the_season_or_octaves(season: int, periods: list[float]) -> None:
-    """Six harmonics; with a season too short for waves, octaves from twice the look-back down."""
-    task = Task("x", 96, 24, 12, season=season)
-    assert phase_periods(task).tolist() == pytest.approx(periods)
 
 
 def test_octaves_end_at_four_steps() -> None:
@@ -158,7 +131,7 @@ def test_a_place_is_the_centre_in_waves_and_the_length_in_octaves() -> None:
 def test_tokens_say_where_they_lie(embedder_type: type[AreaEmbedder | MeanEmbedder]) -> None:
     """Of a row of zeros a token is the place of its patch, and the content's bias."""
     torch.manual_seed(0)
-    embedder, patches = embedder_type(TASK, Architecture()), uniform_patches(1)
+    embedder, patches = embedder_type(TASK, Architecture(width=32)), uniform_patches(1)
     place = embedder.place(patches.start.float(), patches.end.float())
     token = embedder(torch.zeros(1, 96), patches)
     assert torch.allclose(token, place + embedder.content.bias, atol=1e-6)

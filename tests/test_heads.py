@@ -1,14 +1,13 @@
-"""Heads: shares of the grid, refused grids, and slots that count for nothing."""
+"""Heads: tokens written back in time, slots that count for nothing, and dropout."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from harness.core.task import Architecture, Task
 from harness.model.backbones import Transformer
-from harness.model.heads import FlattenHead, GridHead, QueryHead
+from harness.model.heads import DecodingHead, FlattenHead, QueryHead
 from harness.model.patcher import Patches, from_scores
 
 TASK = Task("x", 96, 24, 12, season=24)
@@ -20,19 +19,35 @@ def random_patches(rows: int, task: Task = TASK, seed: int = 0) -> Patches:
     return from_scores(score, task.patches)
 
 
-def test_the_grid_gives_every_bin_its_shares_of_the_patches() -> None:
-    """Rows of the overlap sum to one: a head that averages constant tokens gives the constant."""
-    head = GridHead(TASK, Architecture(width=4, grid=8, dropout=0.0), 12)
-    nn.init.constant_(head.out.weight, 1 / head.out.in_features)
-    nn.init.zeros_(head.out.bias)
-    tokens = torch.full((3, 12, 4), 2.5)
-    assert torch.allclose(head(tokens, random_patches(3)), torch.tensor(2.5))
+def test_what_a_token_says_of_its_patch_is_laid_between_its_edges() -> None:
+    """Pieces of equal length from edge to edge, averaged over each step: worked out by hand."""
+    head = DecodingHead(Task("x", 6, 1, 2), Architecture(points=2), 2)
+    value = torch.tensor([[[1.0, 3.0], [5.0, 9.0]]])
+    start, end = torch.tensor([[0.0, 5.0]]), torch.tensor([[5.0, 6.0]])
+    # 1 up to 2.5 and 3 up to 5: the third step is half of each; the last step is half 5, half 9.
+    by_hand = torch.tensor([1.0, 1.0, 2.0, 3.0, 3.0, 7.0])
+    assert torch.allclose(head.in_time(value, start, end)[0, :, 0], by_hand)
 
 
-def test_a_grid_coarser_than_the_patches_is_refused() -> None:
-    """A head that would blur the tokens says so, with both numbers."""
-    with pytest.raises(ValueError, match="grid has 6 bins of 16 steps, fewer than the 12 patches"):
-        GridHead(TASK, Architecture(grid=16), 12)
+@pytest.mark.parametrize("traces", [1, 2])
+def test_each_trace_is_a_function_of_time_of_its_own(traces: int) -> None:
+    """Constant pieces give constant functions, whatever the boundaries: none runs into another."""
+    head = DecodingHead(TASK, Architecture(points=4, traces=traces), 12)
+    patches = random_patches(3)
+    value = torch.arange(1.0, traces + 1).repeat(4).expand(3, 12, -1)
+    in_time = head.in_time(value, patches.start.float(), patches.end.float())
+    assert in_time.shape == (3, 96, traces)
+    assert torch.allclose(in_time, torch.arange(1.0, traces + 1))
+
+
+def test_a_long_row_keeps_its_digits() -> None:
+    """Averages are differences of sums over the row: they are right where values are large."""
+    task = Task("x", 4096, 1, 256)
+    head = DecodingHead(task, Architecture(points=16), 256)
+    value = 1000 + torch.randn(1, 256, 16, generator=torch.Generator().manual_seed(0))
+    start = torch.arange(0.0, 4096, 16)[None]
+    in_time = head.in_time(value, start, start + 16)
+    assert torch.allclose(in_time.flatten(), value.flatten(), atol=1e-3, rtol=0)
 
 
 def test_unused_slots_change_nothing() -> None:
@@ -46,7 +61,7 @@ def test_unused_slots_change_nothing() -> None:
     patches = Patches(start, length, valid)
     other = token.clone()
     other[:, 4:] = 100.0
-    for head_type in (GridHead, FlattenHead, QueryHead):
+    for head_type in (DecodingHead, FlattenHead, QueryHead):
         head = head_type(TASK, architecture, 6)
         first, second = (
             head(backbone(one, valid[:, None, None]), patches) for one in (token, other)
@@ -54,9 +69,9 @@ def test_unused_slots_change_nothing() -> None:
         assert torch.allclose(first, second, atol=1e-6), head_type
 
 
-@pytest.mark.parametrize("head_type", [GridHead, FlattenHead, QueryHead])
+@pytest.mark.parametrize("head_type", [DecodingHead, FlattenHead, QueryHead])
 def test_a_head_drops_of_what_it_reads_in_training_alone(
-    head_type: type[GridHead | FlattenHead | QueryHead],
+    head_type: type[DecodingHead | FlattenHead | QueryHead],
 ) -> None:
     """Its linear layer finds a share of zeros that is the rate of dropout, and in a test none."""
     torch.manual_seed(0)

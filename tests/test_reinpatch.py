@@ -25,7 +25,7 @@ from methods.reinpatch_levels import ReinPatchLevels
 METHODS = [ReinPatch, ReinPatchBernoulli, ReinPatchCB, ReinPatchLevels]
 EVERY = pytest.mark.parametrize("method", METHODS)
 TASK = Task("x", look_back=24, horizon=6, patches=6)
-SMALL = Architecture(width=8, layers=2, heads=2, feedforward=16, dropout=0.3, grid=4)
+SMALL = Architecture(width=8, layers=2, heads=2, feedforward=16, dropout=0.3)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

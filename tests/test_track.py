@@ -101,7 +101,7 @@ def test_a_run_can_be_found_by_what_it_was(results: Path) -> None:
     (run,) = tracked(results)
     assert run.data.params["task.horizon"] == "1"
     assert run.data.params["budget.learning_rate"] == "0.001"
-    assert run.data.params["architecture.head"] == "grid"
+    assert run.data.params["architecture.head"] == "decoding"
     assert run.data.params["hyperparameters.width"] == "3"
     expected = {"method": "uniform", "dataset": "ordinal", "seed": "7", "status": "done"}
     expected |= {"look_back": "4", "horizon": "1", "device": "cpu", "commit": "c0ffee"}

@@ -46,8 +46,8 @@ class Task:
 class Architecture:
     """The shared forecaster: the same for every patcher in a comparison.
 
-    ``points`` is R, to which a patch is resampled; ``grid`` is the number of steps in one bin of
-    the head's time grid. ``phase`` adds the absolute-time term of the area embedder.
+    ``points`` is R, to which a patch is resampled and at which the head writes it back; ``traces``
+    is the number of functions of time that the head writes.
     ``embedder`` "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
     """
 
@@ -59,21 +59,21 @@ class Architecture:
     feedforward: int = 128
     dropout: float = 0.3
     points: int = 16
-    grid: int = 8
+    traces: int = 1
     embedder: Literal["area", "mean"] = "area"
     phase: bool = True
     backbone: Literal["transformer", "identity"] = "transformer"
-    head: Literal["grid", "query", "flatten"] = "grid"
+    head: Literal["decoding", "query", "flatten"] = "decoding"
     instance_norm: bool = True
 
     def __post_init__(self) -> None:
-        _positive(self, "width", "layers", "heads", "feedforward", "points", "grid")
+        _positive(self, "width", "layers", "heads", "feedforward", "points", "traces")
         if self.width % self.heads:
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
         _fraction(self, "dropout")
         _one_of(self, "embedder", ("area", "mean"))
         _one_of(self, "backbone", ("transformer", "identity"))
-        _one_of(self, "head", ("grid", "query", "flatten"))
+        _one_of(self, "head", ("decoding", "query", "flatten"))
 
 
 @dataclass(frozen=True)

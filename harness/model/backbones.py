@@ -48,7 +48,10 @@ def attention(
 
 
 class Block(nn.Module):
-    """Pre-norm transformer layer: LayerNorm, attention, LayerNorm, feed-forward."""
+    """Pre-norm transformer layer: LayerNorm, attention, LayerNorm, feed-forward.
+
+    Both branches start at zero.
+    """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -56,11 +59,12 @@ class Block(nn.Module):
         self.heads = architecture.heads
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
-        self.join = nn.Linear(width, width)
         self.norm_feedforward = nn.LayerNorm(width)
-        self.feedforward = nn.Sequential(
-            nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
-        )
+        self.join, narrow = nn.Linear(width, width), nn.Linear(hidden, width)
+        for last in (self.join, narrow):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.feedforward = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), narrow)
         self.dropout = Dropout(architecture.dropout)
 
     def forward(
@@ -76,15 +80,17 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """The shared backbone: tokens attend to the valid tokens of their own row.
 
+    Layers add to the tokens, at the start nothing, and no norm comes last: the forecaster starts
+    as the one without a backbone, and how large a token is reaches the head.
+
     With a second level, groups of patches, the layers after the first one work on one token for
-    each group (the mean of its members), and their output is added to each member.
+    each group (the mean of its members), and what they add to it is added to each member.
     """
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.dropout = Dropout(architecture.dropout)
         self.blocks = nn.ModuleList(Block(architecture) for _ in range(architecture.layers))
-        self.norm = nn.LayerNorm(architecture.width)
         self.widest = max(3 * architecture.width, architecture.feedforward)
 
     def forward(
@@ -112,12 +118,11 @@ class Transformer(nn.Module):
         else:
             fine = self.blocks[0](token, mask)
             member = membership(coarse, token.shape[1])
-            token = (member / member.sum(-1, keepdim=True)) @ fine
+            before = token = (member / member.sum(-1, keepdim=True)) @ fine
             for block in self.blocks[1:]:
                 token = block(token, None)
-            token = fine + member.transpose(1, 2) @ token
-        normed: Tensor = self.norm(token)
-        return normed
+            token = fine + member.transpose(1, 2) @ (token - before)
+        return token
 
 
 class Identity(nn.Module):

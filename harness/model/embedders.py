@@ -11,7 +11,6 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from harness.core.task import Architecture, Task
 from harness.model.layers import bounds, running_sum
@@ -19,14 +18,13 @@ from harness.model.patcher import Patches
 
 
 class AreaEmbedder(nn.Module):
-    """Tokens from patches of any length: area resampling to R points, and a phase term.
+    """Tokens from patches of any length: area resampling to ``points`` values, and a place code.
 
-    Content: each patch is resampled to ``points`` values by exact area averages (of a patch of R
-    steps these are its values, as in PatchTST's linear embedding). Phase: the sums over the patch
-    of ``x_t cos(w t)`` and ``x_t sin(w t)`` in absolute time. Without it a token says where its
-    values lie within the patch but not where they lie in time, and what this costs a method with
-    uneven patches looks like a cost of its boundaries; for equal patches the term is one more
-    linear layer that depends on position. Differentiable in the patch edges.
+    Each patch is resampled to R values by exact area averages; of a patch of R steps these are its
+    values, as in PatchTST's linear embedding. Differentiable in the patch edges.
+
+    The content map starts orthogonal and the place code at right angles to it, so that where a
+    token is at least R wide nothing of the R values is lost or blurred at the start.
     """
 
     def __init__(self, task: Task, architecture: Architecture) -> None:
@@ -34,16 +32,11 @@ class AreaEmbedder(nn.Module):
         width, self.points = architecture.width, architecture.points
         self.content = nn.Linear(self.points, width)
         self.place = Place(task, width)
-        # The size of a sum over a patch of usual length, in rows of standard deviation 1. Divided
-        # by the length itself, the term starts too small and is learned late, at the expense of
-        # uneven patches: after six epochs on ETTh1, random boundaries were 28 % worse than equal
-        # ones instead of 7 %.
-        self.unit = (task.look_back / task.patches) ** 0.5
-        self.phase: nn.Linear | None = None
-        if architecture.phase:
-            periods = phase_periods(task)
-            self.waves = WaveSums(task.look_back, periods)
-            self.phase = nn.Linear(2 * len(periods), width, bias=False)
+        nn.init.orthogonal_(self.content.weight)
+        nn.init.zeros_(self.content.bias)
+        with torch.no_grad():
+            for layer in (self.place.centre, self.place.length):
+                layer.weight.sub_(self.content.weight @ (self.content.weight.T @ layer.weight))
 
     def forward(
         self, values: Float[Tensor, "row time"], patches: Patches
@@ -51,15 +44,7 @@ class AreaEmbedder(nn.Module):
         start, end = stretches(patches)
         values, factor = weighted(values, patches)
         token: Tensor = self.content(self._resample(values, start, end) * factor * gain(patches))
-        token = token + self.place(start, end)
-        if self.phase is not None:
-            if patches.spans is None:
-                edges = torch.cat([start, end[:, -1:]], dim=1)
-                waves = self.waves(values, edges).diff(dim=1)
-            else:
-                waves = self.waves(values, end) - self.waves(values, start)
-            token = token + self.phase(waves * (factor / self.unit))
-        return token
+        return token + self.place(start, end)
 
     def _resample(
         self, values: Tensor, start: Tensor, end: Tensor
@@ -69,57 +54,6 @@ class AreaEmbedder(nn.Module):
         place = start[..., None] + length[..., None] * fraction
         area = interpolate(running_sum(values), place.flatten(1)).view(place.shape).diff(dim=-1)
         return (area / (length.clamp_min(1e-6) / self.points)[..., None]).to(values.dtype)
-
-
-class WaveSums(nn.Module):
-    """Running sums of ``x_t cos(w t)`` and ``x_t sin(w t)`` up to given edges.
-
-    Whole blocks of steps are summed by one matrix product. Each step of the block that holds an
-    edge is weighted by how much of it lies before the edge, so that a real-valued edge gets a
-    gradient; their sum, in time since the start of the block, is rotated to absolute time by the
-    angle of the block. Sums up to every step, [row, time, wave], are never held: that would cost
-    more than the backbone.
-    """
-
-    basis: Tensor
-    turn: Tensor
-    block = 16
-
-    def __init__(self, look_back: int, periods: Float[Tensor, " period"]) -> None:
-        super().__init__()
-        blocks = math.ceil(look_back / self.block)
-        basis = fourier(torch.arange(float(blocks * self.block)), periods)
-        self.register_buffer("basis", basis.view(blocks, self.block, -1), persistent=False)
-        turn = fourier(torch.arange(float(blocks)) * self.block, periods)
-        self.register_buffer("turn", turn, persistent=False)
-
-    def forward(
-        self, values: Float[Tensor, "row time"], edges: Float[Tensor, "row edge"]
-    ) -> Float[Tensor, "row edge wave"]:
-        blocks, block, _ = self.basis.shape
-        values = functional.pad(values, (0, blocks * block - values.shape[1]))
-        chunk = values.view(len(values), blocks, block)
-        whole = torch.einsum("nbi,bif->nbf", chunk, self.basis)
-        before = functional.pad(whole.cumsum(dim=1), (0, 0, 1, 0))
-
-        number = (edges.detach() / block).long().clamp_max(blocks - 1)
-        row = torch.arange(len(values), device=values.device)[:, None]
-        step = number[..., None] * block + torch.arange(block, device=values.device)
-        inside = chunk[row, number] * (edges[..., None] - step).clamp(0, 1)
-        local_cos, local_sin = (inside @ self.basis[0]).chunk(2, dim=-1)
-        cos, sin = self.turn[number].chunk(2, dim=-1)
-        turned = (local_cos * cos - local_sin * sin, local_sin * cos + local_cos * sin)
-        return before[row, number] + torch.cat(turned, dim=-1)
-
-
-def phase_periods(task: Task) -> Float[Tensor, " period"]:
-    """Periods of the phase term: six harmonics of the season, or octaves where there is none.
-
-    Slower waves in addition to them were tried on ETTh1; random boundaries did no better.
-    """
-    if task.season < 4:
-        return octaves(task.look_back)
-    return task.season / torch.arange(1.0, 7.0)
 
 
 class MeanEmbedder(nn.Module):

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
 from harness.model.backbones import BACKBONES, dechunk
-from harness.model.embedders import EMBEDDERS
-from harness.model.heads import HEADS
+from harness.model.embedders import EMBEDDERS, AreaEmbedder
+from harness.model.heads import HEADS, DecodingHead
 from harness.model.layers import instance_norm
 from harness.model.patcher import Patcher, Patches, Rows, Rule
 from harness.model.stem import Stem
@@ -94,6 +94,8 @@ class PatchForecaster(Forecaster):
         self.embedder = EMBEDDERS[architecture.embedder](task, architecture)
         self.backbone = BACKBONES[architecture.backbone](architecture)
         self.head = HEADS[architecture.head](task, architecture, patcher.slots)
+        if isinstance(self.embedder, AreaEmbedder) and isinstance(self.head, DecodingHead):
+            self.head.undo(self.embedder.content)
         self.stem = Stem() if patcher.uses_features else None
         self.patcher = patcher
         self.instance_norm = architecture.instance_norm

@@ -1,7 +1,7 @@
 """Heads: the forecast of a row from its tokens.
 
-``GridHead`` is the one that suites use; ``QueryHead`` and ``FlattenHead`` read the same tokens in
-other ways, to see that a finding is not the head's.
+``DecodingHead`` is the one that suites use; ``QueryHead`` and ``FlattenHead`` read the same tokens
+in other ways, to see that a finding is not the head's.
 """
 
 from __future__ import annotations
@@ -18,37 +18,65 @@ from harness.model.layers import Dropout, bounds
 from harness.model.patcher import Patches
 
 
-class GridHead(nn.Module):
-    """Tokens spread back over equal bins of the look-back by overlap, then one linear layer.
+class DecodingHead(nn.Module):
+    """Tokens written back on their patches' own clocks, then one linear layer over time.
 
-    Slots regain a fixed meaning in time whatever the boundaries, and the parameters do not depend
-    on K. With as many equal patches as bins it is exactly PatchTST's flatten head.
+    A linear map gives ``points`` values for each of ``traces`` functions of time; they are laid as
+    a piecewise constant function between the patch's edges and averaged over each step of the
+    look-back: the embedder's resampling, the other way round. The layer behind it reads time and
+    not slots, so that it need not know where patches lie, and its size does not depend on K. Only
+    the tokens pass: there is no path around them. Differentiable in the patch edges.
     """
 
-    edges: Tensor
+    steps: Tensor
 
     def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
         super().__init__()
-        bins = math.ceil(task.look_back / architecture.grid)
-        if bins < task.patches:
-            raise ValueError(
-                f"the head's grid has {bins} bins of {architecture.grid} steps, fewer than the "
-                f"{task.patches} patches: it would blur them; choose a smaller grid"
-            )
-        edges = (torch.arange(bins + 1.0) * architecture.grid).clamp_max(task.look_back)
-        self.register_buffer("edges", edges, persistent=False)
+        self.points, self.traces = architecture.points, architecture.traces
+        self.register_buffer("steps", torch.arange(task.look_back + 1.0), persistent=False)
+        self.decode = nn.Linear(architecture.width, self.points * self.traces)
         self.dropout = Dropout(architecture.dropout)
-        self.out = nn.Linear(bins * architecture.width, task.horizon)
+        self.out = nn.Linear(task.look_back * self.traces, task.horizon)
+
+    def undo(self, content: nn.Linear) -> None:
+        """Start as the inverse of an embedder's orthogonal content map, on the first trace."""
+        with torch.no_grad():
+            weight = self.decode.weight.view(self.points, self.traces, -1)
+            weight.mul_(0.1)  # the other traces start small
+            weight[:, 0] = content.weight.T
+            nn.init.zeros_(self.decode.bias)
 
     def forward(
         self, token: Float[Tensor, "row patch width"], patches: Patches
     ) -> Float[Tensor, "row horizon"]:
         start, end = bounds(patches)
-        low, high = self.edges[:-1, None], self.edges[1:, None]
-        shared = torch.minimum(end[:, None], high) - torch.maximum(start[:, None], low)
-        overlap = (shared.clamp_min(0) / (high - low)).to(token.dtype)
-        future: Tensor = self.out(self.dropout((overlap @ token).flatten(1)))
+        in_time = self.in_time(self.decode(token), start, end)
+        future: Tensor = self.out(self.dropout(in_time.flatten(1)))
         return future
+
+    def in_time(
+        self,
+        value: Float[Tensor, "row patch point_trace"],
+        start: Float[Tensor, "row patch"],
+        end: Float[Tensor, "row patch"],
+    ) -> Float[Tensor, "row time trace"]:
+        """Averages over each step of what lies as ``points`` equal pieces between the edges."""
+        rows, patches = start.shape
+        value = value.view(rows, patches, self.points, self.traces)
+        length = (end - start).clamp_min(1e-6)
+        area = (value * (length / self.points)[..., None, None]).flatten(1, 2)
+        # As in the embedder: differences of float32 sums over a long row lose digits.
+        table = functional.pad(area.double().cumsum(dim=1), (0, 0, 1, 0))
+        edge = self.steps.expand(rows, -1).contiguous()
+        patch = torch.searchsorted(end.detach().contiguous(), edge, right=True)
+        patch = patch.clamp_max(patches - 1)
+        inside = (edge - start.gather(1, patch)) / length.gather(1, patch)
+        place = (patch + inside.clamp(0, 1)) * self.points
+        low = place.detach().floor().clamp_max(patches * self.points - 1).long()
+        share = (place - low)[..., None].to(table.dtype)
+        index = low[..., None].expand(-1, -1, self.traces)
+        left, right = table.gather(1, index), table.gather(1, index + 1)
+        return torch.addcmul(left, right - left, share).diff(dim=1).to(value.dtype)
 
 
 class QueryHead(nn.Module):
@@ -101,4 +129,4 @@ class FlattenHead(nn.Module):
         return future
 
 
-HEADS = {"grid": GridHead, "query": QueryHead, "flatten": FlattenHead}
+HEADS = {"decoding": DecodingHead, "query": QueryHead, "flatten": FlattenHead}

@@ -131,7 +131,7 @@ def measure() -> tuple[Digits, str]:
     from harness.results.rows import put_row
     from harness.run.job import run
 
-    small = Architecture(width=8, layers=2, heads=2, feedforward=16, grid=4)
+    small = Architecture(width=8, layers=2, heads=2, feedforward=16)
     job = Job(
         suite="golden",
         method="uniform",
@@ -150,7 +150,7 @@ def measure() -> tuple[Digits, str]:
         for name in ("theta", "uniform"):
             yield f"{name}, own data", replace(job, method=name, source=source, task=own)
         lossy = replace(small, embedder="mean", head="flatten", instance_norm=False, dropout=0.0)
-        query = replace(small, backbone="identity", head="query", phase=False)
+        query = replace(small, backbone="identity", head="query")
         for name in ("uniform", "straight_through", "soft", "hnet", "reinpatch"):
             yield f"{name}, lossy", replace(job, method=name, architecture=lossy)
             yield f"{name}, query", replace(job, method=name, architecture=query)
