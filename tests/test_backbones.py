@@ -27,7 +27,7 @@ def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
 ) -> None:
     """To the last bit, with the last part smaller than the others."""
     torch.manual_seed(0)
-    backbone, token = trained(Transformer(Architecture(dropout=0.0))), torch.randn(11, 12, 16)
+    backbone, token = trained(Transformer(Architecture(dropout=0.0))), torch.randn(11, 12, 32)
     mask = (torch.rand(11, 1, 1, 12) < 0.7).index_fill(3, torch.tensor(0), value=True)
     coarse = torch.tensor([[0, 3, 8]] * 11)
     inputs = token, mask if masked else None, coarse if grouped else None
@@ -67,7 +67,7 @@ def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:
     for part in backbone.modules():
         if isinstance(part, Dropout):
             part.register_forward_hook(heard)
-    backbone(torch.randn(50, 12, 16), None)
+    backbone(torch.randn(50, 12, 32), None)
     first, second = (block.dropout for block in backbone.blocks)
     assert [part for part, _ in calls] == [backbone.dropout, first, first, second, second]
     assert [share for _, share in calls] == [pytest.approx(0.25, abs=0.02)] * 5
@@ -75,7 +75,7 @@ def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:
 
 def test_at_the_start_tokens_pass_unchanged() -> None:
     """A forecaster starts as the one without a backbone, with one level of patches or two."""
-    backbone, token = Transformer(Architecture(dropout=0.0)), torch.randn(3, 5, 16)
+    backbone, token = Transformer(Architecture(dropout=0.0)), torch.randn(3, 5, 32)
     for coarse in (None, torch.tensor([[0, 2]] * 3)):
         assert torch.equal(backbone(token, None, coarse), token)
 
@@ -83,7 +83,7 @@ def test_at_the_start_tokens_pass_unchanged() -> None:
 def test_what_layers_add_to_the_mean_of_a_group_is_added_to_each_member() -> None:
     """Two groups, worked out by hand from the layers themselves."""
     backbone = trained(Transformer(Architecture(layers=2, dropout=0.0)))
-    token = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    token = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
     fine = backbone.blocks[0](token, None)
     means = torch.stack([fine[:, :2].mean(1), fine[:, 2:].mean(1)], dim=1)
     added = backbone.blocks[1](means, None) - means

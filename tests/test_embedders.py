@@ -51,24 +51,18 @@ def test_equal_patches_are_patchtst() -> None:
     assert (got - expected).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("traces", [1, 3])
-def test_at_the_start_a_row_of_patches_no_longer_than_the_points_passes_unchanged(
-    traces: int,
-) -> None:
-    """Embedder and head undo each other on the first trace, and the place code blurs nothing."""
+def test_at_the_start_a_row_of_patches_no_longer_than_the_points_passes_unchanged() -> None:
+    """Embedder and head undo each other, and the place code blurs nothing."""
     torch.manual_seed(0)
-    architecture = Architecture(width=32, points=16, traces=traces, backbone="identity")
+    architecture = Architecture(width=32, points=16, backbone="identity")
     model = PatchForecaster(TASK, architecture, Uniform(TASK))
     assert isinstance(model.head, DecodingHead)
     values = torch.randn(4, 96)
     length = torch.tensor([1, 2, 4, 8, 16, 16, 16, 16, 8, 4, 4, 1]).expand(4, -1)
     patches = Patches(length.cumsum(1) - length, length, length > 0)
-    token = model.embedder(values, patches)
-    in_time = model.head.in_time(
-        model.head.decode(token), patches.start.float(), patches.end.float()
-    )
-    assert torch.allclose(in_time[..., 0], values, atol=1e-5)
-    assert in_time[..., 1:].std() < 0.2 if traces > 1 else True
+    value = model.head.decode(model.embedder(values, patches))
+    in_time = model.head.in_time(value, patches.start.float(), patches.end.float())
+    assert torch.allclose(in_time, values, atol=1e-5)
 
 
 def test_resampling_is_the_exact_area_average() -> None:

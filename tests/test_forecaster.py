@@ -131,6 +131,14 @@ def test_parts_and_parameter_groups_hold_every_parameter_once() -> None:
     assert sorted(counted) == all_of_them
 
 
+def test_the_backbone_learns_at_its_own_pace() -> None:
+    """Its learning rate is ``pace`` times that of embedder and head."""
+    model = PatchForecaster(TASK, Architecture(pace=0.25), Uniform(TASK))
+    rates = {id(p): group["lr"] for group in model.parameter_groups(4e-3) for p in group["params"]}
+    assert {rates[id(value)] for value in model.backbone.parameters()} == {1e-3}
+    assert {rates[id(value)] for value in model.head.parameters()} == {4e-3}
+
+
 def test_equal_scores_cut_like_a_frozen_grid() -> None:
     """Straight-through with its scores frozen to an equal grid is `uniform`, digit for digit."""
 

@@ -46,31 +46,34 @@ class Task:
 class Architecture:
     """The shared forecaster: the same for every patcher in a comparison.
 
-    ``points`` is R, to which a patch is resampled and at which the head writes it back; ``traces``
-    is the number of functions of time that the head writes.
+    ``points`` is R, the values to which a patch is resampled, and from which the head writes it
+    back; a token narrower than that cannot hold a patch of R steps. ``pace`` is the learning rate
+    of the backbone as a multiple of the forecaster's.
     ``embedder`` "mean" is the lossy summary of the planted tasks. ``instance_norm`` is RevIN.
     """
 
     __pydantic_config__ = STRICT
 
-    width: int = 16
-    layers: int = 3
+    width: int = 32
+    layers: int = 2
     heads: int = 4
     feedforward: int = 128
-    dropout: float = 0.3
+    dropout: float = 0.2
     points: int = 16
-    traces: int = 1
     embedder: Literal["area", "mean"] = "area"
     phase: bool = True
     backbone: Literal["transformer", "identity"] = "transformer"
     head: Literal["decoding", "query", "flatten"] = "decoding"
     instance_norm: bool = True
+    pace: float = 1.0
 
     def __post_init__(self) -> None:
-        _positive(self, "width", "layers", "heads", "feedforward", "points", "traces")
+        _positive(self, "width", "layers", "heads", "feedforward", "points")
         if self.width % self.heads:
             raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
         _fraction(self, "dropout")
+        if not self.pace > 0:
+            raise ValueError(f"pace is {self.pace!r}; a number above 0 is needed")
         _one_of(self, "embedder", ("area", "mean"))
         _one_of(self, "backbone", ("transformer", "identity"))
         _one_of(self, "head", ("decoding", "query", "flatten"))

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
-from harness.model.layers import bounds, running_sum
+from harness.model.layers import bounds, interpolate, running_sum
 from harness.model.patcher import Patches
 
 
@@ -141,15 +141,6 @@ def weighted(
 def gain(patches: Patches) -> Float[Tensor, "row patch 1"] | float:
     """What the content of each token is multiplied by."""
     return 1.0 if patches.gain is None else patches.gain[..., None]
-
-
-def interpolate(
-    table: Float[Tensor, "row edge"], place: Float[Tensor, "row point"]
-) -> Float[Tensor, "row point"]:
-    """Linear interpolation of a table along its second axis; differentiable in the place."""
-    low = place.detach().floor().clamp(0, table.shape[1] - 2).long()
-    left, right = table.gather(1, low), table.gather(1, low + 1)
-    return torch.addcmul(left, right - left, (place - low).to(table.dtype))
 
 
 EMBEDDERS = {"area": AreaEmbedder, "mean": MeanEmbedder}

@@ -98,7 +98,7 @@ class PatchForecaster(Forecaster):
             self.head.undo(self.embedder.content)
         self.stem = Stem() if patcher.uses_features else None
         self.patcher = patcher
-        self.instance_norm = architecture.instance_norm
+        self.instance_norm, self.pace = architecture.instance_norm, architecture.pace
         self.known: Int[Tensor, "row patch two"] | None = None
 
     def prepare(self, pasts: Iterable[Float[Tensor, "batch channel time"]]) -> None:
@@ -217,10 +217,12 @@ class PatchForecaster(Forecaster):
         return torch.stack(losses).sum() if losses else None
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
-        own = {id(parameter) for parameter in self.patcher.parameters()}
-        shared = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        backbone = list(self.backbone.parameters())
+        apart = {id(parameter) for parameter in [*backbone, *self.patcher.parameters()]}
+        shared = [parameter for parameter in self.parameters() if id(parameter) not in apart]
         groups = [
             {"params": shared, "lr": learning_rate},
+            {"params": backbone, "lr": self.pace * learning_rate},
             *self.patcher.parameter_groups(learning_rate),
         ]
         return [group for group in groups if group["params"]]

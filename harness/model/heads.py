@@ -14,69 +14,58 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.core.task import Architecture, Task
-from harness.model.layers import Dropout, bounds
+from harness.model.layers import Dropout, bounds, interpolate, running_sum
 from harness.model.patcher import Patches
 
 
 class DecodingHead(nn.Module):
     """Tokens written back on their patches' own clocks, then one linear layer over time.
 
-    A linear map gives ``points`` values for each of ``traces`` functions of time; they are laid as
-    a piecewise constant function between the patch's edges and averaged over each step of the
-    look-back: the embedder's resampling, the other way round. The layer behind it reads time and
-    not slots, so that it need not know where patches lie, and its size does not depend on K. Only
-    the tokens pass: there is no path around them. Differentiable in the patch edges.
+    A linear map makes ``points`` values of each token. They are laid in equal pieces between the
+    edges of its patch and averaged over each step of the look-back: the embedder's resampling, the
+    other way round. The layer behind it reads time and not slots, so that it need not know where
+    patches lie, and its size does not depend on K. Only the tokens pass: there is no path around
+    them. Differentiable in the patch edges.
     """
 
     steps: Tensor
 
     def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
         super().__init__()
-        self.points, self.traces = architecture.points, architecture.traces
+        self.points = architecture.points
         self.register_buffer("steps", torch.arange(task.look_back + 1.0), persistent=False)
-        self.decode = nn.Linear(architecture.width, self.points * self.traces)
+        self.decode = nn.Linear(architecture.width, self.points)
         self.dropout = Dropout(architecture.dropout)
-        self.out = nn.Linear(task.look_back * self.traces, task.horizon)
+        self.out = nn.Linear(task.look_back, task.horizon)
 
     def undo(self, content: nn.Linear) -> None:
-        """Start as the inverse of an embedder's orthogonal content map, on the first trace."""
+        """Start as the inverse of an embedder's orthogonal content map."""
         with torch.no_grad():
-            weight = self.decode.weight.view(self.points, self.traces, -1)
-            weight.mul_(0.1)  # the other traces start small
-            weight[:, 0] = content.weight.T
-            nn.init.zeros_(self.decode.bias)
+            self.decode.weight.copy_(content.weight.T)
+        nn.init.zeros_(self.decode.bias)
 
     def forward(
         self, token: Float[Tensor, "row patch width"], patches: Patches
     ) -> Float[Tensor, "row horizon"]:
-        start, end = bounds(patches)
-        in_time = self.in_time(self.decode(token), start, end)
-        future: Tensor = self.out(self.dropout(in_time.flatten(1)))
+        in_time = self.in_time(self.decode(token), *bounds(patches))
+        future: Tensor = self.out(self.dropout(in_time))
         return future
 
     def in_time(
         self,
-        value: Float[Tensor, "row patch point_trace"],
+        value: Float[Tensor, "row patch point"],
         start: Float[Tensor, "row patch"],
         end: Float[Tensor, "row patch"],
-    ) -> Float[Tensor, "row time trace"]:
-        """Averages over each step of what lies as ``points`` equal pieces between the edges."""
-        rows, patches = start.shape
-        value = value.view(rows, patches, self.points, self.traces)
-        length = (end - start).clamp_min(1e-6)
-        area = (value * (length / self.points)[..., None, None]).flatten(1, 2)
-        # As in the embedder: differences of float32 sums over a long row lose digits.
-        table = functional.pad(area.double().cumsum(dim=1), (0, 0, 1, 0))
-        edge = self.steps.expand(rows, -1).contiguous()
+    ) -> Float[Tensor, "row time"]:
+        """Averages over each step of what lies in equal pieces between the edges of each patch."""
+        length = end - start
+        table = running_sum((value * (length / self.points)[..., None]).flatten(1))
+        edge = self.steps.expand(len(value), -1).contiguous()
         patch = torch.searchsorted(end.detach().contiguous(), edge, right=True)
-        patch = patch.clamp_max(patches - 1)
-        inside = (edge - start.gather(1, patch)) / length.gather(1, patch)
+        patch = patch.clamp_max(start.shape[1] - 1)
+        inside = (edge - start.gather(1, patch)) / length.clamp_min(1e-6).gather(1, patch)
         place = (patch + inside.clamp(0, 1)) * self.points
-        low = place.detach().floor().clamp_max(patches * self.points - 1).long()
-        share = (place - low)[..., None].to(table.dtype)
-        index = low[..., None].expand(-1, -1, self.traces)
-        left, right = table.gather(1, index), table.gather(1, index + 1)
-        return torch.addcmul(left, right - left, share).diff(dim=1).to(value.dtype)
+        return interpolate(table, place).diff(dim=1).to(value.dtype)
 
 
 class QueryHead(nn.Module):

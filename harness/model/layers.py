@@ -79,3 +79,12 @@ def bounds(patches: Patches) -> tuple[Float[Tensor, "row patch"], Float[Tensor, 
 def running_sum(values: Float[Tensor, "row time"]) -> Float[Tensor, "row edge"]:
     """The sum of all steps before each edge, 0 first; in float64, as differences lose digits."""
     return functional.pad(values.double().cumsum(dim=1), (1, 0))
+
+
+def interpolate(
+    table: Float[Tensor, "row edge"], place: Float[Tensor, "row point"]
+) -> Float[Tensor, "row point"]:
+    """Linear interpolation of a table along its second axis; differentiable in the place."""
+    low = place.detach().floor().clamp(0, table.shape[1] - 2).long()
+    left, right = table.gather(1, low), table.gather(1, low + 1)
+    return torch.addcmul(left, right - left, (place - low).to(table.dtype))
