@@ -12,6 +12,8 @@ from harness.bench import suite
 from harness.bench.plan import plan as plan_of
 from harness.core.job import Job, Provenance, job_key, new_record, recomputed_key
 from harness.core.task import Architecture, Budget, Task
+from harness.data.planted import FAMILIES, family_of, names
+from harness.model import registry
 
 TEXT = """\
 description = "two data sets"
@@ -157,6 +159,26 @@ def test_a_whole_number_for_a_fraction_is_the_same_suite(tmp_path: Path) -> None
     assert isinstance(rate, float)
 
 
+def test_the_planted_suite_has_every_patcher_and_ten_seeds_of_each_positive_family() -> None:
+    """Each of the ten runs has a seed of its own, and each draw of the data has some of them."""
+    planted = suite.find("planted", Path(__file__).parent.parent / "suites")
+    patchers = {
+        name for name in registry.names() if registry.kind(registry.find(name)) == "patcher"
+    }
+    assert patchers <= set(planted.methods)
+    seeds: dict[str, list[int]] = {}
+    for block, method, task, seed in planted.runs(["uniform"]):
+        assert (method, block.methods) == ("uniform", planted.methods)
+        seeds.setdefault(family_of(task.dataset)[0], []).append(seed)
+    assert {family: sorted(own) for family, own in seeds.items()} == {
+        **dict.fromkeys(["ordinal", "decoys", "bursts"], list(range(1, 11))),
+        **dict.fromkeys(["const", "sinus"], list(range(1, 6))),
+    }
+    judged = {name for name, own in FAMILIES.items() if own.least is not None or own.margin}
+    assert set(seeds) == judged
+    assert set(planted.datasets) == {name for name in names() if family_of(name)[0] in judged}
+
+
 def test_a_selection_keeps_the_order(tmp_path: Path) -> None:
     """Filters take away and change nothing else."""
     chosen = jobs(tmp_path, datasets=["ETTh2", "mine"], seeds=[1, 5], methods=["uniform"])
@@ -221,6 +243,11 @@ def test_a_selection_of_what_is_not_there_is_an_error(
         ("horizons = [24]\npatch = 8", "patch = 8", "line 15: horizons must be given"),
         ("budget = { epochs = 9 }", "budget = { epok = 9 }", "line 29: unknown key 'epok'"),
         ("budget = { epochs = 9 }", "budget = 9", "line 29: budget is 9; a table is needed"),
+        ("seeds = [5]", "seeds = []", "line 28: seeds is empty"),
+        ("seeds = [5]", "seeds = [5, 5]", "line 28: seeds names 5 twice"),
+        ("seeds = [5]", "seeds = [-5]", "line 28: seeds names -5; whole numbers of 0 or more"),
+        ("seeds = [5]", "seeds = 5", "line 28: seeds is 5; a list"),
+        ("seeds = [5]", "seed = [5]", "line 28: unknown key 'seed'; did you mean 'seeds'"),
         ("season = 168", "saison = 168", "line 35: unknown key 'saison'; did you mean 'season'"),
         ("season = 168", "", "line 32: season must be given"),
         ("[data.mine]", "[data.ETTm1]", "unknown data set 'mine'|name of a known data set"),

@@ -27,7 +27,8 @@ class Block:
     """One ``[[tasks]]``: tasks that share all but data set, look-back and horizon.
 
     Exactly one of ``patch`` (length in steps) and ``patches`` (K) is given. ``season`` None means
-    the data set's own.
+    the data set's own. ``methods`` and ``seeds`` are those of the suite where a block has none of
+    its own: what runs are missing is judged task by task.
     """
 
     __pydantic_config__ = STRICT
@@ -57,6 +58,8 @@ class Block:
                 raise ValueError(f"{name} is empty")
             if twice := [value for value in values if values.count(value) > 1]:
                 raise ValueError(f"{name} names {twice[0]!r} twice")
+        if below := [seed for seed in self.seeds if seed < 0]:
+            raise ValueError(f"seeds names {below[0]}; whole numbers of 0 or more are needed")
 
 
 @dataclass(frozen=True)
