@@ -171,8 +171,8 @@ def test_the_planted_suite_has_every_patcher_and_ten_seeds_of_each_positive_fami
         assert (method, block.methods) == ("uniform", planted.methods)
         seeds.setdefault(family_of(task.dataset)[0], []).append(seed)
     assert {family: sorted(own) for family, own in seeds.items()} == {
-        **dict.fromkeys(["ordinal", "decoys", "bursts"], list(range(1, 11))),
-        **dict.fromkeys(["const", "sinus"], list(range(1, 6))),
+        **{family: [*range(1, 11)] for family in ("ordinal", "decoys", "bursts")},
+        **{family: [*range(1, 6)] for family in ("const", "sinus")},
     }
     judged = {name for name, own in FAMILIES.items() if own.least is not None or own.margin}
     assert set(seeds) == judged

@@ -197,8 +197,9 @@ def _stepping_levels(windows: int, generator: np.random.Generator) -> NDArray[np
 def _falling_and_rising_levels(
     windows: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """N(0, 1) levels, two a segment, under the condition that each is ``STEP`` or more below the
-    one before, or above it, by turns; [window, level]. A fall and a rise have the same law.
+    """N(0, 1) levels, two a segment, which fall and rise by turns by ``STEP`` or more.
+
+    Each is drawn under that condition on the one before, so that falls and rises have one law.
     """
     from scipy.special import ndtr, ndtri  # here: whoever only asks for names need not load scipy
 
