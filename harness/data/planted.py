@@ -29,6 +29,7 @@ SEGMENTS = 12  # of an ordinal look-back, and of one of decoys
 SHORTEST = 3  # steps: the shortest segment of ordinal, the smallest gap of bursts, a chip
 SHORTEST_PART = 2  # steps: the shortest part of a segment of decoys
 STEP = 0.5  # the smallest difference of two adjacent levels of ordinal and decoys
+SETTLED = 4  # levels of decoys that are dropped; the first rises would be larger than the others
 EVENTS = 2
 CHIPS = 4  # of an event
 LEVELS = np.array([-1.6, -0.8, 0.0, 0.8, 1.6])
@@ -203,15 +204,12 @@ def _falling_and_rising_levels(
     """
     from scipy.special import ndtr, ndtri  # here: whoever only asks for names need not load scipy
 
-    before = (
-        4  # levels after which the start is forgotten: without them the first rises are larger
-    )
-    levels = generator.standard_normal((windows, before + 2 * SEGMENTS))
+    levels = generator.standard_normal((windows, SETTLED + 2 * SEGMENTS))
     share = generator.random(levels.shape)
     for j in range(1, levels.shape[1]):
         sign = 1 if j % 2 else -1  # a rise is a fall upside down
         levels[:, j] = sign * ndtri(share[:, j] * ndtr(sign * levels[:, j - 1] - STEP))
-    return levels[:, before:]
+    return levels[:, SETTLED:]
 
 
 def _staircase(
