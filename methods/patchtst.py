@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -17,17 +20,33 @@ class PatchTST(Forecaster):
 
     Fidelity: re-implementation: patches of 16 steps every 8, the look-back padded by one stride of
     its last value, learned positions, attention scores added up over layers, batch norm over rows
-    and tokens, one linear head on all tokens. Width, heads, layers, feed-forward and dropout are
-    those of the suite, as its published scripts set them for each data set. Deviations: instance
-    norm without an affine map, and the shared training budget instead of a learning rate of 1e-4
-    over 100 epochs.
+    and tokens, one linear head on all tokens. ``width``, ``layers`` and ``dropout`` are the suite's
+    where they are None; a suite sets them as the published scripts do for each data set. Deviations:
+    instance norm without an affine map, and the shared training budget instead of a learning rate
+    of 1e-4 over 100 epochs. ``pace`` is its learning rate as a multiple of the suite's.
     """
 
     def __init__(
-        self, task: Task, architecture: Architecture, *, length: int = 16, stride: int = 8
+        self,
+        task: Task,
+        architecture: Architecture,
+        *,
+        length: int = 16,
+        stride: int = 8,
+        width: int | None = None,
+        layers: int | None = None,
+        dropout: float | None = None,
+        pace: float = 1.0,
     ) -> None:
         super().__init__(task, architecture)
+        architecture = replace(
+            architecture,
+            width=width or architecture.width,
+            layers=layers or architecture.layers,
+            dropout=architecture.dropout if dropout is None else dropout,
+        )
         width, dropout = architecture.width, architecture.dropout
+        self.pace = pace
         self.length, self.stride = length, stride
         count = (task.look_back - length) // stride + 2
         self.embed = nn.Linear(length, width)
@@ -56,6 +75,9 @@ class PatchTST(Forecaster):
             token, scores = layer(token, scores)
         future = self.head(token.transpose(1, 2).flatten(1))
         return Forecast((future.view(batch, channel, -1) * scale + mean)[None])
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return super().parameter_groups(self.pace * learning_rate)
 
     @property
     def tokens(self) -> int:

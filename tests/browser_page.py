@@ -56,10 +56,11 @@ def browser() -> Iterator[Browser]:
 def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Where the page of a small suite lies on this disk."""
     folder = suite_page.write(tmp_path_factory.mktemp("results") / "small")
+    suite_page.add_planted(folder)
     tables.write(folder, holes="show")
     write_page(folder)
     for name, colour in (("", "white"), ("-dark", "black")):
-        path = folder / MADE / f"patches-const-96-24{name}.svg"
+        path = folder / MADE / f"patches-ETTh2-96-24{name}.svg"
         path.write_text(SVG.format(colour), "utf-8")
     path = folder / MADE / PAGE
     path.write_text(page_text(folder, about="A suite"), encoding="utf-8")
@@ -167,10 +168,27 @@ def test_filters_hide_what_does_not_fit(page: Page) -> None:
     assert [name.split()[0] for name in column(table, "method")] == ["seasonal_naive"]
     page.get_by_role("button", name="Show all").click()
 
-    page.get_by_role("combobox", name="Data set").select_option("const")
+    page.get_by_role("combobox", name="Data set").select_option("ETTh2")
     heads = page.locator(".cells:visible thead tr:first-child th:visible")
-    assert heads.all_inner_texts() == ["const"]
+    assert heads.all_inner_texts() == ["ETTh2"]
     assert page.locator(".cells:visible tbody tr").first.locator("td:visible").count() == 1
+
+
+def test_the_panel_sorts_by_its_numbers_and_says_in_words_what_passes(page: Page) -> None:
+    """Marks need no colour; a filter by verdict, which a panel has not, leaves its lines alone."""
+    page.evaluate("location.hash = '#track-96'")
+    panel = page.locator(".panel:visible")
+    expect(panel.locator("tbody tr")).to_have_count(7)
+    jumps = panel.get_by_role("row", name="jumps")
+    expect(jumps.get_by_role("cell").nth(0)).to_contain_text("pass")
+    expect(jumps.get_by_role("cell").nth(1)).to_contain_text("fail")
+    panel.get_by_role("button", name="const").click()
+    last = panel.locator("tbody tr:visible").last
+    expect(last).to_have_attribute("data-method", "jumps")
+    page.get_by_role("combobox", name="Verdict").select_option(index=1)
+    expect(panel.locator("tbody tr:visible")).to_have_count(7)
+    page.get_by_role("searchbox", name="Method").fill("jum")
+    expect(panel.locator("tbody tr:visible")).to_have_count(1)
 
 
 def test_track_switch_shows_one_look_back(page: Page) -> None:
@@ -186,7 +204,7 @@ def test_track_switch_shows_one_look_back(page: Page) -> None:
 
 def test_deep_links_open_what_they_name(page: Page, address: str) -> None:
     """A method, a data set and a cell have addresses, whatever they are called."""
-    for kind, name in (("method", HOSTILE), ("dataset", SETS[-1]), ("dataset", "const")):
+    for kind, name in (("method", HOSTILE), ("dataset", SETS[-1]), ("dataset", "ETTh2")):
         page.goto("about:blank")
         page.goto(f"{address}#{kind}-{quote(name, safe='')}")
         section = page.locator(f"details[data-{kind}]").filter(
@@ -202,7 +220,7 @@ def test_deep_links_open_what_they_name(page: Page, address: str) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     assert "#cell" not in page.url
-    page.evaluate("location.hash = '#cell/nobody/const/96/24/12'")
+    page.evaluate("location.hash = '#cell/nobody/ETTh2/96/24/12'")
     expect(page.get_by_role("dialog")).to_contain_text("No such cell")
 
 
@@ -218,7 +236,7 @@ def test_cell_shows_its_record(page: Page) -> None:
     key = record.locator("tbody tr code").first.inner_text()
     expect(record).to_contain_text(f"make rerun KEY={key}")
     expect(record).to_contain_text(
-        "METHODS=soft DATASETS=bursts LOOK_BACKS=512 HORIZONS=24 SEEDS=1,2,3"
+        "METHODS=soft DATASETS=ETTh1 LOOK_BACKS=512 HORIZONS=24 SEEDS=1,2,3"
     )
     link = record.get_by_role("link", name="run").first.get_attribute("href")
     assert (
@@ -240,8 +258,8 @@ def test_theme_follows_the_system_until_it_is_switched(page: Page, scheme: Theme
     other = "dark" if scheme == "light" else "light"
     lightness = "getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)[0]"
     page.emulate_media(color_scheme=scheme)
-    page.evaluate("location.hash = '#dataset-const'")
-    figure = page.locator("#dataset-const img:visible")
+    page.evaluate("location.hash = '#dataset-ETTh2'")
+    figure = page.locator("#dataset-ETTh2 img:visible")
     before = page.evaluate(lightness)
     assert (before > 128) == (scheme == "light")
     assert scheme in (figure.get_attribute("class") or "")
@@ -261,7 +279,7 @@ def test_nothing_keeps_anyone_out(page: Page, scheme: Theme, width: int) -> None
     page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
     expect(page.locator("#methods .scores table").first).to_be_visible()
     assert grave(page) == []
-    page.evaluate("location.hash = '#cell/jumps/const/512/24/12'")
+    page.evaluate("location.hash = '#cell/jumps/ETTh2/512/24/12'")
     expect(page.get_by_role("dialog")).to_be_visible()
     assert grave(page) == []
 

@@ -16,10 +16,10 @@ from harness.bench import suite
 from harness.bench.plan import plan
 from harness.bench.survey import Folders, survey
 from harness.data import embedded, load
-from harness.data.planted import families, plant
+from harness.data.planted import FAMILIES, names, plant
 
 
-@pytest.mark.parametrize("family", families())
+@pytest.mark.parametrize("family", FAMILIES)
 def test_planted_series_are_windows_end_to_end(family: str) -> None:
     """Episodes of 120 steps, boundaries inside look-backs, parts of whole windows."""
     series, planted = load(family, []), plant(family)
@@ -59,6 +59,12 @@ def test_mitdb_has_its_heart_beat_as_season_and_its_labelled_stretch() -> None:
     assert 100 + int(np.argmax(correlation)) == series.season == 300
     assert series.boundaries is not None
     assert series.boundaries.tolist() == [6936, 7288]
+
+
+def test_every_planted_data_set_can_be_loaded_by_name() -> None:
+    """None is drawn without a hash that says so, and all are among the known ones."""
+    assert set(names()) == set(embedded._PLANTED)
+    assert set(names()) <= set(data.known())
 
 
 @pytest.mark.parametrize("name", embedded.names())

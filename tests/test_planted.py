@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from harness.data.planted import DURATIONS, HORIZON, LEVELS, LOOK_BACK, Planted, families, plant
+from harness.data.planted import (
+    DURATIONS,
+    FAMILIES,
+    HORIZON,
+    LEVELS,
+    LOOK_BACK,
+    Planted,
+    family_of,
+    names,
+    plant,
+)
 
 WINDOWS = 4000
 
@@ -39,16 +49,27 @@ def future(planted: Planted) -> NDArray[np.float64]:
     return planted.values[:, LOOK_BACK:]
 
 
-@pytest.mark.parametrize("family", families())
-def test_a_family_is_the_same_to_the_last_digit_each_time(family: str) -> None:
+@pytest.mark.parametrize("name", names())
+def test_a_data_set_is_the_same_to_the_last_digit_each_time(name: str) -> None:
     """One seed a data set: two draws agree in every digit, another seed in next to none."""
-    first, again, other = draw(family), draw(family), plant(family, WINDOWS, seed=99)
+    first, again, other = draw(name), draw(name), plant(name, WINDOWS, seed=99)
     assert first.values.tobytes() == again.values.tobytes()
     assert np.array_equal(first.boundaries, again.boundaries)
     assert np.mean(first.values == other.values) < 0.01
 
 
-@pytest.mark.parametrize("family", families())
+def test_a_data_set_names_its_family_and_has_a_seed_of_its_own() -> None:
+    """A family's sets are the same kind drawn again; an instrument that learns has three."""
+    assert family_of("ordinal") == ("ordinal", 1)
+    assert family_of("decoys-3") == ("decoys", FAMILIES["decoys"].seeds[2])
+    assert len({family_of(name)[1] for name in names()}) == len(names())
+    for family, instrument in FAMILIES.items():
+        assert len(instrument.seeds) == (3 if instrument.least is not None else 1), family
+        assert instrument.least is None or instrument.margin is None
+    assert np.mean(draw("ordinal").values == draw("ordinal-2").values) < 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_windows_have_the_stated_shape_and_no_boundary_at_their_first_step(family: str) -> None:
     """A window is a look-back and a future; step 0 needs no boundary, and nothing repeats."""
     planted = draw(family)
@@ -112,6 +133,43 @@ def test_bursts_future_is_the_sum_of_both_events() -> None:
     blocks = (future(planted) - forecast).reshape(WINDOWS, 4, 6)
     assert blocks.var(axis=2, ddof=1).mean() == pytest.approx(0.01, rel=0.03)
     assert np.mean(blocks**2) == pytest.approx(0.01 + 0.01 / 3, rel=0.03)
+
+
+def test_decoys_future_follows_from_the_means_of_whole_segments() -> None:
+    """Block j is the mean of segment j + that of j+6, whatever falls within: floor 0.0225."""
+    planted = draw("decoys")
+    mean, lengths = means(planted), segments(planted)[1]
+    assert lengths.shape == (WINDOWS, 12)
+    assert lengths.min() == 4
+    blocks = (future(planted) - np.repeat(mean[:, :6] + mean[:, 6:], 4, axis=1)).reshape(-1, 6, 4)
+    assert blocks.var(axis=2, ddof=1).mean() == pytest.approx(0.0225, rel=0.03)
+    extra = 0.0225 * (1 / lengths[:, :6] + 1 / lengths[:, 6:])
+    assert np.mean(blocks**2) == pytest.approx(0.0225 + extra.mean(), rel=0.03)
+
+
+def test_decoys_are_known_by_their_direction_and_not_by_their_size() -> None:
+    """Every true boundary is a rise; the falls, one a segment, are as large."""
+    planted = draw("decoys")
+    change = np.diff(planted.values[:, :LOOK_BACK], axis=1, prepend=-np.inf)
+    rises = change[planted.boundaries].reshape(WINDOWS, 11)
+    noise = 0.15 * np.sqrt(2)
+    assert rises.min() > 0.5 - 6 * noise
+    starts = segments(planted)[0] + LOOK_BACK * np.arange(WINDOWS)[:, None]
+    change[planted.boundaries] = np.inf
+    falls = -np.minimum.reduceat(change.ravel(), starts.ravel()).reshape(WINDOWS, 12)
+    assert falls.min() > 0.5 - 6 * noise
+    # Beside noise, because a fall is found as the largest one of its segment.
+    assert np.abs(rises.mean(axis=0) - falls[:, 1:].mean(axis=0)).max() < 0.06
+    assert rises.std() == pytest.approx(falls.std(), rel=0.03)
+
+
+def test_a_detector_of_edges_spends_half_of_its_boundaries_on_decoys() -> None:
+    """Of the 11 largest jumps about half are true boundaries."""
+    planted = draw("decoys")
+    jump = np.abs(np.diff(planted.values[:, :LOOK_BACK], axis=1))
+    largest = np.argsort(jump, axis=1)[:, -11:] + 1
+    hits = np.take_along_axis(planted.boundaries, largest, axis=1)
+    assert hits.mean() == pytest.approx(0.5, abs=0.03)
 
 
 def test_controls_have_no_true_boundary() -> None:

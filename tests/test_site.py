@@ -199,7 +199,7 @@ def test_holes_and_failures_are_seen(page: Html) -> None:
 def test_cell_without_a_run_is_a_hole(tmp_path: Path) -> None:
     """Where a method has no run, the table says so."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
-    kept = [run for run in read_rows(folder / "jumps.csv") if run.dataset != "const"]
+    kept = [run for run in read_rows(folder / "jumps.csv") if run.dataset != "ETTh2"]
     write_rows(folder / "jumps.csv", kept)
     page = Html(page_text(folder))
     assert [text for own, text in page.of("td") if own.get("class") == "hole"] == ["no run"]
@@ -233,7 +233,7 @@ def test_figures_lie_in_the_page(tmp_path: Path) -> None:
     """What lies in the folder is shown, in both themes, that of a data set in its section."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
     (folder / MADE).mkdir()
-    for name in ("errors", "errors-dark", "patches-const-96-24", "of-mine"):
+    for name in ("errors", "errors-dark", "patches-ETTh2-96-24", "of-mine"):
         (folder / MADE / f"{name}.svg").write_text(SVG.format(name), encoding="utf-8")
     text = page_text(folder)
     images = Html(text).of("img")
@@ -241,10 +241,10 @@ def test_figures_lie_in_the_page(tmp_path: Path) -> None:
     assert [re.findall(r"<text>(.*)</text>", source) for source in shown] == [
         ["errors"],
         ["errors-dark"],
-        ["patches-const-96-24"],
+        ["patches-ETTh2-96-24"],
     ]
     assert {(own["width"], own["height"]) for own, _ in images} == {("648", "324")}
-    assert text.index('id="dataset-const"') < text.index("patches-const-96-24.svg")
+    assert text.index('id="dataset-ETTh2"') < text.index("patches-ETTh2-96-24.svg")
 
 
 def test_page_is_a_function_of_what_lies_there(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_page_is_a_function_of_what_lies_there(tmp_path: Path) -> None:
 def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
     """Figures of rows are drawn anew; one that needs bundles stays as it lies without them."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
-    older = folder / MADE / "patches-const-96-24.svg"
+    older = folder / MADE / "patches-ETTh2-96-24.svg"
     older.parent.mkdir()
     older.write_text(SVG.format("as it was"), encoding="utf-8")
     *drawn, page = write_page(folder)

@@ -98,7 +98,6 @@ ALL: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "cell_tests": statistics.cell_tests,
     "critical_difference": lambda rows: statistics.critical_difference(rows, 96)[0].reset_index(),
     "seed_spread": statistics.seed_spread,
-    "gap_closed": statistics.gap_closed,
 }
 
 
@@ -666,18 +665,3 @@ def test_seed_spread_by_hand() -> None:
     assert found.spread.x == pytest.approx(100 * np.sqrt((0.01 + 2 * 0.04) / 3))
     assert (found.cells.x, found.runs.x) == (2, 5)
     assert np.isnan(found.spread.y)
-
-
-def test_gap_closed_by_hand() -> None:
-    """Half of the way on one data set, backwards on the next, no way to go on the third."""
-    errors = {
-        "a": {"uniform": 1.0, "oracle": 0.2, "learned": 0.6},
-        "b": {"uniform": 1.0, "oracle": 0.5, "learned": 1.5},
-        "c": {"uniform": 1.0, "oracle": 0.999, "learned": 0.7},
-    }
-    rows = table(*(row(m, e, name) for name, own in errors.items() for m, e in own.items()))
-    found = statistics.gap_closed(rows).query("method == 'learned'").set_index("dataset")
-    assert found.gap.tolist() == pytest.approx([80, 50, 0.1])
-    assert found.closed[["a", "b"]].tolist() == pytest.approx([0.5, -1])
-    assert np.isnan(found.closed.c)
-    assert statistics.gap_closed(rows[rows.method != "oracle"]).empty

@@ -12,6 +12,8 @@ from harness.bench import suite
 from harness.bench.plan import plan as plan_of
 from harness.core.job import Job, Provenance, job_key, new_record, recomputed_key
 from harness.core.task import Architecture, Budget, Task
+from harness.data.planted import FAMILIES, family_of, names
+from harness.model import registry
 
 TEXT = """\
 description = "two data sets"
@@ -113,6 +115,30 @@ def test_hyperparameters_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
     assert plan[0].source is None
 
 
+def test_a_block_has_hyperparameters_of_its_own(tmp_path: Path) -> None:
+    """They go before the suite's, name by name; blocks without any have the suite's."""
+    own = (
+        'hyperparameters = { random_step = { kind = "b" }, uniform = { patch = 4 } }\nseeds = [5]'
+    )
+    text = TEXT.replace("seeds = [5]", own).replace(
+        'methods = ["uniform", "local_difference"]\n', ""
+    )
+    plan = plan_of(suite.load(written(tmp_path, text)), seeds=[1, 5])
+    assert {(job.task.dataset, job.method): dict(job.hyperparameters) for job in plan[-3:]} == {
+        ("mine", "random_step"): {"spread": 0.5},
+        ("ETTh2", "uniform"): {"patch": 4},
+        ("ETTh2", "random_step"): {"spread": 0.5, "kind": "b"},
+    }
+
+
+def test_a_mistake_in_a_blocks_hyperparameters_is_named_with_its_line(tmp_path: Path) -> None:
+    """A method that no block runs, or a value that a sweep has too."""
+    own = "hyperparameters = { unifrom = { patch = 4 } }\nseeds = [5]"
+    path = written(tmp_path, TEXT.replace("seeds = [5]", own))
+    with pytest.raises(ValueError, match="line 29: unknown method 'unifrom'; did you mean"):
+        suite.load(path)
+
+
 def test_a_sweep_plans_every_combination_beside_the_fixed_hyperparameters(tmp_path: Path) -> None:
     """All settings of a method come together, in the order of the file; other methods stay."""
     swept = 'sweep = { random_step = { patch = [8, 4], kind = ["a", "b"] } }\n'
@@ -155,6 +181,26 @@ def test_a_whole_number_for_a_fraction_is_the_same_suite(tmp_path: Path) -> None
     """`1` and `1.0` must not be two keys."""
     rate = jobs(tmp_path)[0].budget.learning_rate
     assert isinstance(rate, float)
+
+
+def test_the_planted_suite_has_every_patcher_and_ten_seeds_of_each_positive_family() -> None:
+    """Each of the ten runs has a seed of its own, and each draw of the data has some of them."""
+    planted = suite.find("planted", Path(__file__).parent.parent / "suites")
+    patchers = {
+        name for name in registry.names() if registry.kind(registry.find(name)) == "patcher"
+    }
+    assert patchers <= set(planted.methods)
+    seeds: dict[str, list[int]] = {}
+    for block, method, task, seed in planted.runs(["uniform"]):
+        assert (method, block.methods) == ("uniform", planted.methods)
+        seeds.setdefault(family_of(task.dataset)[0], []).append(seed)
+    assert {family: sorted(own) for family, own in seeds.items()} == {
+        **{family: [*range(1, 11)] for family in ("ordinal", "decoys", "bursts")},
+        **{family: [*range(1, 6)] for family in ("const", "sinus")},
+    }
+    judged = {name for name, own in FAMILIES.items() if own.least is not None or own.margin}
+    assert set(seeds) == judged
+    assert set(planted.datasets) == {name for name in names() if family_of(name)[0] in judged}
 
 
 def test_a_selection_keeps_the_order(tmp_path: Path) -> None:
@@ -221,6 +267,11 @@ def test_a_selection_of_what_is_not_there_is_an_error(
         ("horizons = [24]\npatch = 8", "patch = 8", "line 15: horizons must be given"),
         ("budget = { epochs = 9 }", "budget = { epok = 9 }", "line 29: unknown key 'epok'"),
         ("budget = { epochs = 9 }", "budget = 9", "line 29: budget is 9; a table is needed"),
+        ("seeds = [5]", "seeds = []", "line 28: seeds is empty"),
+        ("seeds = [5]", "seeds = [5, 5]", "line 28: seeds names 5 twice"),
+        ("seeds = [5]", "seeds = [-5]", "line 28: seeds names -5; whole numbers of 0 or more"),
+        ("seeds = [5]", "seeds = 5", "line 28: seeds is 5; a list"),
+        ("seeds = [5]", "seed = [5]", "line 28: unknown key 'seed'; did you mean 'seeds'"),
         ("season = 168", "saison = 168", "line 35: unknown key 'saison'; did you mean 'season'"),
         ("season = 168", "", "line 32: season must be given"),
         ("[data.mine]", "[data.ETTm1]", "unknown data set 'mine'|name of a known data set"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from harness.bench.suite import Choice, Suite, choices
+from harness.bench.suite import Block, Choice, Suite, choices
 from harness.core.job import Job
 from harness.core.words import unknown
 
@@ -104,9 +104,9 @@ def _jobs(
         place = (task.dataset, task.look_back, task.horizon, task.patches)
         if (choice := chosen.get((method, *place))) is not None:
             # In the place of a sweep, too: the search chose among its values.
-            yield _with(job, suite.hyperparameters.get(method, {}), choice)
+            yield _with(job, block.hyperparameters.get(method, {}), choice)
         else:
-            for hyperparameters in _settings(suite, method):
+            for hyperparameters in _settings(suite, block, method):
                 yield replace(job, hyperparameters=hyperparameters)
 
 
@@ -119,9 +119,9 @@ def _with(job: Job, fixed: Mapping[str, object], choice: Choice) -> Job:
     )
 
 
-def _settings(suite: Suite, method: str) -> Iterator[tuple[tuple[str, object], ...]]:
+def _settings(suite: Suite, block: Block, method: str) -> Iterator[tuple[tuple[str, object], ...]]:
     """The hyperparameters of a method, once for each combination of those that are swept."""
-    fixed, swept = suite.hyperparameters.get(method, {}), suite.sweep.get(method, {})
+    fixed, swept = block.hyperparameters.get(method, {}), suite.sweep.get(method, {})
     for values in product(*swept.values()):
         yield (*fixed.items(), *zip(swept, values, strict=True))
 

@@ -27,7 +27,9 @@ class Block:
     """One ``[[tasks]]``: tasks that share all but data set, look-back and horizon.
 
     Exactly one of ``patch`` (length in steps) and ``patches`` (K) is given. ``season`` None means
-    the data set's own.
+    the data set's own. ``methods`` and ``seeds`` are those of the suite where a block has none of
+    its own: what runs are missing is judged task by task. ``hyperparameters``, by method, are those
+    that are not the default; the suite's hold where the block says nothing else.
     """
 
     __pydantic_config__ = STRICT
@@ -42,6 +44,7 @@ class Block:
     season: int | None = None
     budget: Budget = field(default_factory=Budget)
     forecaster: Architecture = field(default_factory=Architecture)
+    hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.patch is None) == (self.patches is None):
@@ -57,6 +60,8 @@ class Block:
                 raise ValueError(f"{name} is empty")
             if twice := [value for value in values if values.count(value) > 1]:
                 raise ValueError(f"{name} names {twice[0]!r} twice")
+        if below := [seed for seed in self.seeds if seed < 0]:
+            raise ValueError(f"seeds names {below[0]}; whole numbers of 0 or more are needed")
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Suite:
-    """A named comparison; ``hyperparameters`` are the methods' own, where not the default.
+    """A named comparison.
 
     ``sweep`` has several values a hyperparameter, for methods whose setting validation data
     choose: every combination is a run of its own, and the leaderboard keeps the best one on each
@@ -118,7 +123,6 @@ class Suite:
     description: str
     methods: tuple[str, ...]
     blocks: tuple[Block, ...]
-    hyperparameters: Mapping[str, Mapping[str, object]]
     sweep: Mapping[str, Mapping[str, Sequence[object]]]
     sources: Mapping[str, data.Source]
     tuned: bool
@@ -250,14 +254,15 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
     named = [*file.methods, *(name for block in file.tasks for name in block.methods)]
     _refuse_unknown(file.hyperparameters, named, "hyperparameters")
     _refuse_unknown(file.sweep, named, "sweep")
-    for method, swept in file.sweep.items():
-        _check_sweep(swept, file.hyperparameters.get(method, {}), ("sweep", method))
+    for index, block in enumerate(file.tasks):
+        _refuse_unknown(block.hyperparameters, named, "tasks", index, "hyperparameters")
+        for method, swept in file.sweep.items():
+            _check_sweep(swept, block.hyperparameters.get(method, {}), ("sweep", method))
     return Suite(
         name=path.stem,
         description=file.description,
         methods=tuple(dict.fromkeys(named)),
         blocks=file.tasks,
-        hyperparameters=file.hyperparameters,
         sweep=file.sweep,
         sources=sources,
         tuned=file.tuned,
@@ -275,6 +280,12 @@ def _shared(table: Mapping[str, Any], block: Any) -> Any:  # noqa: ANN401 - from
     for name in ("budget", "forecaster"):
         shared, own = table.get(name, {}), block.get(name, {})
         whole[name] = shared | own if isinstance(shared, dict) and isinstance(own, dict) else own
+    name = "hyperparameters"
+    shared, own = table.get(name, {}), block.get(name, {})
+    if all(isinstance(each, dict) for each in (shared, own, *shared.values(), *own.values())):
+        whole[name] = {
+            method: shared.get(method, {}) | own.get(method, {}) for method in shared | own
+        }
     return whole
 
 
@@ -292,10 +303,10 @@ def _from_here(suite: Path, name: str, source: data.Source) -> data.Source:
     return replace(source, path=Path(os.path.relpath(suite.parent / source.path)))
 
 
-def _refuse_unknown(tables: Iterable[str], methods: Sequence[str], where: str) -> None:
+def _refuse_unknown(tables: Iterable[str], methods: Sequence[str], *where: str | int) -> None:
     for method in tables:
         if method not in methods:
-            raise MistakeError(unknown("method", method, set(methods)), (where, method))
+            raise MistakeError(unknown("method", method, set(methods)), (*where, method))
 
 
 def _check_sweep(

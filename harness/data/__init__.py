@@ -6,9 +6,13 @@
 """
 
 from harness.core.source import Source
+from harness.data.planted import FAMILIES as PLANTED_FAMILIES
 from harness.data.planted import HORIZON as PLANTED_HORIZON
 from harness.data.planted import LOOK_BACK as PLANTED_LOOK_BACK
 from harness.data.planted import WINDOW as PLANTED_WINDOW
+from harness.data.planted import Family as PlantedFamily
+from harness.data.planted import family_of as planted_family
+from harness.data.planted import names as planted_names
 from harness.data.planted import plant
 from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
 from harness.data.series import Series
@@ -27,11 +31,13 @@ from harness.data.sets import (
 
 __all__ = [
     "CATALOGUE",
+    "PLANTED_FAMILIES",
     "PLANTED_HORIZON",
     "PLANTED_LOOK_BACK",
     "PLANTED_WINDOW",
     "TEST_WINDOWS",
     "Entry",
+    "PlantedFamily",
     "Series",
     "Source",
     "entry",
@@ -43,6 +49,8 @@ __all__ = [
     "missing",
     "pinned",
     "plant",
+    "planted_family",
+    "planted_names",
     "season",
     "user_cache",
 ]

@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import gmean
 
-from harness.report import statistics
+from harness.report import panel, statistics
 from harness.report.statistics import CONTROLS, EQUAL
 from harness.results.table import (
     METRICS,
@@ -88,9 +88,23 @@ class Board:
         of MSE / MSE of the seasonal-naive forecast. ``mean_rank`` is over tasks, among the methods
         with a place in the track; ties share their ranks. ``tasks`` of ``tasks_of`` have a run of
         the method. What cannot be known is empty.
+
+        All this is of real data sets: planted ones are in the :attr:`panel`. A method that has run
+        on planted ones only stands beside, with its costs there.
         """
-        incomplete = {(look_back, method) for look_back, method, _ in self.missing}
-        return _ranking(self.runs, self.cells, incomplete)
+        runs = panel.described(self.runs)
+        incomplete = {(look_back, method) for look_back, method, _ in missing_runs(self.pooled)}
+        return _ranking(runs, _cells(runs), incomplete)
+
+    @cached_property
+    def pooled(self) -> pd.DataFrame:
+        """Those of :attr:`runs` that are compared over data sets."""
+        return panel.real(self.runs)
+
+    @cached_property
+    def panel(self) -> pd.DataFrame:
+        """What each method does on planted series: :func:`harness.report.panel.readings`."""
+        return panel.readings(self.runs)
 
     @property
     def suite(self) -> str:
@@ -164,7 +178,8 @@ def _cells(runs: pd.DataFrame) -> pd.DataFrame:
 def _ranking(
     runs: pd.DataFrame, cells: pd.DataFrame, incomplete: set[tuple[int, str]]
 ) -> pd.DataFrame:
-    effects, verdicts = statistics.effects(runs), statistics.verdicts(runs)
+    pooled, bare = panel.real(runs), panel.only_planted(runs)
+    effects, verdicts = statistics.effects(pooled), statistics.verdicts(pooled)
     tracks = [
         _track(
             own,
@@ -172,6 +187,7 @@ def _ranking(
             effects[effects.look_back == look_back],
             verdicts[verdicts.look_back == look_back].set_index("method"),
             {method for where, method in incomplete if where == look_back},
+            {method for where, method in bare if where == look_back},
         )
         for look_back, own in runs.groupby("look_back")
     ]
@@ -185,17 +201,21 @@ def _track(
     effects: pd.DataFrame,
     verdicts: pd.DataFrame,
     incomplete: set[str],
+    bare: set[str],
 ) -> pd.DataFrame:
-    """The lines of one look-back."""
+    """The lines of one look-back; those ``bare`` of real data sets are not compared."""
     by_method = runs.groupby("method")
     table = by_method[["kind", "ranked", "strict", "relaxed"]].first()
     table.insert(0, "look_back", runs.look_back.iloc[0])
     table = table.join(_costs(runs))
-    table["beside"] = [_beside(line, incomplete) for line in table.itertuples()]
+    table["beside"] = [
+        panel.ONLY_PLANTED if line.Index in bare else _beside(line, incomplete)
+        for line in table.itertuples()
+    ]
     tracks = table.strict.map({True: "strict", False: "soft"})
     table["track"] = tracks.where(table.beside == "", "")
     table["mean_rank"] = _mean_ranks(cells, table.track)
-    table["skill"] = _skill(cells)
+    table["skill"] = _skill(cells).mask(table.index.isin(bare))
     table["reference"] = reference = _reference(effects, incomplete)
     own = effects[effects.control == reference].set_index("method")
     numbers = ["change", "low", "high", "win_rate", "lacking"]
@@ -208,7 +228,8 @@ def _track(
         table[f"p_{control}"] = against.astype(float)
     table = table.join(verdicts[["verdict", "why", "p"]])
     table["tasks"] = cells.groupby("method").size()
-    table["tasks_of"] = len(cells[TASK].drop_duplicates())
+    compared = cells[~cells.method.isin(bare)]
+    table["tasks_of"] = len((compared if len(compared) else cells)[TASK].drop_duplicates())
     return _placed_in_order(table.reset_index())
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.core.protocol import SMALLEST_EFFECT
-from harness.report import statistics, wording
+from harness.report import panel, statistics, wording
 from harness.report.board import Board
 from harness.report.pictures import GALLERY, Picture
 from harness.report.wording import COLUMNS, LEGEND, Column, decimals
@@ -86,6 +86,7 @@ def _track(board: Board, cells: pd.DataFrame, look_back: int) -> dict[str, Any]:
     ]
     scale = _scale(ranking)
     lines = [_line(line, columns, scale) for line in ranking.itertuples()]
+    compared = ranking.beside != panel.ONLY_PLANTED
     verdicts = any(line["verdict"] for line in lines)
     intervals = any(line["interval"]["text"] for line in lines)
     heads = [
@@ -103,10 +104,12 @@ def _track(board: Board, cells: pd.DataFrame, look_back: int) -> dict[str, Any]:
     )
     return {
         "look_back": look_back,
+        "panel": panel.on_page(board.panel, look_back),
+        "ranked": bool(compared.any()),
         "caption": " ".join(caption),
         "holes": _holes(board, look_back),
         "head": [column.head for column in columns],
-        "lines": lines,
+        "lines": [line for line, wanted in zip(lines, compared, strict=True) if wanted],
         "verdicts": verdicts,
         "intervals": intervals,
         "legend": [(head, LEGEND[head]) for head in heads],

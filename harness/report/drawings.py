@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.report import agreement, figures, statistics
+from harness.report import agreement, figures, panel, statistics
 from harness.report.board import Board
 from harness.results.bundles import Bundle, read_boundaries, read_bundle
 from harness.results.table import TASK, WINDOWS
@@ -35,18 +35,18 @@ def draw(board: Board, folder: Path, *, runs: Path, hindsight: Path) -> list[Pat
 
 
 def _drawings(board: Board, runs: Path, hindsight: Path) -> Iterator[Drawing]:
-    rows, charged = board.rows, board.runs
+    rows, charged = board.rows, board.pooled
     verdicts = board.ranking[["look_back", "method", "verdict"]]
     effects = statistics.effects(charged).merge(verdicts, "left")
     judged = effects[effects.method.isin(rows.method[rows.kind == "patcher"])]
     yield "errors", partial(figures.errors, rows)
     yield "forest", partial(figures.forest, judged)
-    for look_back in sorted(set(rows.look_back)):
+    for look_back in sorted(set(charged.look_back)):
         yield f"ranks-{look_back}", partial(_ranks, charged, look_back)
     yield "pareto-tokens", partial(figures.pareto, charged, "tokens_mean")
     yield "pareto-flops", partial(figures.pareto, charged, "flops")
     yield "seeds", partial(figures.seed_spread, rows)
-    yield "gap", lambda: figures.gap_closed(statistics.gap_closed(charged))
+    yield "gap", partial(figures.gap_closed, panel.shares(board.panel))
     if hindsight.exists():
         yield "hindsight", lambda: figures.hindsight(pd.read_csv(hindsight))
     patchers = rows[(rows.kind == "patcher") & (rows.status == "done")]

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 from harness.core.files import write_text
-from harness.report import formats, wording
+from harness.report import formats
 from harness.report.board import count
 from harness.report.formats import Block
-from harness.report.tables import LEADERBOARD, brief, markdown
+from harness.report.tables import LEADERBOARD, about, brief, markdown
 from harness.results.table import read_table, selected
 
 _START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
@@ -34,6 +34,8 @@ def documents(root: Path) -> list[Path]:
 def excerpt(folder: Path, lines: int = 10) -> str:
     """The first ``lines`` places of each track of the suite's longest look-back, in Markdown.
 
+    Of planted series the panel, of which methods that pass no positive instrument are named only.
+
     Methods with holes have no place and are named below; their cells are in the leaderboard.
 
     Raises:
@@ -43,9 +45,8 @@ def excerpt(folder: Path, lines: int = 10) -> str:
     table = selected(read_table(folder), "show")
     look_back = table.look_back.max()
     board = count(table[table.look_back == look_back], "show")
-    about = f"**{board.suite}**, look-back {look_back}."
-    measured = f"{wording.measured(board.rows)} {wording.what_change_is(board.ranking)}"
-    blocks: list[Block] = [f"{about} {measured}", *brief(board, lines)]
+    title = f"**{board.suite}**, look-back {look_back}."
+    blocks: list[Block] = [f"{title} {about(board)}", *brief(board, lines)]
     return formats.markdown(blocks)
 
 

@@ -44,7 +44,6 @@ TOO_FEW, NOT_JUDGED = "too few data sets", "not judged"
 VERDICTS = (BETTER, TIE, NO_DIFFERENCE, UNDECIDED, WORSE, FAILED, TOO_FEW, NOT_JUDGED)
 """From best to worst: a failure moves a method to the right or leaves it where it is."""
 
-ORACLE = "oracle"
 _RUN = [*TASK[1:], "seed"]
 _RESAMPLES = 10_000
 
@@ -235,28 +234,6 @@ def seed_spread(rows: pd.DataFrame) -> pd.DataFrame:
     sums["spread"] = 100 * np.sqrt(sums.square / sums.weight)
     counts = sums[["cells", "runs"]].fillna(0).astype(int)
     return sums[["spread"]].join(counts).reset_index()
-
-
-def gap_closed(rows: pd.DataFrame) -> pd.DataFrame:
-    """What share of the way from equal patches to the true boundaries a method goes.
-
-    A line for each look-back, data set and method, where :data:`ORACLE` and ``uniform`` are there:
-    ``gap`` is by how many percent the oracle has less error than equal patches at the same K, on
-    average over the method's tasks, ``closed`` the method's own reduction divided by that: 1 is
-    the oracle, 0 equal patches, less than 0 worse. It is empty where the gap is too small to be
-    of interest.
-    """
-    means = in_order(rows).pivot_table("mse", TASK, "method")
-    columns = ["look_back", "dataset", "method", "gap", "closed"]
-    if not {ORACLE, UNIFORM} <= set(means):
-        return pd.DataFrame(columns=columns)
-    means = means[means[[ORACLE, UNIFORM]].notna().all(axis=1) & (means[UNIFORM] > 0)]
-    saved = 100 * (1 - means.div(means[UNIFORM], axis=0))
-    wide = saved.assign(gap=saved[ORACLE]).reset_index()
-    table = wide.melt([*TASK, "gap"], var_name="method", value_name="saved").dropna()
-    table = table.groupby(columns[:3], as_index=False)[["gap", "saved"]].mean()
-    closed = table.saved / table.gap.where(table.gap >= SMALLEST_EFFECT)
-    return table.assign(closed=closed)[columns]
 
 
 # Numbers

@@ -17,7 +17,7 @@ import pandas as pd
 
 from harness.core.files import write_text
 from harness.core.protocol import SMALLEST_EFFECT
-from harness.report import formats, statistics, wording
+from harness.report import formats, panel, statistics, wording
 from harness.report.board import HAS_HOLES, Board, count, dense, placed
 from harness.report.formats import Block, Heading, Table, bold, code
 from harness.report.statistics import CONTROLS, NOT_JUDGED
@@ -78,7 +78,8 @@ def write(folder: Path, holes: Holes = "refuse") -> list[Path]:
 def brief(board: Board, lines: int) -> list[Block]:
     """The first ``lines`` places of each track, and who has none yet because runs are missing."""
     order = board.ranking
-    blocks: list[Block] = [
+    blocks: list[Block] = panel.brief(board.panel)
+    blocks += [
         _brief("" if track == "strict" else f"{_title(track)}:", own.head(lines))
         for track, own in placed(order)
     ]
@@ -101,6 +102,7 @@ def _page(board: Board) -> list[Block]:
     if board.gaps:
         what = f"{bold('Sweeps in part')}, which choose nothing, so these cells are left out"
         page.append(f"{what}: {listed([why for *_, why in board.gaps])}.")
+    page += panel.blocks(board.panel)
     for look_back, order in board.ranking.groupby("look_back"):
         runs = rows[rows.look_back == look_back]
         own = board.cells[board.cells.look_back == look_back]
@@ -124,13 +126,21 @@ def _page(board: Board) -> list[Block]:
 
 
 def _caption(board: Board) -> str:
-    sentences = (
-        wording.measured(board.rows),
-        wording.what_change_is(board.ranking),
-        wording.CHARGED,
-        f"Protocol {board.rows.protocol.iloc[0]}.",
-    )
+    sentences = (about(board), wording.CHARGED, f"Protocol {board.rows.protocol.iloc[0]}.")
     return " ".join(sentences)
+
+
+def about(board: Board) -> str:
+    """How many seeds means are over and, where there is a ranking, against what the change is."""
+    measured = wording.measured(board.rows)
+    if is_planted(board.ranking):
+        return measured
+    return f"{measured} {wording.what_change_is(board.ranking)}"
+
+
+def is_planted(order: pd.DataFrame) -> bool:
+    """Whether there is nothing to rank: all runs of these methods are on planted series."""
+    return bool((order.beside == panel.ONLY_PLANTED).all())
 
 
 def _notes(board: Board) -> list[str]:
@@ -233,7 +243,7 @@ def _results(order: pd.DataFrame) -> list[Block]:
             ("mean_rank", "win_rate", "skill"),
         )
         for track, own in placed(order)
-    ] or ["No method has a place."]
+    ] or ([] if is_planted(order) else ["No method has a place."])
 
 
 def _brief(caption: str, own: pd.DataFrame) -> Table:
@@ -245,6 +255,7 @@ def _dense(runs: pd.DataFrame, order: pd.DataFrame) -> list[Block]:
     """The ranking once more, of the tasks that all ranked methods finished, if these are fewer."""
     if not order[order.track != ""].failures.any():
         return []
+    runs = panel.real(runs)
     finished = dense(runs)
     there, of = (len(rows[TASK].drop_duplicates()) for rows in (finished, runs))
     if not there:
@@ -271,7 +282,7 @@ def _beside(order: pd.DataFrame) -> Table:
                 *_numbers(line, ["skill"]),
                 wording.failures(line),
             ]
-            for line in _lines(order[order.track == ""])
+            for line in _lines(order[(order.track == "") & (order.beside != panel.ONLY_PLANTED)])
         ),
     )
 
@@ -430,6 +441,7 @@ def _json(board: Board) -> str:
         "protocol": int(board.rows.protocol.iloc[0]),
         "smallest_effect_percent": SMALLEST_EFFECT,
         "missing": [name for *_, name in (*board.missing, *board.gaps)],
+        "panel": _records(board.panel),
         "ranking": _records(board.ranking),
         "cells": _records(board.cells),
     }

@@ -276,9 +276,9 @@ def seed_spread(rows: pd.DataFrame) -> Figure:
 def gap_closed(table: pd.DataFrame) -> Figure:
     """How much of what true boundaries gain over equal patches each method gains.
 
-    ``table`` as :func:`harness.report.statistics.gap_closed` gives it: ``look_back``, ``dataset``,
+    ``table`` as :func:`harness.report.panel.shares` gives it: ``look_back``, ``dataset``,
     ``method`` and ``closed``, 0 for ``uniform``, 1 for ``oracle`` and empty where there is no gap.
-    A panel a data set; methods in the order of their mean, one beyond a panel as a number.
+    A panel a family; methods in the order of their mean, one beyond a panel as a number.
 
     Raises:
         ValueError: no data set with a gap, or a column is missing.

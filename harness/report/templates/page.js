@@ -87,15 +87,15 @@ controls.hidden = false;
 function filter() {
   const wanted = Object.fromEntries(new FormData(controls));
   const part = wanted.method.toLowerCase();
+  // A line of the panel has no verdict and no promise to be chosen by.
+  const is = (row, name) => !wanted[name] || (row.dataset[name] ?? wanted[name]) === wanted[name];
   const fits = (row) =>
-    row.dataset.method.toLowerCase().includes(part) &&
-    (!wanted.verdict || row.dataset.verdict === wanted.verdict) &&
-    (!wanted.promise || row.dataset.promise === wanted.promise);
+    row.dataset.method.toLowerCase().includes(part) && is(row, "verdict") && is(row, "promise");
   for (const track of all(".track")) {
     track.hidden = Boolean(wanted.track) && track.dataset.track !== wanted.track;
     for (const row of all("tbody tr", track)) row.hidden = !fits(row);
     if (!track.hidden) {
-      const rows = [...find(".ranking", track).tBodies[0].rows];
+      const rows = [...find(".ranking, .cells", track).tBodies[0].rows];
       const shown = rows.filter((row) => !row.hidden).length;
       find("#shown").textContent = `${shown} of ${rows.length} methods`;
     }
@@ -199,7 +199,8 @@ function scores(page) {
     });
   });
   const where = method ? ["task"] : ["method", "look-back→horizon"];
-  const head = [...where, "MSE", "sd over seeds", "MAE", `change against ${[...new Set(Object.values(data().references))].join(" or ")}`, "tokens", "train s", "runs"];
+  const against = [...new Set(Object.values(data().references))].filter(Boolean).join(" or ");
+  const head = [...where, "MSE", "sd over seeds", "MAE", against ? `change against ${against}` : "change", "tokens", "train s", "runs"];
   return tableOf(method ? `Every task of ${method}` : `Every method on ${dataset}`, head, lines);
 }
 for (const page of all(".page"))
