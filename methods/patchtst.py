@@ -20,10 +20,11 @@ class PatchTST(Forecaster):
 
     Fidelity: re-implementation: patches of 16 steps every 8, the look-back padded by one stride of
     its last value, learned positions, attention scores added up over layers, batch norm over rows
-    and tokens, one linear head on all tokens. ``width``, ``layers`` and ``dropout`` are the suite's
-    where they are None; a suite sets them as the published scripts do for each data set. Deviations:
-    instance norm without an affine map, and the shared training budget instead of a learning rate
-    of 1e-4 over 100 epochs. ``pace`` is its learning rate as a multiple of the suite's.
+    and tokens, one linear head on all tokens. ``width``, ``layers`` and ``dropout`` are those of
+    the suite where they are None; a suite sets them as the published scripts do for each data set.
+    ``pace`` is the learning rate as a multiple of the suite's. Deviations: instance norm without
+    an affine map, and the shared training budget instead of a learning rate of 1e-4 over 100
+    epochs.
     """
 
     def __init__(

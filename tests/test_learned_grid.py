@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.core.task import Task
-from harness.model.layers import interpolate
-from harness.model.layers import running_sum
+from harness.model.layers import interpolate, running_sum
 from harness.model.patcher import Patches, Rows
 from methods.learned_grid import LearnedGrid
 

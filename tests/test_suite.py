@@ -135,7 +135,7 @@ def test_a_mistake_in_a_blocks_hyperparameters_is_named_with_its_line(tmp_path: 
     """A method that no block runs, or a value that a sweep has too."""
     own = "hyperparameters = { unifrom = { patch = 4 } }\nseeds = [5]"
     path = written(tmp_path, TEXT.replace("seeds = [5]", own))
-    with pytest.raises(ValueError, match="line 29: unknown method 'unifrom'; did you mean"):
+    with pytest.raises(ValueError, match="line 28: unknown method 'unifrom'; did you mean"):
         suite.load(path)
 
 
@@ -250,7 +250,7 @@ def test_a_selection_of_what_is_not_there_is_an_error(
         ("epochs = 3", "epochs = true", "line 6: epochs is True; a whole number is needed"),
         ("width = 32", "widht = 32", "line 10: unknown key 'widht'; did you mean 'width'"),
         ("width = 32", "width = 33", "line 9: a width of 33 cannot be shared"),
-        ("width = 32", 'head = "gird"', "line 10: head is 'gird'; one of 'grid', 'query'"),
+        ("width = 32", 'head = "quary"', "line 10: head is 'quary'; one of 'decoding'"),
         (
             "[hyperparameters.random_step]",
             "[hyperparameters.random]",

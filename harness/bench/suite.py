@@ -28,8 +28,8 @@ class Block:
 
     Exactly one of ``patch`` (length in steps) and ``patches`` (K) is given. ``season`` None means
     the data set's own. ``methods`` and ``seeds`` are those of the suite where a block has none of
-    its own: what runs are missing is judged task by task. ``hyperparameters``, by method, are those
-    that are not the default; the suite's hold where the block says nothing else.
+    its own: what runs are missing is judged task by task. ``hyperparameters``, by method, are
+    those that are not the default; the suite's hold where the block says nothing else.
     """
 
     __pydantic_config__ = STRICT
