@@ -37,8 +37,10 @@ class ConceptMoE(Patcher):
         "sharpness": (4.0, 6.0),
     }
 
-    def __init__(self, task: Task, *, weight: float = 1.0, sharpness: float = 6.0) -> None:
+    def __init__(self, task: Task, *, weight: float = 1.0, sharpness: float = 6.0, tie: float = 1, decided: int = 0) -> None:
         super().__init__(task)
+        self.decided = decided
+        if tie: sharpness = sharpness * tie * max(1.0, task.look_back / task.patches - 1)
         self.weight, self.sharpness, self.rate = weight, sharpness, target_rate(task)
         self.router = CosineRouter(Stem.width)
 
@@ -46,7 +48,7 @@ class ConceptMoE(Patcher):
         assert rows.features is not None
         probability = self.router(rows.features)
         chosen = self._drawn(probability, rows) if rows.as_trained else probability >= 0.5
-        loss = self.weight * ratio_loss(chosen, probability, self.rate)
+        loss = self.weight * ratio_loss(probability >= 0.5 if self.decided else chosen, probability, self.rate)
         patches = chunks(probability, chosen, self.slots, loss)
         usual = self.task.look_back / self.task.patches
         return replace(patches, gain=patches.length / usual)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from harness import Patcher, Patches, Rows, Stem, Task, from_marks
-from methods._policy import log_prob_of_labels
+from methods._policy import leave_one_out, log_prob_of_labels, without_chance
 
 
 class ScoreFunction(Patcher):
@@ -35,7 +34,8 @@ class ScoreFunction(Patcher):
 
     strict = False
     uses_features = True
-    rules = ("best", "sample")
+    rules = ("sample", "even", "best")
+    authors_rule = "sample"
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "pace": (1.0, 5.0),
         "policy_weight": (0.01, 0.1, 1.0),
@@ -65,9 +65,7 @@ class ScoreFunction(Patcher):
         # In the precision of the values: half precision is too coarse for sums over a long row.
         logit = score.to(rows.values.dtype) + self.bias
         if not rows.as_trained:
-            best = logit.topk(self.task.patches - 1, dim=1).indices
-            label = torch.zeros_like(logit, dtype=torch.bool).scatter(1, best, value=True)
-            return from_marks(label, self.slots, torch.zeros_like(logit))
+            return without_chance(logit, self.task.patches, self.slots, rows.rule)
         draw, priority = rows.uniform(2 * logit.shape[1]).chunk(2, dim=1)
         probability = logit.sigmoid()
         label = draw < probability
@@ -81,7 +79,7 @@ class ScoreFunction(Patcher):
 
     def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         assert patches.log_prob is not None
-        advantage = row_loss.mean() - row_loss[0]
+        advantage = leave_one_out(-row_loss[0])
         steps = self.task.look_back - 1
         return -self.policy_weight * (advantage * patches.log_prob).mean() / steps
 

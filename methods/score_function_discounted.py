@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import Patcher, Patches, Rows, Stem, Task, from_marks
+from methods._policy import leave_one_out, without_chance
 
 
 class ScoreFunctionDiscounted(Patcher):
@@ -40,7 +41,8 @@ class ScoreFunctionDiscounted(Patcher):
 
     strict = False
     uses_features = True
-    rules = ("best", "sample")
+    rules = ("sample", "even", "best")
+    authors_rule = "sample"
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "discount": (0.9, 0.99),
         "forecast_weight": (1.0, 10.0),
@@ -78,9 +80,7 @@ class ScoreFunctionDiscounted(Patcher):
         # In the precision of the values: half precision is too coarse for sums over a long row.
         logit = score.to(rows.values.dtype) + self.bias
         if not rows.as_trained:
-            best = logit.topk(self.task.patches - 1, dim=1).indices
-            label = torch.zeros_like(logit, dtype=torch.bool).scatter(1, best, value=True)
-            return from_marks(label, self.slots, torch.zeros_like(logit))
+            return without_chance(logit, self.task.patches, self.slots, rows.rule)
         draw, priority = rows.uniform(2 * logit.shape[1]).chunk(2, dim=1)
         probability = logit.sigmoid()
         label = draw < probability
@@ -91,8 +91,7 @@ class ScoreFunctionDiscounted(Patcher):
         )
         # Labels begin at step 1, where step 2 is predicted; the last step predicts nothing.
         gain = functional.pad((early - late).detach()[:, 1:], (0, 1))
-        advantage = discounted(gain, self.discount)
-        advantage = advantage - advantage.mean(0)
+        advantage = leave_one_out(discounted(gain, self.discount))
         rate = logit.mean() * (probability.mean() - self.rate).detach()
         return from_marks(
             label,
@@ -123,7 +122,7 @@ class ScoreFunctionDiscounted(Patcher):
     def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         """The forecast's part of the policy loss; the heads' part is in ``patches.loss``."""
         assert patches.log_prob is not None
-        advantage = self.forecast_weight * (row_loss.mean() - row_loss[0])
+        advantage = self.forecast_weight * leave_one_out(-row_loss[0])
         steps = self.task.look_back - 1
         return -self.policy_weight * (advantage * patches.log_prob).mean() / steps
 

@@ -11,7 +11,16 @@ from torch import Tensor, nn
 from torch.distributions import Binomial
 from torch.nn import functional
 
-from harness import Patcher, Patches, Rows, Stem, Task, from_marks
+from harness import (
+    Patcher,
+    Patches,
+    Rows,
+    Stem,
+    Task,
+    from_inclusion,
+    from_marks,
+    inclusion,
+)
 
 
 class StraightThroughGumbel(Patcher):
@@ -36,7 +45,8 @@ class StraightThroughGumbel(Patcher):
     """
 
     strict = False
-    rules = ("best", "sample")
+    rules = ("sample", "even", "best")
+    authors_rule = "sample"
     uses_features = True
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "temperature": (0.3, 0.5, 1.0),
@@ -55,7 +65,10 @@ class StraightThroughGumbel(Patcher):
     def forward(self, rows: Rows) -> Patches:
         logit = self._log_odds(rows)
         if not rows.as_trained:
-            return from_marks(logit > 0, self.slots, logit.sigmoid())
+            if rows.rule == "best":
+                return from_marks(logit > 0, self.slots, logit.sigmoid())
+            patches = self.task.patches
+            return from_inclusion(inclusion(logit, patches - 1), patches, slots=self.slots)
         noise = -(1 / rows.uniform(logit.shape[1]) - 1).log()
         sample = ((logit + noise) / self.temperature).sigmoid()
         chosen = sample > 0.5

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
 from harness.model.embedders import MeanEmbedder
-from harness.model.patcher import Patches, Rows, uniform_starts
+from harness.model.patcher import Patches, Rows, Rule, uniform_starts
 from methods.deformable import Deformable
 
 TASK = Task("x", 48, 12, 6)
 
 
-def rows(count: int = 8, look_back: int = 48, *, sampled: bool = True) -> Rows:
+def rows(count: int = 8, look_back: int = 48, rule: Rule = "sample") -> Rows:
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(count, look_back, generator=generator)
-    return Rows(values, torch.arange(count), sampled=sampled)
+    return Rows(values, torch.arange(count), rule=rule)
 
 
 def moved(patcher: Deformable, centre: float, width: float) -> Deformable:
@@ -133,7 +133,7 @@ def test_evaluation_cuts_at_its_edges_in_whole_steps() -> None:
     torch.manual_seed(0)
     patcher = Deformable(TASK)
     nn.init.normal_(patcher.say.weight)
-    best, trained = patcher(rows(sampled=False)), patcher(rows())
+    best, trained = patcher(rows(rule="best")), patcher(rows())
     assert torch.equal(best.start, trained.start)
     assert best.edges is None
     assert best.spans is None

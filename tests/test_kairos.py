@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.core.task import Architecture, Task
 from harness.model.embedders import MeanEmbedder
-from harness.model.patcher import Rows
+from harness.model.patcher import Rows, Rule
 from methods.kairos import Kairos, size_mix
 
 TASK = Task("x", 96, 24, 12)  # parents of 16 steps, six of them
@@ -129,11 +129,11 @@ def test_the_bias_moves_with_the_realised_shares() -> None:
     torch.testing.assert_close(patcher.bias, torch.cat([expected, torch.zeros(2)]))
 
 
-@pytest.mark.parametrize("mode", ["evaluation", "sampled"])
-def test_the_bias_rests_in_evaluation(mode: str) -> None:
+@pytest.mark.parametrize("rule", ["best", "sample"])
+def test_the_bias_rests_in_evaluation(rule: Rule) -> None:
     """Otherwise the forecast of a row would depend on the rows before it."""
     patcher = Kairos(TASK).eval()
-    patcher(replace(rows(training=False), sampled=mode == "sampled"))
+    patcher(replace(rows(training=False), rule=rule))
     assert not patcher.bias.any()
 
 
