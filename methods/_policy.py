@@ -202,7 +202,7 @@ def _left_over(outside: Tensor, sibling: Tensor, inside: Tensor) -> Tensor:
 # --- GRPG ----------------------------------------------------------------------------------------
 
 
-def leave_one_out(reward: Float[Tensor, "alike *other"]) -> Float[Tensor, "alike *other"]:
+def leave_one_out(reward: Float[Tensor, "alike ..."]) -> Float[Tensor, "alike ..."]:
     """How much better each reward is than the mean of the others of the first axis: unbiased."""
     count = len(reward)
     return (reward - reward.mean(0)) * (count / max(count - 1, 1))
@@ -364,15 +364,16 @@ class PolicyPatcher(Patcher):
         ):
             if number < least:
                 raise ValueError(f"{name} is {number!r}; {least} or more is needed")
-        for name, share in (("rollout_share", rollout_share), ("discount", discount)):
-            if not 0 < share <= 1:
-                raise ValueError(f"{name} is {share!r}; more than 0 and at most 1 is needed")
+        for name, share, allowed_from in (
+            ("warm_up", warm_up, "0"),
+            ("final", final, "0"),
+            ("rollout_share", rollout_share, "more than 0"),
+            ("discount", discount, "more than 0"),
+        ):
+            if not 0 <= share <= 1 or (not share and allowed_from != "0"):
+                raise ValueError(f"{name} is {share!r}; {allowed_from} and at most 1 is needed")
         if baseline and advantage != "loo":
             raise ValueError(f"a baseline needs the advantage 'loo', not {advantage!r}")
-        if not 0 <= warm_up < 1:
-            raise ValueError(f"warm_up is {warm_up!r}; a share below 1 is needed")
-        if not 0 <= final <= 1:
-            raise ValueError(f"final is {final!r}; a share of training is needed")
         self.own_draws, self.advantage, self.relative = draws, advantage, reward == "relative"
         self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
         self.scaled = scaled
@@ -452,7 +453,9 @@ class PolicyPatcher(Patcher):
             for name, value in vars(drawn).items()
             if value is not None and name != "log_prob"
         }
-        return Patches(**plan, log_prob=with_slope(drawn.log_prob, factor.to(drawn.log_prob.dtype)))
+        return Patches(
+            **plan, log_prob=with_slope(drawn.log_prob, factor.to(drawn.log_prob.dtype))
+        )
 
     def _credited(
         self, logits: Float[Tensor, "row level step"]

@@ -19,17 +19,19 @@ class ScoreFunction(Patcher):
     second-hand note and an earlier version of its code.
 
     Fidelity: re-implementation of what remains of it where a row has one reward, at its end: the
-    estimator, advantages centred over the batch, the rate controller and the weights of both.
-    Early exit and discounting do not apply (see ``score_function_discounted``). Decisions do not
-    depend on earlier decisions (w = 0; the paper has w = 8 and finds w = 1 as good), since they
-    would have to be drawn step by step. The target rate (K - 1) / (L - 1) makes the expected
-    number of patches K. Of more boundaries than there are slots, those to be dropped are chosen at
-    random and not by their probability: an environment that depends on the policy would make the
-    gradient wrong. These sources have no rule for evaluation; the K - 1 largest logits are ours.
-    So are ``pace``, the policy's learning rate as a multiple of the forecaster's, and the mean
-    over steps in the policy loss.
-
-    The baseline is a mean over other rows, so differences in how hard rows are add variance.
+    estimator, advantages centred over the batch, the rate controller, the weights of both, and
+    labels that are drawn in evaluation, too, as its code does without asking. Early exit and
+    discounting do not apply (see ``score_function_discounted``). Decisions do not depend on
+    earlier decisions (w = 0; the paper has w = 8 and finds w = 1 as good), since they would have
+    to be drawn step by step. The target rate (K - 1) / (L - 1) makes the expected number of
+    patches K. Of more boundaries than there are slots, those to be dropped are chosen at random
+    and not by their probability: an environment that depends on the policy would make the gradient
+    wrong. Ours are the plans without chance that are scored beside it, ``pace``, the policy's
+    learning rate as a multiple of the forecaster's, the mean over steps in the policy loss, and
+    that a row is compared with the mean of the other rows (theirs: of all, with a factor of (B -
+    1) / B). The baseline is a mean over other rows, so differences in how hard rows are add
+    variance. A straw man? In part: a reward for each step is what its authors credit it with, and
+    a forecast has one. Their decisions come from a deep network; ours see 9 steps.
     """
 
     strict = False

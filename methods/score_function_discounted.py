@@ -27,16 +27,18 @@ class ScoreFunctionDiscounted(Patcher):
 
     Fidelity: re-implementation of its estimator for forecasts. As there: the reward relative to an
     early exit, the discount, advantages centred over the batch at the same position, the rate
-    controller, and the weights. Our design: linear heads; instead of the language model a late
-    head that sees the feature of the step, the feature at the last boundary and the mean of those
-    at all boundaries so far (``heads_weight`` is the weight of both heads; there the late loss has
-    weight 1); and the advantage from the forecast, which is that of ``score_function``, times
-    ``forecast_weight``. Features are those of the shared stem, delayed until they are causal:
-    otherwise labels could tell the late head what comes next. The heads see all labels as drawn,
-    even those dropped for lack of slots, since that choice makes early labels depend on later
-    ones. As in ``score_function``: w = 0, the target rate (K - 1) / (L - 1), the random choice of
-    those dropped, the K - 1 largest logits in evaluation (a choice over the whole row, so
-    boundaries are not causal), ``pace`` and the mean over steps.
+    controller, the weights, and labels that are drawn in evaluation, too. Our design: linear
+    heads; instead of the language model a late head that sees the feature of the step, the feature
+    at the last boundary and the mean of those at all boundaries so far (``heads_weight`` is the
+    weight of both heads; there the late loss has weight 1); and the advantage from the forecast,
+    which is that of ``score_function``, times ``forecast_weight``. Features are those of the
+    shared stem, delayed until they are causal: otherwise labels could tell the late head what
+    comes next. The heads see all labels as drawn, even those dropped for lack of slots, since that
+    choice makes early labels depend on later ones. As in ``score_function``: w = 0, the target
+    rate (K - 1) / (L - 1), the random choice of those dropped, the comparison with the mean of the
+    other rows, the two plans without chance that are scored beside it, ``pace`` and the mean over
+    steps. A straw man? In part: the heads are linear in eight features, and what they gain by a
+    boundary may have little to do with the forecast; its authors' early exit is a language model.
     """
 
     strict = False

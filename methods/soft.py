@@ -28,8 +28,8 @@ class Soft(Patcher):
     kernel, so that the shared embedder can read it. Soft tokens overlap: scored soft, K of them
     hold more than K patches can. Temperatures and rate are the best of twelve settings by the
     validation error on `ordinal`, mean of three seeds. A straw man? No: nothing published defines
-    it more closely, and of the methods here that pass a gradient through edges it is the only one
-    that comes near the oracle on `ordinal`.
+    it more closely, and of the methods here that pass a gradient through edges it alone closes
+    much of the oracle's gap on `ordinal`: three quarters, in the rows of protocol 1.
     """
 
     rules = ("even", "sample")

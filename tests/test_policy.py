@@ -271,12 +271,13 @@ def test_the_best_plan_is_the_mode_and_the_even_one_is_not(method: type[PolicyPa
 
 
 def test_inclusion_is_exact_where_the_distribution_has_it_and_near_elsewhere() -> None:
-    """Enumerated: of sets exactly; of orders, whose law it is not, within a few per cent."""
+    """Enumerated: of sets exactly; of orders, whose law it is not, within a tenth or so."""
     cb, pl = (made(method).inclusion(LOGITS[None])[0] for method in (ReinPatchCB, ReinPatch))
     torch.testing.assert_close(cb, sets(LOGITS) @ SETS.double(), rtol=0, atol=1e-12)
     of_orders = orders(LOGITS) @ marks(ORDERS).double()
     assert float(pl.sum()) == pytest.approx(COUNT, abs=1e-5)
-    assert (pl - of_orders).abs().max() < 0.05
+    assert (pl - of_orders).abs().max() < 0.11
+    assert torch.equal(pl.argsort(), of_orders.argsort())
     for count in (1, STEPS + 1):  # one set alone is possible
         other = ReinPatchCB(replace(TASK, patches=count))
         assert other.inclusion(LOGITS[None]).tolist() == [[(count - 1) / STEPS] * STEPS]

@@ -338,7 +338,7 @@ def from_starts(
     Slots that are not used come last and start at ``look_back``: their patches have length 0.
     """
     length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
-    return Patches(start, length, length > 0, **extra)
+    return Patches(start, length, start < look_back, **extra)
 
 
 def from_scores(
