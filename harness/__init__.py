@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.core.task import Architecture, Budget, Task
     from harness.model.backbones import Transformer, running_mean
     from harness.model.embedders import Place
-    from harness.model.forecaster import Forecast, Forecaster
+    from harness.model.forecaster import Forecast, Forecaster, PatchForecaster
     from harness.model.layers import Dropout, bounds, instance_norm, rows_at_once, running_sum
     from harness.model.patcher import (
         Patcher,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         from_starts,
         inclusion,
         sample_rows,
+        threshold,
         uniform_starts,
     )
     from harness.model.stem import Stem, Votes
@@ -39,6 +40,7 @@ __all__ = [
     "Dropout",
     "Forecast",
     "Forecaster",
+    "PatchForecaster",
     "Patcher",
     "Patches",
     "Place",
@@ -61,6 +63,7 @@ __all__ = [
     "running_mean",
     "running_sum",
     "sample_rows",
+    "threshold",
     "uniform_starts",
 ]
 
@@ -69,13 +72,14 @@ _HOMES = {
     "harness.core.task": ("Architecture", "Budget", "Task"),
     "harness.model.backbones": ("Transformer", "running_mean"),
     "harness.model.embedders": ("Place",),
-    "harness.model.forecaster": ("Forecast", "Forecaster"),
+    "harness.model.forecaster": ("Forecast", "Forecaster", "PatchForecaster"),
     "harness.model.layers": (
         *("Dropout", "bounds", "instance_norm", "rows_at_once", "running_sum"),
     ),
     "harness.model.patcher": (
         *("Patcher", "Patches", "Rows", "Rule", "from_chosen", "from_inclusion", "from_marks"),
-        *("from_scores", "from_starts", "inclusion", "sample_rows", "uniform_starts"),
+        *("from_scores", "from_starts", "inclusion", "sample_rows", "threshold"),
+        "uniform_starts",
     ),
     "harness.model.stem": ("Stem", "Votes"),
 }

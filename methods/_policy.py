@@ -25,10 +25,14 @@ from harness import (
     Patcher,
     Patches,
     Rows,
+    Rule,
     Task,
+    from_inclusion,
     from_scores,
     from_starts,
+    inclusion,
     rows_at_once,
+    threshold,
     uniform_starts,
 )
 
@@ -87,6 +91,13 @@ def log_prob_of_labels(
     return -functional.softplus(torch.where(label > 0, -logits, logits)).sum(-1)
 
 
+def without_chance(logits: Logits, patches: int, slots: int, rule: Rule) -> Patches:
+    """K patches by a rule of evaluation: the K - 1 largest logits, or spread evenly."""
+    if rule == "best":
+        return from_scores(logits, patches, slots=slots)
+    return from_inclusion(inclusion(logits, patches - 1), patches, slots=slots)
+
+
 # --- conditional Bernoulli: independent labels, given how many ----------------------------------
 
 
@@ -109,13 +120,7 @@ class FixedSize:
     def of(cls, logits: Logits, count: int) -> FixedSize:
         """The distribution of ``count`` steps, more than none and fewer than all."""
         logits = logits.detach().double()
-        low = logits.min(1, keepdim=True).values - 50
-        high = logits.max(1, keepdim=True).values + 50
-        for _ in range(40):
-            middle = (low + high) / 2
-            many = (logits - middle).sigmoid().sum(1, keepdim=True) > count
-            low, high = torch.where(many, middle, low), torch.where(many, high, middle)
-        shifted = logits - (low + high) / 2
+        shifted = logits - threshold(logits, count)
         steps = shifted.shape[1]
         width = 1 << (steps - 1).bit_length()
         leaf = functional.pad(shifted, (0, width - steps), value=-math.inf)
@@ -197,6 +202,12 @@ def _left_over(outside: Tensor, sibling: Tensor, inside: Tensor) -> Tensor:
 # --- GRPG ----------------------------------------------------------------------------------------
 
 
+def leave_one_out(reward: Float[Tensor, "alike ..."]) -> Float[Tensor, "alike ..."]:
+    """How much better each reward is than the mean of the others of the first axis: unbiased."""
+    count = len(reward)
+    return (reward - reward.mean(0)) * (count / max(count - 1, 1))
+
+
 def advantage(reward: Float[Tensor, "draw row"], kind: str) -> Float[Tensor, "draw row"]:
     """How much better each draw was than the others of its row.
 
@@ -204,10 +215,9 @@ def advantage(reward: Float[Tensor, "draw row"], kind: str) -> Float[Tensor, "dr
     (the same direction, (G - 1) / G as long); "grpo" divides "mean" by the standard deviation of
     the row, which gives rows other weights and so is another objective.
     """
-    draws = len(reward)
-    centred = reward - reward.mean(0)
     if kind == "loo":
-        return centred * (draws / (draws - 1))
+        return leave_one_out(reward)
+    centred = reward - reward.mean(0)
     if kind == "grpo":
         return centred / (reward.std(0, correction=0) + 1e-8)
     return centred
@@ -288,8 +298,13 @@ class PolicyPatcher(Patcher):
     ``draws`` is the number of draws G. ``reward`` "relative" divides the losses of a row by its
     loss under equal patches, which are one draw more. ``entropy`` weighs a bonus that falls to 0;
     its unit is the standard deviation of the rewards of a row, averaged over rows. For the first
-    ``warm_up`` of training, a share, the policy stays at random boundaries, for the last ``final``
-    at its best ones, while the forecaster goes on learning. ``scaled`` divides all advantages of a
+    ``warm_up`` of training, a share, the policy stays at random boundaries. For the last ``final``
+    the forecaster learns under the plan that evaluation would cut by the rule in use, and not
+    under a draw; that plan stands in the place of one of the G draws, the others go on teaching
+    the policy. Under the rule "sample" nothing changes. The default of .41 has a tenth of all
+    learning there is, where the rate falls along a cosine: .1 has .2 %. A policy that rests in
+    these .41 was tried: on `ordinal` (640 steps, seed 1) it ends at a validation error of .277
+    where this one ends at .228. ``scaled`` divides all advantages of a
     batch by their root mean square: otherwise the optimiser's long memory of early, larger rewards
     would slow the policy down. ``pace`` is the policy's learning rate as a multiple of the
     forecaster's, ``width`` the number of channels of its network.
@@ -306,7 +321,7 @@ class PolicyPatcher(Patcher):
     policy is undecided about count more.
     """
 
-    rules = ("best", "sample")
+    rules = ("even", "sample", "best")
     levels: ClassVar[int] = 1
     """Logits for each step: one a level of boundaries."""
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
@@ -323,7 +338,7 @@ class PolicyPatcher(Patcher):
         reward: str = "loss",
         entropy: float = 0.01,
         warm_up: float = 0.0,
-        final: float = 0.1,
+        final: float = 0.41,
         scaled: bool = True,
         pace: float = 5.0,
         width: int = 64,
@@ -342,8 +357,6 @@ class PolicyPatcher(Patcher):
         for name, number, least in (
             ("draws", draws, 2),  # to be compared with each other
             ("entropy", entropy, 0),
-            ("warm_up", warm_up, 0),
-            ("final", final, 0),
             ("pace", pace, 0),
             ("width", width, 2),
             ("baseline", baseline, 0),
@@ -351,16 +364,16 @@ class PolicyPatcher(Patcher):
         ):
             if number < least:
                 raise ValueError(f"{name} is {number!r}; {least} or more is needed")
-        for name, share in (("rollout_share", rollout_share), ("discount", discount)):
-            if not 0 < share <= 1:
-                raise ValueError(f"{name} is {share!r}; more than 0 and at most 1 is needed")
+        for name, share, allowed_from in (
+            ("warm_up", warm_up, "0"),
+            ("final", final, "0"),
+            ("rollout_share", rollout_share, "more than 0"),
+            ("discount", discount, "more than 0"),
+        ):
+            if not 0 <= share <= 1 or (not share and allowed_from != "0"):
+                raise ValueError(f"{name} is {share!r}; {allowed_from} and at most 1 is needed")
         if baseline and advantage != "loo":
             raise ValueError(f"a baseline needs the advantage 'loo', not {advantage!r}")
-        if warm_up + final >= 1:
-            raise ValueError(
-                f"a warm_up of {warm_up!r} and a final of {final!r} leave nothing of training to"
-                " learn in; shares that come to less than 1 are needed"
-            )
         self.own_draws, self.advantage, self.relative = draws, advantage, reward == "relative"
         self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
         self.scaled = scaled
@@ -382,8 +395,20 @@ class PolicyPatcher(Patcher):
         raise NotImplementedError
 
     def best(self, logits: Float[Tensor, "row level step"]) -> Patches:
-        """The boundaries to forecast with: the K - 1 largest logits."""
+        """The mode: the K - 1 largest logits."""
         return from_scores(logits[:, 0], self.task.patches)
+
+    def even(self, logits: Float[Tensor, "row level step"]) -> Patches:
+        """K - 1 boundaries spread evenly over their probabilities."""
+        return from_inclusion(self.inclusion(logits[:, 0]), self.task.patches)
+
+    def inclusion(self, logits: Logits) -> Float[Tensor, "row step"]:
+        """How probable a boundary is at each step; of independent labels, if not known exactly."""
+        return inclusion(logits, self.task.patches - 1)
+
+    def planned(self, logits: Float[Tensor, "row level step"], rule: Rule) -> Patches:
+        """The boundaries by a rule without chance."""
+        return self.best(logits) if rule == "best" else self.even(logits)
 
     def equal(self, logits: Float[Tensor, "row level step"]) -> Patches:
         """Equal patches, which a relative reward compares with."""
@@ -393,9 +418,8 @@ class PolicyPatcher(Patcher):
     def forward(self, rows: Rows) -> Patches:
         # The values' precision in mixed precision, too: draws and gradients need all their digits.
         logits = self.policy(rows.values).to(rows.values.dtype)
-        best = self.best(logits.detach())
         if not rows.as_trained:
-            return best
+            return self.planned(logits.detach(), rows.rule)
         draws = self.own_draws if self.training else 1
         drawn = self.draw(self._credited(logits), rows, draws)
         if not self.training:
@@ -404,17 +428,34 @@ class PolicyPatcher(Patcher):
             self.seen = rows.values
         if self.learning_draws < draws:
             drawn = self._some_learn(drawn, rows)
-        settled = self.progress >= 1 - self.final
-        best = best.rows(torch.arange(draws * len(logits), device=logits.device) % len(logits))
-        plan = {
-            name: value if name == "log_prob" else torch.where(settled, getattr(best, name), value)
-            for name, value in vars(drawn).items()
-            if value is not None
-        }
+        if self.evaluation_rule != "sample":
+            drawn = self._settled(drawn, self.planned(logits.detach(), self.evaluation_rule))
+        plan = {name: value for name, value in vars(drawn).items() if value is not None}
         if self.relative:
             equal = vars(self.equal(logits)) | {"log_prob": logits.new_zeros(len(logits))}
             plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
         return Patches(**plan)
+
+    def _settled(self, drawn: Patches, last: Patches) -> Patches:
+        """In the last phase, the plan to settle on in the place of the first draw of each row.
+
+        The forecaster learns under it. The other draws teach the policy, weighted so that their
+        estimate stays unbiased: a draw is compared with what does not depend on it.
+        """
+        rows, draws = len(last.start), self.own_draws
+        settled = self.progress >= 1 - self.final
+        of_first = settled & (torch.arange(draws * rows, device=settled.device) < rows)
+        assert drawn.log_prob is not None
+        factor = torch.where(settled, ~of_first * (draws / (draws - 1)), 1.0)
+        last = last.rows(torch.arange(draws * rows, device=settled.device) % rows)
+        plan = {
+            name: torch.where(of_first[:, None], getattr(last, name), value)
+            for name, value in vars(drawn).items()
+            if value is not None and name != "log_prob"
+        }
+        return Patches(
+            **plan, log_prob=with_slope(drawn.log_prob, factor.to(drawn.log_prob.dtype))
+        )
 
     def _credited(
         self, logits: Float[Tensor, "row level step"]
@@ -452,7 +493,7 @@ class PolicyPatcher(Patcher):
             # E[-log p] has the gradient of a reward of -log p.
             unit = reward.std(0).mean() * (1 - self.progress)
             reward = reward - self.entropy * unit * log_prob.detach()
-        learning = (self.progress >= self.warm_up) & (self.progress < 1 - self.final)
+        learning = self.progress >= self.warm_up
         better, surprise = advantage(reward, self.advantage), None
         if self.baseline:
             assert self.seen is not None

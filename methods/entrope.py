@@ -32,7 +32,9 @@ class Entrope(Patcher):
     at five times their learning rate and without dropout (theirs: up to 50 epochs). In rows of 96
     steps, the length of theirs, a layer sees all steps before; in longer ones, the same block of
     32 steps and the two blocks before it (theirs starts anew every 96 steps). Its embedder,
-    cross-attention and decoder at full resolution are not part of the rule.
+    cross-attention and decoder at full resolution are not part of the rule. A straw man? Of the
+    model, yes: its head reads every step, which no patcher here may. Of the rule, hardly: the GPT
+    is trained for less long, and their quantile is searched where ours follows from K.
     """
 
     strict = False

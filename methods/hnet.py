@@ -33,7 +33,10 @@ class HNet(Patcher):
     over its steps. ``weight`` is 0.03 in H-Net: at that weight, the number of patches would need
     most of one of our short trainings to come near K; at 1 it needs some hundred steps. A
     curriculum can only start a quarter above K, since there are no more slots; its path, a
-    straight line in the target rate, is our design.
+    straight line in the target rate, is our design. A straw man? In part: its authors route states
+    of several Mamba-2 layers and hand every step past the chunks; ``hnet_full`` has an encoder of
+    its own and that residual. On `ordinal` it is 6 % better than equal patches (validation error,
+    rows of protocol 1).
     """
 
     strict = False

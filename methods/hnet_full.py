@@ -38,7 +38,8 @@ class HNetFull(Forecaster):
     Fidelity: re-implementation. Convolutions over 25 steps are the encoder and one linear layer
     over all steps is decoder and head, where H-Net has Mamba-2 layers; tokens encode the place and
     length of their chunk, as in the shared forecaster; no learning rates by stage. Centred
-    features, target rate, number of slots and ``weight`` (0.03 in H-Net) are as in ``hnet``.
+    features, target rate, number of slots and ``weight`` (0.03 in H-Net) are as in ``hnet``. A
+    straw man? Less than ``hnet``: what is left out is depth, of encoder and decoder, and stages.
     """
 
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {"weight": (0.03, 0.3, 1.0)}

@@ -30,7 +30,8 @@ class LearnedGrid(Patcher):
     most about the rate in a step. Whole steps in training, with a gradient straight through the
     rounding, were tried: at a whole step the embedder sees only what comes after it, so that an
     edge swings between two steps. The gradient follows what lies next to an edge, not a better
-    place far away.
+    place far away. A straw man? As a control it should be strong; what may hold it back is that it
+    moves in small steps only. Higher rates are in its search space.
     """
 
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {

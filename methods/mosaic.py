@@ -24,19 +24,23 @@ class Mosaic(Patcher):
     Source: TimeMosaic (arXiv 2509.19406) and its code.
 
     Fidelity: re-implementation of the selector alone, after the code. As there: raw normalised
-    regions, a hidden layer of 64, hard Gumbel-softmax at temperature 0.5 in training and the
-    best class in evaluation, a loss of weight 0.001 on uneven use of the classes (mean absolute
-    error). Deviations: theirs repeats coarse tokens until every row has as many as the finest cut,
-    and so saves none; here a row has the tokens of its cut. So the loss that holds the budget is
-    ours: ``hold`` times the squared relative error of the mean number of patches in a batch, once
-    as expected under the draw and once at the best classes. A row with more patches than slots
-    joins patches of the finest class, first in the regions that are least sure of that class.
-    Theirs embeds every region at all sizes, so its gradient compares them; here it reaches the
-    chosen class only, through a gain of 1 on its tokens. The last region may be shorter.
+    regions, a hidden layer of 64, hard Gumbel-softmax at temperature 0.5 in training and the best
+    class in evaluation, a loss of weight 0.001 on uneven use of the classes (mean absolute error).
+    Deviations: theirs repeats coarse tokens until every row has as many as the finest cut, and so
+    saves none; here a row has the tokens of its cut. So the loss that holds the budget is ours:
+    ``hold`` times the squared relative error of the mean number of patches in a batch, once as
+    expected under the draw and once at the best classes. A row with more patches than slots joins
+    patches of the finest class, first in the regions that are least sure of that class. Theirs
+    embeds every region at all sizes, so its gradient compares them; here it reaches the chosen
+    class only, through a gain of 1 on its tokens. The last region may be shorter. A straw man? In
+    part: as published no token is saved, so that a choice of size costs nothing; the comparison of
+    embeddings and the decoder by segments are what its authors would miss. There is no plan that
+    is spread evenly: boundaries of a region come together or not at all.
     """
 
     strict = False
     rules = ("best", "sample")
+    authors_rule = "best"
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "temperature": (0.3, 0.5, 1.0),
         "usage": (0.001, 0.01, 0.1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from harness import Patches, Rows, from_scores
@@ -35,3 +36,10 @@ class ReinPatchCB(PolicyPatcher):
             self.task.patches,
             log_prob=labels.log_prob(logits[:, 0], drawn).flatten(),
         )
+
+    def inclusion(self, logits: Tensor) -> Tensor:
+        """Exact."""
+        count = self.task.patches - 1
+        if count in (0, logits.shape[1]):
+            return torch.full_like(logits, count / logits.shape[1])
+        return FixedSize.of(logits, count).inclusion()

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
-from harness import Patches, Rows, from_chosen, uniform_starts
+from harness import Patches, Rows, from_chosen, from_inclusion, inclusion, uniform_starts
 from methods._policy import PolicyPatcher, draw_in_order, log_prob_in_order
 
 
@@ -50,6 +50,13 @@ class ReinPatchLevels(PolicyPatcher):
     def best(self, logits: Tensor) -> Patches:
         step = logits[:, 0].topk(self.task.patches - 1, dim=1).indices.sort(dim=1).values
         group = logits[:, 1].gather(1, step).topk(self.coarse - 1, dim=1).indices
+        return _nested(step, group, self.task.look_back)
+
+    def even(self, logits: Tensor) -> Patches:
+        """Boundaries spread evenly, and groups spread evenly over their probability at those."""
+        step = super().even(logits).start[:, 1:] - 1
+        chance = inclusion(logits[:, 1].gather(1, step), self.coarse - 1)
+        group = from_inclusion(chance, self.coarse).start[:, 1:] - 1
         return _nested(step, group, self.task.look_back)
 
     def equal(self, logits: Tensor) -> Patches:

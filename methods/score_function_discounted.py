@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness import Patcher, Patches, Rows, Stem, Task, from_marks
+from methods._policy import leave_one_out, without_chance
 
 
 class ScoreFunctionDiscounted(Patcher):
@@ -26,21 +27,24 @@ class ScoreFunctionDiscounted(Patcher):
 
     Fidelity: re-implementation of its estimator for forecasts. As there: the reward relative to an
     early exit, the discount, advantages centred over the batch at the same position, the rate
-    controller, and the weights. Our design: linear heads; instead of the language model a late
-    head that sees the feature of the step, the feature at the last boundary and the mean of those
-    at all boundaries so far (``heads_weight`` is the weight of both heads; there the late loss has
-    weight 1); and the advantage from the forecast, which is that of ``score_function``, times
-    ``forecast_weight``. Features are those of the shared stem, delayed until they are causal:
-    otherwise labels could tell the late head what comes next. The heads see all labels as drawn,
-    even those dropped for lack of slots, since that choice makes early labels depend on later
-    ones. As in ``score_function``: w = 0, the target rate (K - 1) / (L - 1), the random choice of
-    those dropped, the K - 1 largest logits in evaluation (a choice over the whole row, so
-    boundaries are not causal), ``pace`` and the mean over steps.
+    controller, the weights, and labels that are drawn in evaluation, too. Our design: linear
+    heads; instead of the language model a late head that sees the feature of the step, the feature
+    at the last boundary and the mean of those at all boundaries so far (``heads_weight`` is the
+    weight of both heads; there the late loss has weight 1); and the advantage from the forecast,
+    which is that of ``score_function``, times ``forecast_weight``. Features are those of the
+    shared stem, delayed until they are causal: otherwise labels could tell the late head what
+    comes next. The heads see all labels as drawn, even those dropped for lack of slots, since that
+    choice makes early labels depend on later ones. As in ``score_function``: w = 0, the target
+    rate (K - 1) / (L - 1), the random choice of those dropped, the comparison with the mean of the
+    other rows, the two plans without chance that are scored beside it, ``pace`` and the mean over
+    steps. A straw man? In part: the heads are linear in eight features, and what they gain by a
+    boundary may have little to do with the forecast; its authors' early exit is a language model.
     """
 
     strict = False
     uses_features = True
-    rules = ("best", "sample")
+    rules = ("sample", "even", "best")
+    authors_rule = "sample"
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "discount": (0.9, 0.99),
         "forecast_weight": (1.0, 10.0),
@@ -78,9 +82,7 @@ class ScoreFunctionDiscounted(Patcher):
         # In the precision of the values: half precision is too coarse for sums over a long row.
         logit = score.to(rows.values.dtype) + self.bias
         if not rows.as_trained:
-            best = logit.topk(self.task.patches - 1, dim=1).indices
-            label = torch.zeros_like(logit, dtype=torch.bool).scatter(1, best, value=True)
-            return from_marks(label, self.slots, torch.zeros_like(logit))
+            return without_chance(logit, self.task.patches, self.slots, rows.rule)
         draw, priority = rows.uniform(2 * logit.shape[1]).chunk(2, dim=1)
         probability = logit.sigmoid()
         label = draw < probability
@@ -91,8 +93,7 @@ class ScoreFunctionDiscounted(Patcher):
         )
         # Labels begin at step 1, where step 2 is predicted; the last step predicts nothing.
         gain = functional.pad((early - late).detach()[:, 1:], (0, 1))
-        advantage = discounted(gain, self.discount)
-        advantage = advantage - advantage.mean(0)
+        advantage = leave_one_out(discounted(gain, self.discount))
         rate = logit.mean() * (probability.mean() - self.rate).detach()
         return from_marks(
             label,
@@ -123,7 +124,7 @@ class ScoreFunctionDiscounted(Patcher):
     def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
         """The forecast's part of the policy loss; the heads' part is in ``patches.loss``."""
         assert patches.log_prob is not None
-        advantage = self.forecast_weight * (row_loss.mean() - row_loss[0])
+        advantage = self.forecast_weight * leave_one_out(-row_loss[0])
         steps = self.task.look_back - 1
         return -self.policy_weight * (advantage * patches.log_prob).mean() / steps
 

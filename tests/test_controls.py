@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -11,10 +12,12 @@ from torch import Tensor
 from harness.core.task import Architecture, Task
 from harness.model.forecaster import PatchForecaster
 from harness.model.patcher import Patches, Rows
+from harness.model.registry import kind
 from methods.l2_optimal import L2Optimal
 from methods.phase_shift import PhaseShift
 from methods.uniform import Uniform
 from methods.uniform_best import UniformBest
+from methods.uniform_identity import UniformIdentity
 
 SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16)
 
@@ -148,3 +151,20 @@ def test_uniform_best_at_the_tasks_own_length_forecasts_as_uniform() -> None:
         torch.manual_seed(0)
         forecasts.append(PatchForecaster(task(48, 6), SMALL, patcher).eval()(past, ids).future)
     assert torch.equal(*forecasts)
+
+
+def test_uniform_identity_is_the_shared_forecaster_without_its_backbone() -> None:
+    """On equal patches, with the suite's embedder and head, and no weight in between."""
+    place = task(48, 6)
+    made = []
+    for make in (
+        lambda: UniformIdentity(place, SMALL),
+        lambda: PatchForecaster(place, replace(SMALL, backbone="identity"), Uniform(place)),
+    ):
+        torch.manual_seed(0)
+        made.append(make().eval())
+    own, other = made
+    past, ids = torch.randn(4, 2, 48), torch.arange(8).view(4, 2)
+    assert torch.equal(own(past, ids).future, other(past, ids).future)
+    assert not list(own.backbone.parameters())
+    assert kind(UniformIdentity) == "reference"

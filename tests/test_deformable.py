@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
 from harness.model.embedders import MeanEmbedder
-from harness.model.patcher import Patches, Rows, uniform_starts
+from harness.model.patcher import Patches, Rows, Rule, uniform_starts
 from methods.deformable import Deformable
 
 TASK = Task("x", 48, 12, 6)
 
 
-def rows(count: int = 8, look_back: int = 48, *, sampled: bool = True) -> Rows:
+def rows(count: int = 8, look_back: int = 48, rule: Rule = "sample") -> Rows:
     generator = torch.Generator().manual_seed(0)
     values = torch.randn(count, look_back, generator=generator)
-    return Rows(values, torch.arange(count), sampled=sampled)
+    return Rows(values, torch.arange(count), rule=rule)
 
 
 def moved(patcher: Deformable, centre: float, width: float) -> Deformable:
@@ -112,28 +112,13 @@ def test_patches_are_exactly_k_and_never_empty(
     assert (width > -1e-4).all()
 
 
-def test_tokens_settle_on_their_patches() -> None:
-    """Before the last share of training stretches are free; at its end they are the patches."""
-    patcher = moved(Deformable(TASK, settle=0.4), 2.0, 1.5)
-    free = patcher.stretches(rows(1).values)
-    for progress, left in ((0.0, 1.0), (0.6, 1.0), (0.8, 0.5), (1.0, 0.0)):
-        patcher.progress.fill_(progress)
-        patches = patcher(rows(1))
-        assert patches.edges is not None
-        for side, edge in enumerate((patches.edges[:, :-1], patches.edges[:, 1:])):
-            expected = left * free[side] + (1 - left) * edge
-            torch.testing.assert_close(patches.spans[:, side], expected, atol=1e-4, rtol=0)
-    patcher = moved(Deformable(TASK, settle=0.0), 2.0, 1.5)
-    patcher.progress.fill_(1.0)
-    torch.testing.assert_close(spans(patcher(rows(1)))[:, 0], free[0].detach())
-
-
-def test_evaluation_cuts_at_its_edges_in_whole_steps() -> None:
+def test_a_partition_in_whole_steps_stands_beside_its_authors_rule() -> None:
     """The same starts as in training, and nothing that is real-valued."""
     torch.manual_seed(0)
     patcher = Deformable(TASK)
+    assert patcher.evaluation_rule == "sample"
     nn.init.normal_(patcher.say.weight)
-    best, trained = patcher(rows(sampled=False)), patcher(rows())
+    best, trained = patcher(rows(rule="best")), patcher(rows())
     assert torch.equal(best.start, trained.start)
     assert best.edges is None
     assert best.spans is None
@@ -173,9 +158,3 @@ def test_not_only_the_last_bias_learns() -> None:
         optimiser.step()
     assert patcher.look.weight.grad is not None
     assert patcher.look.weight.grad.any()
-
-
-def test_settling_that_cannot_be_is_refused() -> None:
-    """A share of training is asked for."""
-    with pytest.raises(ValueError, match="settle is -1"):
-        Deformable(TASK, settle=-1)

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
 
 from harness.core.task import Task
-from harness.model.patcher import Rows, uniform_starts
+from harness.model.patcher import Rows, Rule, uniform_starts
 from harness.model.stem import Stem
 from methods.gated_mix import GatedMix
-from methods.straight_through import StraightThrough
+from methods.soft import Soft
 
 TASK = Task("x", 48, 12, 6)
 EQUAL = uniform_starts(48, 6)
 
 
-def rows(count: int = 64, seed: int = 0, *, sampled: bool = False, training: bool = False) -> Rows:
+def rows(count: int = 64, seed: int = 0, rule: Rule = "best", *, training: bool = False) -> Rows:
     """Noise with features of its own, of another size in each row."""
     generator = torch.Generator().manual_seed(seed)
     size = torch.rand(count, 1, 1, generator=generator)
     features = size * torch.randn(count, 48, Stem.width, generator=generator)
     drawing = torch.Generator().manual_seed(seed) if training else None
-    return Rows(
-        torch.randn(count, 48, generator=generator),
-        torch.arange(count),
-        features=features,
-        generator=drawing,
-        sampled=sampled,
-    )
+    values = torch.randn(count, 48, generator=generator)
+    return Rows(values, torch.arange(count), features, generator=drawing, rule=rule)
 
 
 def made(bias: float = 0.0) -> GatedMix:
@@ -40,29 +33,54 @@ def made(bias: float = 0.0) -> GatedMix:
     return patcher
 
 
-def test_the_learned_plan_is_that_of_straight_through() -> None:
-    """The same boundaries and the same gradient of edges, given the same scores."""
-    mix, other = made(bias=100.0), StraightThrough(TASK)
-    mix.eval()
+@pytest.mark.parametrize("rule", ["best", "sample"])
+def test_the_learned_plan_is_that_of_soft(rule: Rule) -> None:
+    """Hard in evaluation, soft by the rule "sample", with the same gradient of its scores."""
+    mix, other = made(bias=100.0).eval(), Soft(TASK).eval()
     other.score.load_state_dict(mix.score.state_dict())
-    ours, theirs = mix(rows()), other(rows())
+    for patcher in (mix, other):
+        patcher.progress.fill_(0.7)
+    ours, theirs = mix(rows(rule=rule)), other(rows(rule=rule))
     assert torch.equal(ours.start, theirs.start)
-    weight = torch.randn(ours.edges.shape, generator=torch.Generator().manual_seed(1))
-    gradients = [
-        torch.autograd.grad((plan.edges * weight).sum(), patcher.score.weight)[0]
-        for plan, patcher in ((ours, mix), (theirs, other))
-    ]
-    assert gradients[0].abs().sum() > 0
-    assert torch.allclose(gradients[0], gradients[1])
+    if rule == "best":
+        assert ours.edges is None
+        assert ours.spans is None
+        return
+    for name in ("edges", "spans"):
+        gradients = []
+        for plan, patcher in ((ours, mix), (theirs, other)):
+            real = getattr(plan, name)
+            weight = torch.randn(real.shape, generator=torch.Generator().manual_seed(1))
+            total = (real * weight).sum()
+            gradients += torch.autograd.grad(total, patcher.score.weight, retain_graph=True)
+        assert gradients[0].abs().sum() > 0
+        assert torch.equal(*gradients)
+
+
+def test_equal_patches_are_read_as_they_are() -> None:
+    """Their edges and stretches are whole steps, without a gradient."""
+    patcher = made(bias=-100.0).eval()
+    patcher.progress.fill_(1.0)
+    plan = patcher(rows(rule="sample"))
+    assert (plan.start == EQUAL).all()
+    assert (plan.edges[:, :-1] == EQUAL).all()
+    assert (plan.spans[:, 0] == EQUAL).all()
+    assert (plan.spans[:, 1] == EQUAL + 8).all()
 
 
 def test_training_shows_both_plans_of_each_row() -> None:
-    """One of them equal patches; which one comes first is drawn, evenly before training."""
-    plan = made()(rows(400, training=True))
-    first, second = plan.start.view(2, 400, 6).unbind(0)
-    equal = (first == EQUAL).all(1), (second == EQUAL).all(1)
-    assert (equal[0] != equal[1]).all()
-    assert 150 < equal[0].sum() < 250
+    """One of them equal patches; at first either is learned from as often, whatever the gate says.
+
+    After the exploration each row learns from its more likely plan.
+    """
+    for bias, share in ((-2.0, 0.0), (2.0, 1.0)):
+        patcher = made(bias)
+        for progress, least, most in ((0.0, 0.4, 0.6), (0.59, 0.4, 0.6), (0.6, share, share)):
+            patcher.progress.fill_(progress)
+            plan = patcher(rows(400, training=True))
+            first, second = patcher.fell_back(plan).view(2, 400)
+            assert (first != second).all()
+            assert least <= float((~first).float().mean()) <= most
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -102,23 +120,30 @@ def large(batch: Rows) -> Tensor:
     return batch.features.std(dim=(1, 2)) > 0.5
 
 
-def test_evaluation_takes_the_likelier_plan_and_sampling_draws() -> None:
-    """No row falls back at a chance above 1/2, and all do below; drawn, some do.
+def test_a_gate_that_says_no_does_not_stop_the_scores() -> None:
+    """While it explores, half of the rows still teach the boundaries that no row would take."""
+    patcher = made(bias=-100.0)
+    plan = patcher(rows(training=True)).rows(slice(64))
+    plan.spans.square().sum().backward()
+    assert patcher.score.weight.grad.abs().sum() > 0
 
-    Evenly before training, and by the end as often as the gate says.
-    """
+
+def test_evaluation_takes_the_likelier_plan() -> None:
+    """No row falls back at a chance above 1/2, and all do below."""
     for bias, share in ((1.0, 0.0), (-1.0, 1.0)):
-        patcher = made(bias)
-        patcher.eval()
+        patcher = made(bias).eval()
         assert patcher.fell_back(patcher(rows())).float().mean() == share
-        for progress, often in ((0.0, 0.5), (1.0, 1 / (1 + math.exp(bias)))):
-            patcher.progress.fill_(progress)
-            drawn = patcher.fell_back(patcher(rows(400, rule="sample"))).float().mean()
-            assert float(drawn) == pytest.approx(often, abs=0.08)
 
 
 def test_gate_and_scores_have_rates_of_their_own() -> None:
-    """The scores that of the forecaster, the gate more."""
-    groups = GatedMix(TASK, learning_rate_factor=5.0).parameter_groups(1e-3)
-    assert [group["lr"] for group in groups] == pytest.approx([1e-3, 5e-3])
-    assert sum(len(group["params"]) for group in groups) == 3
+    """Multiples of the forecaster's."""
+    patcher = GatedMix(TASK, learning_rate_factor=5.0, gate_rate_factor=2.0)
+    scores, gate = patcher.parameter_groups(1e-3)
+    assert (scores["lr"], gate["lr"]) == pytest.approx((5e-3, 2e-3))
+    assert [len(group["params"]) for group in (scores, gate)] == [1, 2]
+
+
+def test_an_exploration_that_cannot_be_is_refused() -> None:
+    """A share of training is asked for."""
+    with pytest.raises(ValueError, match=r"explore is 1\.5"):
+        GatedMix(TASK, explore=1.5)

@@ -415,16 +415,24 @@ def test_hnet_full_is_charged_for_the_chunks_it_makes_and_learns_their_rate() ->
 
 
 def test_concept_moe_flips_what_is_undecided_and_little_else() -> None:
-    """At one half a flip has probability 1 - 0.5^(1/6), on both sides of it the closed form."""
+    """At one half a flip has probability 1 - 0.5^(1/s), on both sides of it the closed form."""
     patcher, draws = ConceptMoE(TASK), 200_000
     sample = rows(torch.zeros(draws, 2, 8), generator=torch.Generator().manual_seed(0))
     for probability in (0.5, 0.8, 0.2):
         given = torch.full((draws, 1), probability)
         drawn = patcher._drawn(given, sample).double().mean()
-        flip = 1 - max(probability, 1 - probability) ** (1 / 6)
+        flip = 1 - max(probability, 1 - probability) ** (1 / 42)  # 8 steps a patch
         expected = 1 - flip if probability >= 0.5 else flip
         error = np.sqrt(flip * (1 - flip) / draws)
         assert float(drawn) == pytest.approx(expected, abs=4 * error)
+
+
+@pytest.mark.parametrize("steps_a_patch", [2, 4, 8, 16])
+def test_flips_stay_in_proportion_to_patches(steps_a_patch: int) -> None:
+    """Steps that start no patch, of probability .1, make as many a patch as the paper's do."""
+    patcher = ConceptMoE(dataclasses.replace(TASK, patches=96 // steps_a_patch))
+    flipped = 1 - 0.9 ** (1 / patcher.sharpness)
+    assert (steps_a_patch - 1) * flipped == pytest.approx(1 - 0.9 ** (1 / 6), rel=0.02)
 
 
 def test_concept_moe_is_certain_in_evaluation_unless_it_is_asked_to_draw() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.core.task import Architecture, Task
 from harness.model.embedders import MeanEmbedder
-from harness.model.patcher import Rows
+from harness.model.patcher import Rows, Rule
 from methods.kairos import Kairos, size_mix
 
 TASK = Task("x", 96, 24, 12)  # parents of 16 steps, six of them
@@ -78,7 +78,7 @@ def test_a_mix_that_cannot_be_is_the_nearest() -> None:
 def test_a_parent_is_cut_to_the_finest_size_among_its_experts() -> None:
     """Whole, halved or halved twice, whichever is best; experts of no size count nothing."""
     score = experts((0, 3, 4), (1, 0, 3), (0, 1, 4), (4, 3, 2), (3, 4, 0), (0, 3, 4))
-    patches = scored(Kairos(TASK), score)(rows(1, training=False))
+    patches = scored(Kairos(TASK, active=3), score)(rows(1, training=False))
     starts = [0, 16, 24, 32, 40, 48, 52, 56, 60, 64, 80]
     assert patches.start[0, : len(starts)].tolist() == starts
     assert patches.valid.sum() == len(starts)
@@ -129,11 +129,11 @@ def test_the_bias_moves_with_the_realised_shares() -> None:
     torch.testing.assert_close(patcher.bias, torch.cat([expected, torch.zeros(2)]))
 
 
-@pytest.mark.parametrize("mode", ["evaluation", "sampled"])
-def test_the_bias_rests_in_evaluation(mode: str) -> None:
+@pytest.mark.parametrize("rule", ["best", "sample"])
+def test_the_bias_rests_in_evaluation(rule: Rule) -> None:
     """Otherwise the forecast of a row would depend on the rows before it."""
     patcher = Kairos(TASK).eval()
-    patcher(replace(rows(training=False), sampled=mode == "sampled"))
+    patcher(replace(rows(training=False), rule=rule))
     assert not patcher.bias.any()
 
 
@@ -168,7 +168,7 @@ def test_tokens_are_read_from_their_patches() -> None:
 def test_the_gradient_is_that_of_the_mean_of_the_stretches() -> None:
     """By hand, for the third quarter of a parent that chose the whole and quarters, and none."""
     score = experts((2, 0, 3), *[(0, 3, 4)] * 5).requires_grad_()
-    patches = scored(Kairos(TASK), score)(rows(1))
+    patches = scored(Kairos(TASK, active=3), score)(rows(1))
     assert patches.start[0, 2] == 8
     gate = score[0, [2, 0, 3]].softmax(0)
     sized = gate[0] + gate[1]

@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from harness.core.task import Task
-from harness.model.patcher import Patches, Rows
+from harness.model.patcher import Patches, Rows, Rule
 from methods._policy import (
     FixedSize,
     Policy,
@@ -252,6 +252,37 @@ def test_the_slope_of_a_set_is_the_set_minus_its_inclusion_probabilities() -> No
         torch.testing.assert_close(got, by_differences, rtol=0, atol=1e-7)
 
 
+def plan(method: type[PolicyPatcher], logits: Tensor, rule: Rule) -> Tensor:
+    """Which steps the rule cuts, given these logits."""
+    patcher = made(method).eval()
+    patcher.register_module("policy", Given(logits[None, None]))
+    values = torch.zeros(1, STEPS + 1, dtype=torch.float64)
+    return chosen(patcher(Rows(values, torch.zeros(1).long(), rule=rule)))[0]
+
+
+@EACH
+def test_the_best_plan_is_the_mode_and_the_even_one_is_not(method: type[PolicyPatcher]) -> None:
+    """Of two humps of logits the mode cuts the higher one three times, the even plan both."""
+    humps = torch.tensor([0.0, 1.0, 1.2, 0.9, -9.0, 0.8, 0.7, 0.7], dtype=torch.float64)
+    assert plan(method, humps, "best").nonzero()[:, 0].tolist() == [1, 2, 3]
+    even = plan(method, humps, "even").nonzero()[:, 0].tolist()
+    assert len(even) == COUNT
+    assert min(even) < 4 < max(even)
+
+
+def test_inclusion_is_exact_where_the_distribution_has_it_and_near_elsewhere() -> None:
+    """Enumerated: of sets exactly; of orders, whose law it is not, within a tenth or so."""
+    cb, pl = (made(method).inclusion(LOGITS[None])[0] for method in (ReinPatchCB, ReinPatch))
+    torch.testing.assert_close(cb, sets(LOGITS) @ SETS.double(), rtol=0, atol=1e-12)
+    of_orders = orders(LOGITS) @ marks(ORDERS).double()
+    assert float(pl.sum()) == pytest.approx(COUNT, abs=1e-5)
+    assert (pl - of_orders).abs().max() < 0.11
+    assert torch.equal(pl.argsort(), of_orders.argsort())
+    for count in (1, STEPS + 1):  # one set alone is possible
+        other = ReinPatchCB(replace(TASK, patches=count))
+        assert other.inclusion(LOGITS[None]).tolist() == [[(count - 1) / STEPS] * STEPS]
+
+
 # --- the distribution of fixed size on rows of any length ----------------------------------------
 
 
@@ -410,6 +441,7 @@ def estimates(
     logits: Tensor = LOGITS,
     expected: Tensor = WILD,
     credit: Credit = NO_CREDIT,
+    progress: float = 0.0,
 ) -> Tensor:
     """Slopes [row, step] of the policy loss, through the real sampler and the real loss.
 
@@ -417,6 +449,7 @@ def estimates(
     """
     count = DRAWS // draws
     patcher = made(method, draws=draws, advantage=kind, entropy=0.0, scaled=False, **credit)
+    patcher.progress.fill_(progress)
     each = logits.view(-1, STEPS)
     policy = Given(each.repeat(count // len(each), 1)[:, None])
     patcher.register_module("policy", policy)
@@ -471,10 +504,14 @@ def test_the_score_function_is_the_slope_of_the_expected_cost(
     assert (score - differences(EXPECTED[method], LOGITS)).abs().max() < 1e-7
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.9])
 @EACH
-def test_the_estimate_is_unbiased(method: type[PolicyPatcher]) -> None:
-    """Every coordinate within 4 standard errors, and the right direction and length."""
-    true, estimate = truth(method), estimates(method)
+def test_the_estimate_is_unbiased(method: type[PolicyPatcher], progress: float) -> None:
+    """Every coordinate within 4 standard errors, and the right direction and length.
+
+    In the last phase, too, where the first of the draws is not drawn.
+    """
+    true, estimate = truth(method), estimates(method, progress=progress)
     z, error, length = judged(estimate, true)
     assert z < 4
     assert error < 0.03

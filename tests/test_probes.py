@@ -302,7 +302,7 @@ def test_a_model_that_changes_under_other_boundaries_is_refused() -> None:
 
     class Learning(Wavering):
         def forward(self, rows: Rows) -> Patches:
-            if rows.sampled:
+            if rows.rule == "sample":
                 self.progress.add_(1)
             return super().forward(rows)
 

@@ -11,10 +11,12 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from harness.core.task import Architecture, Task
+from harness.core.task import Architecture, Budget, Task
 from harness.model.backbones import Transformer
 from harness.model.forecaster import Forecast, PatchForecaster, autocast, training_loss
-from harness.model.patcher import Patcher, Patches, Rows, uniform_starts
+from harness.model.patcher import Patcher, Patches, Rows, Rule, uniform_starts
+from harness.run.fit import _schedule, fit
+from harness.run.windows import Windows
 from methods._policy import PolicyPatcher
 from methods.random_step import RandomStep
 from methods.reinpatch import ReinPatch
@@ -207,7 +209,7 @@ def test_a_policy_that_never_learns_is_random_step(method: type[PolicyPatcher]) 
 
 def test_the_first_draws_are_those_of_random_step() -> None:
     """Asked to sample in evaluation, a new policy cuts each row just where the control does."""
-    asked = replace(rows(noise(50), None), sampled=True)
+    asked = replace(rows(noise(50), None), rule="sample")
     assert torch.equal(ReinPatch(TASK).eval()(asked).start, RandomStep(TASK).eval()(asked).start)
 
 
@@ -286,23 +288,112 @@ def test_a_constant_reward_moves_nothing(method: type[PolicyPatcher]) -> None:
 
 
 @EVERY
-def test_the_policy_rests_at_both_ends_of_training(method: type[PolicyPatcher]) -> None:
-    """No gradient in warm-up; at the end none either, and all draws are the best boundaries."""
-    patcher = opinionated(method(TASK, warm_up=0.2, final=0.3))
+def test_the_policy_rests_while_it_warms_up(method: type[PolicyPatcher]) -> None:
+    """Until then it has no gradient at all; after that it learns to the end."""
+    patcher = opinionated(method(TASK, warm_up=0.2))
     row_loss = torch.rand(8, 16, generator=seeded(1))
+    for progress, learns in ((0.1, False), (0.2, True), (0.6, True), (0.99, True)):
+        patcher.progress.fill_(progress)
+        patches = patcher(rows(noise(16)))
+        assert bool(policy_gradient(patcher, patches, row_loss).any()) == learns
+
+
+def plans(patches: Patches) -> list[Tensor]:
+    """Boundaries [draw, row, patch], with groups where there are any."""
+    parts = (patches.start, patches.length, patches.valid, patches.coarse)
+    return [part.view(-1, 16, part.shape[1]) for part in parts if part is not None]
+
+
+@pytest.mark.parametrize("rule", ["even", "best"])
+@EVERY
+def test_the_forecaster_learns_the_plan_in_use_at_the_end(
+    method: type[PolicyPatcher], rule: Rule
+) -> None:
+    """In the last phase the first draw of a row is the plan of evaluation; before, a draw is."""
+    patcher = opinionated(method(TASK, final=0.3))
+    patcher.evaluation_rule = rule
     values = noise(16)
-    best = patcher.eval()(rows(values, None))
+    settled = plans(patcher.eval()(replace(rows(values, None), rule=rule)))
     patcher.train()
-    for progress, learns in ((0.1, False), (0.2, True), (0.6, True), (0.7, False), (0.9, False)):
+    drawn = plans(patcher(rows(values)))
+    for progress in (0.6, 0.7, 0.9):
         patcher.progress.fill_(progress)
         patches = patcher(rows(values))
-        assert bool(policy_gradient(patcher, patches, row_loss).any()) == learns
-        same = [
-            torch.equal(value, getattr(best, name).repeat(8, 1))
-            for name in ("start", "length", "valid", "coarse")
-            if (value := getattr(patches, name)) is not None
-        ]
-        assert all(same) == (progress >= 0.7)
+        for now, before, last in zip(plans(patches), drawn, settled, strict=True):
+            assert torch.equal(now[1:], before[1:])
+            assert torch.equal(now[:1], last if progress >= 0.7 else before[:1])
+        # A plan without chance has no slope; the draws have.
+        slopes = policy_gradient(patcher, patches, torch.eye(8)[0, :, None].expand(8, 16))
+        assert slopes.any()
+        only = torch.autograd.grad(
+            patches.log_prob.view(8, 16)[0].sum(), patcher.policy.out.weight, retain_graph=True
+        )
+        assert bool(only[0].any()) == (progress < 0.7)
+
+
+@EVERY
+def test_where_draws_are_scored_draws_go_on(method: type[PolicyPatcher]) -> None:
+    """Under the rule "sample" the last phase is as any other."""
+    patcher = opinionated(method(TASK))
+    patcher.evaluation_rule = "sample"
+    first = plans(patcher(rows(noise(16))))
+    patcher.progress.fill_(0.99)
+    for now, before in zip(plans(patcher(rows(noise(16)))), first, strict=True):
+        assert torch.equal(now, before)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        Budget(epochs=15, steps=100, warmup=0.1),  # planted
+        Budget(epochs=8, steps=80),
+        Budget(epochs=3, steps=7, warmup=0.1),
+    ],
+)
+def test_the_last_phase_has_a_tenth_of_all_rates(budget: Budget) -> None:
+    """Of the rates that the real schedule gives, summed over the steps; .1 of steps has none."""
+    parameter = nn.Parameter(torch.zeros(1))
+    total = budget.epochs * budget.steps
+    optimiser = torch.optim.SGD([parameter], lr=1.0)
+    schedule, rates = _schedule(optimiser, budget, total), []
+    for _ in range(total):
+        rates.append(float(schedule.get_last_lr()[0]))
+        optimiser.step()
+        schedule.step()
+
+    def share(final: float) -> float:
+        settled = [rate for step, rate in enumerate(rates) if step / total >= 1 - final]
+        return sum(settled) / sum(rates)
+
+    assert share(ReinPatch(TASK).final) >= 0.1
+    assert share(0.1) < 0.01
+
+
+def test_the_forecaster_moves_in_the_last_phase() -> None:
+    """Its weights go a twentieth of their way or more there, in a training by ``fit``."""
+    torch.manual_seed(0)
+    model = PatchForecaster(TASK, SMALL, ReinPatch(TASK, draws=2, width=4))
+    moved = []
+
+    def note(_: object) -> None:
+        shared = [part for name, part in model.named_parameters() if "patcher" not in name]
+        moved.append(nn.utils.parameters_to_vector(shared).detach().clone())
+
+    note(None)
+    part = Windows(
+        values=noise(1, 200),
+        starts=torch.arange(150),
+        look_back=24,
+        horizon=6,
+        offset=0,
+        mean=torch.zeros(1),
+        scale=torch.ones(1),
+    )
+    budget = Budget(epochs=10, steps=4, batch=8, learning_rate=5e-3, patience=10)
+    fit(model, part, part, budget, seed=0, on_epoch=note)
+    way = [float((b - a).norm()) for a, b in itertools.pairwise(moved)]
+    assert model.patcher.final > 0.4
+    assert sum(way[6:]) > 0.05 * sum(way)
 
 
 @EVERY
@@ -395,11 +486,11 @@ def test_the_entropy_bonus_has_the_slope_of_the_entropy(progress: float) -> None
         ({"reward": "x"}, "reward is 'x'; allowed: loss, relative"),
         ({"draws": 1}, "draws is 1; 2 or more"),
         ({"entropy": -0.1}, "entropy is -0.1; 0 or more"),
-        ({"warm_up": -0.1}, "warm_up is -0.1; 0 or more"),
-        ({"final": -0.1}, "final is -0.1; 0 or more"),
+        ({"warm_up": -0.1}, "warm_up is -0.1; 0 and at most 1"),
+        ({"final": -0.1}, "final is -0.1; 0 and at most 1"),
+        ({"final": 1.1}, "final is 1.1; 0 and at most 1"),
         ({"pace": -1.0}, "pace is -1.0; 0 or more"),
         ({"width": 1}, "width is 1; 2 or more"),
-        ({"warm_up": 0.5, "final": 0.5}, "leave nothing of training"),
     ],
 )
 def test_options_that_cannot_be_are_refused(wrong: dict[str, object], said: str) -> None:
@@ -414,11 +505,12 @@ def test_options_that_cannot_be_are_refused(wrong: dict[str, object], said: str)
 
 @pytest.mark.parametrize("patches", [1, 4, 5, 9, 24])
 def test_groups_start_at_boundaries(patches: int) -> None:
-    """Drawn, best and equal: ceil(K / 4) groups of patches, the first one at 0, in order."""
+    """Drawn, best, even and equal: ceil(K / 4) groups of patches, the first one at 0, in order."""
     patcher = opinionated(ReinPatchLevels(replace(TASK, patches=patches), reward="relative"))
     values = noise(16)
     drawn, best = patcher(rows(values)), patcher.eval()(rows(values, None))
-    for plan in (drawn, best):
+    even = patcher(replace(rows(values, None), rule="even"))
+    for plan in (drawn, best, even):
         assert plan.coarse.shape[1] == (patches + 3) // 4
         assert (plan.coarse[:, 0] == 0).all()
         assert (plan.coarse.diff(dim=1) > 0).all()

@@ -329,7 +329,7 @@ def test_mosaic_begins_at_the_budget_in_training_and_evaluation() -> None:
         nn.init.zeros_(patcher.look.weight)
         nn.init.zeros_(patcher.look.bias)
         best = patcher(rows(values))
-        drawn = patcher(rows(values, sampled=True))
+        drawn = patcher(rows(values, rule="sample"))
     assert (best.length[:, :32] == 16).all()
     assert drawn.valid.sum(dim=1).float().mean() == pytest.approx(32, rel=0.05)
     assert drawn.valid.sum(dim=1).float().std() > 1
@@ -419,8 +419,8 @@ def test_mosaic_losses_hold_the_count_and_spread_the_classes() -> None:
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        for sampled in (False, True):
-            count = patcher(rows(values, sampled=sampled)).valid.sum(dim=1).float()
+        for rule in ("best", "sample"):
+            count = patcher(rows(values, rule=rule)).valid.sum(dim=1).float()
             assert count.mean() == pytest.approx(6, rel=0.1)
 
 

@@ -137,8 +137,8 @@ def test_the_estimator_is_unbiased_over_tosses_and_dropped_boundaries() -> None:
 
 
 @EITHER
-def test_centring_over_the_batch_only_shortens_the_estimate(method: type[Either]) -> None:
-    """Over all pairs of tosses it comes to (B - 1) / B of the slope: half of it, for two rows."""
+def test_comparing_with_the_other_rows_leaves_the_estimate_unbiased(method: type[Either]) -> None:
+    """Over all pairs of tosses it comes to the slope; the mean of both rows would halve it."""
     at = LOGITS[:5].clone().requires_grad_()
     labels = every_label(5)
     losses = cost(torch.nn.functional.pad(labels, (0, 1)))
@@ -152,11 +152,20 @@ def test_centring_over_the_batch_only_shortens_the_estimate(method: type[Either]
         patches = Patches(slot, slot, slot == 0, log_prob=drawn[pair])
         estimate = slope(patcher.learn(patches, losses[None, pair]), at)
         total += drawn[pair].sum().exp().detach() * estimate
-    assert torch.allclose(total, true / 2, atol=1e-12)
+    assert torch.allclose(total, true, atol=1e-12)
+
+
+@EITHER
+def test_a_row_alone_in_its_batch_has_nothing_to_be_compared_with(method: type[Either]) -> None:
+    """Its advantage is 0, and no number is missing."""
+    patcher = method(TASK)
+    patches = patcher(rows(torch.randn(1, 48)))
+    assert patches.loss.isfinite()
+    assert not patcher.learn(patches, torch.ones(1, 1)).any()
 
 
 def test_the_heads_estimate_is_the_slope_of_what_the_late_one_gains() -> None:
-    """Undiscounted, over all pairs of tosses for two different rows, but for (B - 1) / B."""
+    """Undiscounted, over all pairs of tosses for two different rows."""
     patcher = ScoreFunctionDiscounted(
         replace(TINY, look_back=5), discount=1.0, policy_weight=4, rate_weight=0, heads_weight=0
     )
@@ -181,7 +190,7 @@ def test_the_heads_estimate_is_the_slope_of_what_the_late_one_gains() -> None:
         loss = patcher(tossed).loss
         total += log_prob(at, labels[pair]).sum().exp().detach() * slope(loss, at)
         assert not slope(loss, patcher.heads.weight).any()  # a reward is no loss of the heads
-    assert torch.allclose(total, true / 2, atol=1e-12)
+    assert torch.allclose(total, true, atol=1e-12)
     assert true.abs().max() > 1e-3
 
 
@@ -231,13 +240,18 @@ def test_coins_start_at_the_budget(method: type[Either]) -> None:
 
 
 @EITHER
-def test_evaluation_takes_the_largest_logits(method: type[Either]) -> None:
-    """Exactly K patches, though there are slots for more."""
+def test_without_chance_it_takes_the_largest_logits_or_spreads_evenly(
+    method: type[Either],
+) -> None:
+    """Exactly K patches, though there are slots for more; its authors' rule is a toss."""
     patcher = method(TINY)
-    given(patcher, LOGITS)
-    patches = patcher(rows(torch.zeros(2, 7, dtype=torch.float64), seed=None))
-    assert patches.start.tolist() == [[0, 3, 5, 7]] * 2
-    assert patches.valid.tolist() == [[True, True, True, False]] * 2
+    assert patcher.evaluation_rule == "sample"
+    given(patcher, torch.tensor([-2.0, 3.0, 2.9, -2.0, 2.8, -2.0], dtype=torch.float64))
+    shown = rows(torch.zeros(2, 7, dtype=torch.float64), seed=None)
+    for rule, starts in (("best", [0, 2, 3, 7]), ("even", [0, 2, 5, 7])):
+        patches = patcher(replace(shown, rule=rule))
+        assert patches.start.tolist() == [starts] * 2
+        assert patches.valid.tolist() == [[True, True, True, False]] * 2
 
 
 @EITHER

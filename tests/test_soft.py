@@ -12,9 +12,9 @@ from torch import Tensor
 from harness.core.task import Architecture, Task
 from harness.model.embedders import MeanEmbedder
 from harness.model.forecaster import PatchForecaster
-from harness.model.patcher import Rows
+from harness.model.patcher import Rows, Rule
 from harness.model.stem import Stem
-from methods import soft
+from methods import _clock
 from methods.soft import Soft
 from methods.straight_through_gumbel import StraightThroughGumbel
 
@@ -22,13 +22,13 @@ TASK = Task("x", 48, 12, 6)
 
 
 def rows(
-    task: Task = TASK, count: int = 16, seed: int = 0, scale: float = 1.0, *, sampled: bool = True
+    task: Task = TASK, count: int = 16, seed: int = 0, scale: float = 1.0, rule: Rule = "sample"
 ) -> Rows:
     """Random rows with random features, drawn from a seed."""
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(count, task.look_back, generator=generator)
     features = scale * torch.randn(count, task.look_back, Stem.width, generator=generator)
-    return Rows(values, torch.arange(count), features=features, sampled=sampled)
+    return Rows(values, torch.arange(count), features=features, rule=rule)
 
 
 # --- soft boundaries -----------------------------------------------------------------------------
@@ -83,7 +83,7 @@ def test_shares_add_up_to_the_total(temperature: float) -> None:
     score = torch.randn(8, 20, generator=generator).round(decimals=1)
     score[0] = 3.0
     for total in range(1, 20):
-        share = soft._shares(score, total, torch.tensor(temperature))
+        share = _clock.shares(score, total, torch.tensor(temperature))
         assert share.sum(1) == pytest.approx(total, abs=1e-5)
         assert (share >= -1e-6).all()
         assert (share <= 1 + 1e-6).all()
@@ -96,7 +96,7 @@ def test_the_threshold_has_its_implicit_gradient(temperature: float) -> None:
     score = torch.randn(3, 9, dtype=torch.float64, requires_grad=True)
 
     def shares(score: Tensor) -> Tensor:
-        return soft._shares(score, 4, torch.tensor(temperature))
+        return _clock.shares(score, 4, torch.tensor(temperature))
 
     assert torch.autograd.gradcheck(shares, score, eps=1e-5, atol=1e-6)
     [slope] = torch.autograd.grad(shares(score).square().sum(), score)
@@ -112,7 +112,7 @@ def test_times_have_the_gradient_of_the_clock() -> None:
 
     def times(steps: Tensor) -> Tensor:
         clock = torch.nn.functional.pad(steps.cumsum(1), (1, 0))
-        return soft._times(clock, mark)
+        return _clock.times(clock, mark)
 
     assert torch.autograd.gradcheck(times, steps, eps=1e-6, atol=1e-6)
 
@@ -121,9 +121,9 @@ def test_soft_hardened_is_the_plan_of_its_clock() -> None:
     """Slot k holds the steps whose clock lies from k up to k + 1; nothing real-valued is left."""
     torch.manual_seed(0)
     patcher, shown = Soft(TASK, hottest=1.0), rows()
-    share = soft._shares(patcher.score(shown.features), 5, torch.ones(()))
+    share = _clock.shares(patcher.score(shown.features), 5, torch.ones(()))
     clock = 0.5 + torch.nn.functional.pad(share.cumsum(1), (1, 0))
-    hard = patcher(rows(sampled=False))
+    hard = patcher(rows(rule="even"))
     slot = (torch.arange(48) >= hard.start[..., None]).sum(1) - 1
     assert torch.equal(slot, clock.floor().long())
     assert hard.edges is None
@@ -177,13 +177,13 @@ def test_soft_learns_at_its_own_rate() -> None:
 def test_soft_cools_from_hottest_to_coldest(monkeypatch: pytest.MonkeyPatch) -> None:
     """By equal factors: half-way through training it is as warm as the root of both."""
     seen: list[float] = []
-    shares = soft._shares
+    shares = _clock.shares
 
     def heard(score: Tensor, total: int, temperature: Tensor) -> Tensor:
         seen.append(float(temperature))
         return shares(score, total, temperature)
 
-    monkeypatch.setattr(soft, "_shares", heard)
+    monkeypatch.setattr(_clock, "shares", heard)
     patcher = Soft(TASK, hottest=0.8, coldest=0.05)
     for progress in (0.0, 0.5, 1.0):
         patcher.progress.fill_(progress)
@@ -229,10 +229,23 @@ def test_gumbel_starts_at_the_rate_of_its_budget() -> None:
     assert patches.valid.sum(1).float().mean().item() == pytest.approx(TASK.patches, rel=0.1)
 
 
+def test_gumbel_is_scored_as_its_code_evaluates() -> None:
+    """By draws; spread evenly there are exactly K patches, whatever passes the threshold."""
+    torch.manual_seed(0)
+    patcher = StraightThroughGumbel(TASK)
+    assert patcher.evaluation_rule == "sample"
+    for bias in (-5.0, 5.0):
+        torch.nn.init.constant_(patcher.out.bias, bias)
+        even = patcher(rows(scale=3.0, rule="even"))
+        assert (even.valid.sum(1) == TASK.patches).all()
+        assert (patcher(rows(scale=0.1, rule="best")).valid.sum(1) == (1 if bias < 0 else 8)).all()
+    assert len(even.start.unique(dim=0)) > 12  # by content, not by place
+
+
 def test_gumbel_drops_the_lowest_samples() -> None:
     """Of more boundaries than slots the strongest stay; at its best, those most probable."""
     torch.manual_seed(0)
-    patcher, shown = StraightThroughGumbel(TASK), rows(scale=3.0, sampled=False)
+    patcher, shown = StraightThroughGumbel(TASK), rows(scale=3.0, rule="best")
     torch.nn.init.constant_(patcher.out.bias, 5.0)
     patches = patcher(shown)
     assert patcher.slots == 8

@@ -10,6 +10,7 @@ for patches, ``draw`` the draws of boundaries for one row.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -332,51 +333,91 @@ def sample_rows(
 def from_starts(
     start: Int[Tensor, "row patch"], look_back: int, **extra: Tensor | None
 ) -> Patches:
-    """Patches from strictly increasing starts, the first one 0; every slot is used."""
+    """Patches from strictly increasing starts, the first one 0.
+
+    Slots that are not used come last and start at ``look_back``: their patches have length 0.
+    """
     length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
-    valid = torch.ones_like(start, dtype=torch.bool)
-    return Patches(start, length, valid, **extra)
+    return Patches(start, length, start < look_back, **extra)
 
 
-def from_scores(score: Float[Tensor, "row step"], patches: int, **extra: Tensor | None) -> Patches:
+def from_scores(
+    score: Float[Tensor, "row step"],
+    patches: int,
+    *,
+    slots: int | None = None,
+    **extra: Tensor | None,
+) -> Patches:
     """Exactly ``patches`` patches, starting where the score is largest.
 
     ``score[:, i]`` rates a boundary at time step ``i + 1`` (step 0 always starts a patch), so a
     row of L steps has L - 1 scores. The choice is exact and has a static shape: no threshold.
+    ``slots`` above ``patches`` are left empty.
     """
-    return from_chosen(score.topk(patches - 1, dim=1).indices, score.shape[1] + 1, **extra)
+    chosen = score.topk(patches - 1, dim=1).indices
+    return from_chosen(chosen, score.shape[1] + 1, slots=slots, **extra)
 
 
 def from_chosen(
-    chosen: Int[Tensor, "row inner"], look_back: int, **extra: Tensor | None
+    chosen: Int[Tensor, "row inner"],
+    look_back: int,
+    *,
+    slots: int | None = None,
+    **extra: Tensor | None,
 ) -> Patches:
-    """Patches from distinct scores chosen in any order; index i is a boundary at step i + 1."""
+    """Patches from distinct scores chosen in any order; index i is a boundary at step i + 1.
+
+    ``slots`` above their number are left empty.
+    """
     start = functional.pad(chosen.sort(dim=1).values + 1, (1, 0))
+    if slots is not None:
+        start = functional.pad(start, (0, slots - start.shape[1]), value=look_back)
     return from_starts(start, look_back, **extra)
 
 
-def inclusion(logits: Float[Tensor, "row step"], count: float) -> Float[Tensor, "row step"]:
-    """Probabilities of independent boundaries, shifted so that ``count`` are expected in a row.
+@torch.no_grad()
+def threshold(logits: Float[Tensor, "row step"], count: int) -> Float[Tensor, "row 1"]:
+    """One number a row: the sigmoids of the logits less that number add up to ``count``.
 
-    They are the sigmoids of the logits less one number a row, which bisection finds.
+    Found by halving the interval from where it would be, were all logits equal to the smallest, to
+    where it would be, were they equal to the largest; without a gradient.
     """
-    low = logits.min(1, keepdim=True).values - 50
-    high = logits.max(1, keepdim=True).values + 50
-    for _ in range(40):
+    if not logits.shape[1]:
+        return logits.new_zeros(len(logits), 1)
+    mean = min(max(count / logits.shape[1], 1e-6), 1 - 1e-6)
+    low, high = (
+        extreme - math.log(mean / (1 - mean)) for extreme in logits.aminmax(dim=1, keepdim=True)
+    )
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        many = (logits - middle).sigmoid().sum(1, keepdim=True) > count
-        low, high = torch.where(many, middle, low), torch.where(many, high, middle)
-    return (logits - (low + high) / 2).sigmoid()
+        too_many = (logits - middle).sigmoid().sum(1, keepdim=True) > count
+        low, high = torch.where(too_many, middle, low), torch.where(too_many, high, middle)
+    return (low + high) / 2
+
+
+_HALVINGS = 24
+
+
+def inclusion(logits: Float[Tensor, "row step"], count: int) -> Float[Tensor, "row step"]:
+    """Probabilities of independent boundaries, ``count`` of them expected in each row.
+
+    They are the sigmoids of the logits less the :func:`threshold` of the row.
+    """
+    return (logits - threshold(logits, count)).sigmoid()
 
 
 def from_inclusion(
-    probability: Float[Tensor, "row step"], patches: int, **extra: Tensor | None
+    probability: Float[Tensor, "row step"],
+    patches: int,
+    *,
+    slots: int | None = None,
+    **extra: Tensor | None,
 ) -> Patches:
     """Exactly ``patches`` patches, spread evenly over the probability of a boundary.
 
     ``probability[:, i]`` is that of a boundary at step ``i + 1``. The k-th boundary is where the
     running sum, scaled to end at K - 1, passes k - 1/2. A boundary whose step is taken by the one
-    before it moves to the next step.
+    before it moves to the next step. ``slots`` above ``patches`` are left empty.
     """
     inner, steps = patches - 1, probability.shape[1]
     total = probability.detach().double().cumsum(1)
@@ -386,7 +427,7 @@ def from_inclusion(
     index = torch.searchsorted(total, mark).clamp_max(steps - 1)
     # Strictly increasing, and with room for the boundaries still to come.
     chosen = order + (index - order).clamp(0, steps - inner).cummax(dim=1).values
-    return from_chosen(chosen, steps + 1, **extra)
+    return from_chosen(chosen, steps + 1, slots=slots, **extra)
 
 
 def from_marks(
@@ -406,8 +447,7 @@ def from_marks(
     inner = torch.where(best.values >= 0, best.indices + 1, look_back).sort(dim=1).values
     start = functional.pad(inner, (1, 0))
     start = functional.pad(start, (0, slots - start.shape[1]), value=look_back)
-    length = torch.diff(start, append=torch.full_like(start[:, :1], look_back))
-    return Patches(start, length, length > 0, **extra)
+    return from_starts(start, look_back, **extra)
 
 
 def uniform_starts(

@@ -68,7 +68,9 @@ class Subject:
         """Ready for evaluation, but without a look at any data."""
         torch.manual_seed(seed)
         if issubclass(self.method, Forecaster):
-            return self.method(task, _ARCHITECTURE, **self.hyperparameters).eval()
+            # The finest grid: a reference may be the shared forecaster, on a patch for each step.
+            finest = replace(_ARCHITECTURE, grid=1)
+            return self.method(task, finest, **self.hyperparameters).eval()
         return self.method(task, **self.hyperparameters).eval()
 
     def prepared(self, task: Task = _TASK) -> Patcher | Forecaster:
