@@ -405,9 +405,10 @@ class Unfaithful(Drawing):
 class Stubborn(Drawing):
     """Is evaluated by its last rule, whatever was chosen."""
 
-    def train(self, mode: bool = True) -> Patcher:  # noqa: FBT001, FBT002 - torch's own signature
+    def train(self, mode: bool = True) -> Stubborn:  # noqa: FBT001, FBT002 - torch's own signature
         self.evaluation_rule = self.rules[-1]
-        return super().train(mode)
+        super().train(mode)
+        return self
 
 
 class Mixed(Equal):

@@ -15,7 +15,7 @@ from small_waves import BUDGET, SECRET, SMALL, TASK, build, waves
 from torch import Tensor, nn
 
 from harness.core.task import Budget, Task
-from harness.model.forecaster import Forecast, PatchForecaster
+from harness.model.forecaster import Forecast, Forecaster, PatchForecaster
 from harness.model.layers import Dropout
 from harness.model.patcher import (
     RULES,
@@ -432,16 +432,18 @@ def test_an_error_that_is_not_finite_by_any_rule_is_divergence(
 
 def test_one_rule_is_one_pass_over_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     """A method without a choice, or a reference, is validated once an epoch, as ever."""
-    calls: list[object] = []
-    monkeypatch.setattr(
-        "harness.run.fit.validation_error", lambda *_: calls.append(None) or float(-len(calls))
+    models: tuple[tuple[Forecaster, str | None], ...] = (
+        (build(), "best"),
+        (PatchTST(TASK, SMALL), None),
     )
     train, valid = windows.development(waves(), TASK)
-    torch.manual_seed(0)
-    for model, rule in ((build(), "best"), (PatchTST(TASK, SMALL), None)):
-        calls.clear()
+    for model, rule in models:
+        calls = iter(range(9))
+        monkeypatch.setattr(
+            "harness.run.fit.validation_error", lambda *_, to=calls: 9.0 - next(to)
+        )
         fitted = fit(model, train, valid, BUDGET, seed=0)
-        assert (len(calls), fitted.rule) == (BUDGET.epochs, rule)
+        assert (next(calls), fitted.rule) == (BUDGET.epochs, rule)
         names = ["epoch", "train_mse", "valid_mse", "learning_rate", "seconds"]
         assert list(fitted.curves[0]) == names
 

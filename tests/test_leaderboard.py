@@ -848,6 +848,17 @@ def test_every_block_of_the_readme_shows_its_own_suite(tmp_path: Path) -> None:
     assert "`b`" in second
 
 
+def test_a_suite_without_rows_has_a_sentence_until_it_has_some(tmp_path: Path) -> None:
+    """After a change of the protocol a page says what to run, and is up to date with that."""
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    excerpts.update(readme, tmp_path)
+    assert "There are no rows of `tiny` yet: `make bench SUITE=tiny`." in readme.read_text()
+    assert excerpts.stale([readme], tmp_path) == []
+    tables.write(save(tmp_path / "tiny", *TWO_SETS))
+    assert excerpts.stale([readme], tmp_path) == [readme]
+
+
 def test_written_tables_that_lag_behind_are_stale(tmp_path: Path) -> None:
     """The excerpt may still hold while a cell does not; what git ignores is never stale."""
     folder, readme = save(tmp_path / "tiny", *TWO_SETS), tmp_path / "README.md"

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -266,7 +267,7 @@ def test_a_patcher_that_is_not_frozen_draws() -> None:
 class Ruled(Patcher):
     """A single boundary, elsewhere by each rule; in training at step 1."""
 
-    rules = ("best", "sample", "even")
+    rules: ClassVar[tuple[Rule, ...]] = ("best", "sample", "even")
 
     def forward(self, rows: Rows) -> Patches:
         place = 1 if rows.generator is not None else 2 + RULES.index(rows.rule)

@@ -175,8 +175,10 @@ def test_habits_and_agreement_are_of_the_chosen_rule(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("count", "season", "far"),
     # Half of 96 and of 2784 windows are whole days; half of 100 is two steps more than two days.
-    [(96, 24, 36), (2784, 24, 1380), (100, 24, 36), (96, 1, 48), (97, 1, 48), (30, 24, 12)]
-    + [(20, 24, 10), (7, 3, 1), (2, 24, 1), (1, 24, 0), (1, 1, 0)],
+    [
+        *((96, 24, 36), (2784, 24, 1380), (100, 24, 36), (96, 1, 48), (97, 1, 48)),
+        *((30, 24, 12), (20, 24, 10), (7, 3, 1), (2, 24, 1), (1, 24, 0), (1, 1, 0)),
+    ],
 )
 def test_the_other_window_has_another_time_of_day(count: int, season: int, far: int) -> None:
     """Half a season more than whole seasons; as far as there are windows, if these are too few."""
