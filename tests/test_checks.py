@@ -15,7 +15,15 @@ from harness.cli import verbs
 from harness.core.task import Architecture, Task
 from harness.model import registry
 from harness.model.forecaster import Forecast, Forecaster
-from harness.model.patcher import Patcher, Patches, Rows, from_scores, from_starts, uniform_starts
+from harness.model.patcher import (
+    Patcher,
+    Patches,
+    Rows,
+    from_inclusion,
+    from_scores,
+    from_starts,
+    uniform_starts,
+)
 from harness.studies import checks
 
 
@@ -154,12 +162,16 @@ class Sparing(Equal):
     """Strict, but merges the last two patches."""
 
     def forward(self, rows: Rows) -> Patches:
-        whole, patches = super().forward(rows), self.task.patches
-        if patches == 1:
-            return whole
-        start, valid = whole.start.clone(), whole.valid.clone()
-        start[:, -1], valid[:, -1] = self.task.look_back, False
-        return Patches(start, from_starts(start, self.task.look_back).length, valid)
+        return merged(super().forward(rows), self.task)
+
+
+def merged(whole: Patches, task: Task) -> Patches:
+    """Without the last boundary, if there is one."""
+    if task.patches == 1:
+        return whole
+    start, valid = whole.start.clone(), whole.valid.clone()
+    start[:, -1], valid[:, -1] = task.look_back, False
+    return Patches(start, from_starts(start, task.look_back).length, valid)
 
 
 class Lavish(Equal):
@@ -316,9 +328,87 @@ class Noisy(Equal):
 
 
 class Calm(Equal):
-    """Says that it is relaxed in training, and is not."""
+    """Says that it can draw, and does not."""
 
     rules = ("best", "sample")
+
+
+class Drawing(Equal):
+    """Draws in training and has all three rules; keeps every promise."""
+
+    rules = ("sample", "best", "even")
+
+    def start(self, rows: Rows) -> Tensor:
+        if rows.as_trained:
+            return from_scores(rows.uniform(self.task.look_back - 1), self.task.patches).start
+        return self.even(rows) if rows.rule == "even" else super().start(rows)
+
+    def even(self, rows: Rows) -> Tensor:
+        """Shorter and shorter patches."""
+        ramp = torch.arange(1.0, self.task.look_back).expand(len(rows.ids), -1)
+        return from_inclusion(ramp, self.task.patches).start
+
+
+class Unruly(Drawing):
+    """Takes one rule for another."""
+
+    def even(self, rows: Rows) -> Tensor:
+        return Equal.start(self, rows)
+
+
+class Lagging(Drawing):
+    """Begins too late by one of its rules."""
+
+    def even(self, rows: Rows) -> Tensor:
+        return super().even(rows).clamp_min(1)
+
+
+class Prodigal(Drawing):
+    """Has a patch too few by one of its rules."""
+
+    def forward(self, rows: Rows) -> Patches:
+        whole = super().forward(rows)
+        return merged(whole, self.task) if rows.rule == "even" else whole
+
+
+class Gregarious(Drawing):
+    """Looks at the batch by one of its rules."""
+
+    def even(self, rows: Rows) -> Tensor:
+        return Sociable.start(self, rows)  # type: ignore[arg-type]  # of another class
+
+
+class Ageing(Drawing):
+    """Changes while it is evaluated by one of its rules."""
+
+    def even(self, rows: Rows) -> Tensor:
+        self.progress.add_(1)
+        return super().even(rows)
+
+
+class Oracular(Drawing):
+    """Looks ahead by one of its rules."""
+
+    causal = True
+
+    def even(self, rows: Rows) -> Tensor:
+        return Prophetic.start(self, rows)  # type: ignore[arg-type]  # of another class
+
+
+class Unfaithful(Drawing):
+    """Forgets which rule it was chosen with."""
+
+    def set_extra_state(self, state: Tensor) -> None:
+        pass
+
+
+class Stubborn(Drawing):
+    """Is evaluated by its last rule, whatever was chosen."""
+
+    def train(self, mode: bool = True) -> Stubborn:  # noqa: FBT001, FBT002 - torch's own signature
+        self.evaluation_rule = self.rules[-1]
+        super().train(mode)
+        return self
 
 
 class Mixed(Equal):
@@ -459,8 +549,17 @@ PLANTED = [
     (Prophetic, "causal"),
     (Wavering, "fixed"),
     (Laden, "fixed"),
-    (Noisy, "relaxed"),
-    (Calm, "relaxed"),
+    (Noisy, "rules"),
+    (Calm, "rules"),
+    (Drawing, None),
+    (Unruly, "rules"),
+    (Lagging, "whole rows"),
+    (Prodigal, "budget"),
+    (Gregarious, "batch mates"),
+    (Ageing, "repeatable evaluation"),
+    (Oracular, "causal"),
+    (Unfaithful, "state"),
+    (Stubborn, "scored rule"),
     (Moved, "edges"),
     (Stiff, "edges"),
     (Endless, "extra losses"),
@@ -521,6 +620,14 @@ def test_a_detail_says_what_and_where() -> None:
     assert "argument 'reach' is not keyword-only" in broken(Positional)["constructor"]
     assert "draw from Rows.uniform" in broken(Erratic)["repeatable evaluation"]
     assert broken(Undefaulted)["constructor"].endswith("which is not a plain value")
+    assert broken(Lagging)["whole rows"] == (
+        "L=96 K=12 in evaluation by the rule 'even': row 0 (noise) does not start at 0"
+    )
+    assert broken(Unruly)["rules"] == (
+        "every row is cut alike by the rules 'best' and 'even'; leave one out"
+    )
+    assert broken(Stubborn)["scored rule"] == "'sample' was chosen, 'even' is used"
+    assert "by the rule 'sample'" in broken(Unfaithful)["state"]
 
 
 def test_keywords_reach_the_method() -> None:
@@ -557,7 +664,7 @@ def test_the_verb_shows_the_report(
         assert "source    PatchTST" in shown.out
         assert "track     strict budget, no bypass" in shown.out
         assert "kept    constructor: " in shown.out
-        assert shown.out.splitlines()[-1] == "18 of 18 promises are kept."
+        assert shown.out.splitlines()[-1] == "19 of 19 promises are kept."
 
 
 def test_the_verb_fails_where_a_promise_is_broken(

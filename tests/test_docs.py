@@ -31,6 +31,8 @@ from harness.core.task import Task
 from harness.model import registry
 from harness.model.patcher import Rows
 from harness.report.statistics import LEAST_DATASETS, NOT_JUDGED, VERDICTS
+from harness.report.tables import LEADERBOARD
+from harness.results.table import row_files
 from harness.studies import checks
 
 ROOT = Path(__file__).parents[1]
@@ -223,11 +225,17 @@ def test_python_works(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "name"), [(ROOT / "README.md", "jumps"), (DOCS / "add_a_method.md", "steps")]
+    ("page", "names"),
+    [(ROOT / "README.md", ["jumps"]), (DOCS / "add_a_method.md", ["steps", "drawn"])],
 )
-def test_methods_shown_keep_every_promise(page: Path, name: str, tmp_path: Path) -> None:
-    """The example is a method by the name of its file, and `make check` has nothing to say."""
-    [block] = blocks(page, "python")
+def test_methods_shown_keep_every_promise(page: Path, names: list[str], tmp_path: Path) -> None:
+    """Each example is a method by the name of its file, and `make check` has nothing to say."""
+    for name, block in zip(names, blocks(page, "python"), strict=True):
+        keeps_every_promise(page, name, block, tmp_path)
+
+
+def keeps_every_promise(page: Path, name: str, block: Block, tmp_path: Path) -> None:
+    """One of them."""
     assert f"`methods/{name}.py`" in page.read_text(encoding="utf-8")
     (tmp_path / f"{name}.py").write_text(block.text)
     promises = checks.check(registry.find(name, tmp_path))
@@ -269,7 +277,7 @@ def test_every_toml_is_checked() -> None:
 def test_the_package_shown_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The entry point of the page leads to the method of the page, under its name."""
     page = DOCS / "add_a_method.md"
-    [code], [described] = blocks(page, "python"), blocks(page, "toml")
+    [code, _], [described] = blocks(page, "python"), blocks(page, "toml")
     project = tomllib.loads(described.text)
     [package] = project["tool"]["setuptools"]["packages"]
     [[group, points]] = project["project"]["entry-points"].items()
@@ -355,8 +363,8 @@ def test_a_job_takes_ten_hops_at_most() -> None:
 
 # Files that pages tell a reader to make, and what runs make on a machine.
 _EXAMPLES = {
-    *("methods/jumps.py", "methods/mine.py", "methods/steps.py", "suites/mine.toml"),
-    *("suites/kitchen.toml", "results/mlflow.db", "results/tuning"),
+    *("methods/drawn.py", "methods/jumps.py", "methods/mine.py", "methods/steps.py"),
+    *("suites/mine.toml", "suites/kitchen.toml", "results/mlflow.db", "results/tuning"),
 }
 
 
@@ -455,6 +463,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
+        if target.name == LEADERBOARD and not row_files(target.parent):
+            continue  # of a suite whose rows are to come, as after a change of the protocol
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link

@@ -15,11 +15,20 @@ from small_waves import BUDGET, SECRET, SMALL, TASK, build, waves
 from torch import Tensor, nn
 
 from harness.core.task import Budget, Task
-from harness.model.forecaster import Forecast, PatchForecaster
+from harness.model.forecaster import Forecast, Forecaster, PatchForecaster
 from harness.model.layers import Dropout
-from harness.model.patcher import Patcher, Patches, Rows, from_scores
+from harness.model.patcher import (
+    RULES,
+    Patcher,
+    Patches,
+    Rows,
+    Rule,
+    from_scores,
+    from_starts,
+    uniform_starts,
+)
 from harness.run import windows
-from harness.run.fit import DivergedError, fit, validation_error
+from harness.run.fit import DivergedError, fit, validation_error, validation_errors
 from harness.run.windows import Windows
 from methods.mosaic import Mosaic
 from methods.patchtst import PatchTST
@@ -237,7 +246,7 @@ def written_out(
                         root = (square / (1 - 0.999**number)).sqrt()
                         step = mean / (1 - 0.9**number) / (root + 1e-8)
                         value.data -= rate * (step + budget.weight_decay * value.data)
-        validation_error(model, valid, budget)
+        validation_errors(model, valid, budget)
         ends.append(copy.deepcopy(model.state_dict()))
     return ends
 
@@ -286,7 +295,7 @@ def test_the_weights_kept_are_those_of_the_best_epoch(monkeypatch: pytest.Monkey
     """They come back after two worse epochs, and patience counts from the best epoch so far."""
     errors = iter([5.0, 6.0, 4.0, 6.0, 3.0, 7.0, 6.0, 1.0, *[9.0] * 12])
     monkeypatch.setattr("harness.run.fit.validation_error", lambda *_: next(errors))
-    model, seen = build(Soft), []
+    model, seen = build(StraightThrough), []
     train, valid = windows.development(waves(), TASK)
     fitted = fit(
         model,
@@ -300,6 +309,146 @@ def test_the_weights_kept_are_those_of_the_best_epoch(monkeypatch: pytest.Monkey
     assert not torch.equal(seen[4]["head.out.weight"], seen[6]["head.out.weight"])
     for name, value in model.state_dict().items():
         assert torch.equal(value, seen[4][name]), name
+
+
+# --- evaluation rules ----------------------------------------------------------------------------
+
+
+class Threefold(Patcher):
+    """Equal patches whose content is wrong, but by the ``good`` rule and in training."""
+
+    rules = ("sample", "best", "even")
+
+    def __init__(self, task: Task, *, good: str = "even") -> None:
+        super().__init__(task)
+        self.good = good
+        self.trained_by: list[Rule] = []
+        """The rule in use at each training step."""
+
+    def forward(self, rows: Rows) -> Patches:
+        if rows.generator is not None:
+            self.trained_by.append(rows.rule)
+        start = uniform_starts(self.task.look_back, self.task.patches).expand(len(rows.ids), -1)
+        wrong = -1.0 - RULES.index(rows.rule)
+        factor = 1.0 if rows.rule == self.good or rows.generator is not None else wrong
+        return from_starts(
+            start, self.task.look_back, gain=torch.full_like(start, factor, dtype=torch.float32)
+        )
+
+
+class Settled(Threefold):
+    """Its authors have evaluated it by its mode."""
+
+    authors_rule = "best"
+
+
+def threefold(kind: type[Threefold] = Threefold, good: str = "even") -> PatchForecaster:
+    torch.manual_seed(0)
+    return PatchForecaster(TASK, SMALL, kind(TASK, good=good))
+
+
+@pytest.mark.parametrize("good", RULES)
+def test_the_rule_of_least_validation_error_is_kept(good: Rule) -> None:
+    """It is named, in use afterwards, and what the error of the weights kept is by."""
+    train, valid = windows.development(waves(), TASK)
+    model = threefold(good=good)
+    fitted = fit(model, train, valid, BUDGET, seed=0)
+    assert fitted.rule == model.patcher.evaluation_rule == good
+    for epoch in fitted.curves:
+        by_rule = {rule: epoch[f"valid_mse_{rule}"] for rule in RULES}
+        assert epoch["valid_mse"] == min(by_rule.values()) == by_rule[good]
+        assert len(set(by_rule.values())) == 3
+    assert fitted.valid_mse == min(epoch["valid_mse"] for epoch in fitted.curves)
+    errors = {}
+    for rule in RULES:
+        model.patcher.evaluation_rule = rule
+        errors[rule] = validation_error(model, valid, BUDGET)
+    assert min(errors, key=lambda rule: errors[rule]) == good
+    assert errors[good] == pytest.approx(fitted.valid_mse, rel=1e-12)
+
+
+def test_weights_are_kept_with_the_rule_of_their_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least error of all epochs and rules decides; each epoch trains on the last choice."""
+    by_epoch = {
+        "sample": [5.0, 9.0, 4.0, 8.0],
+        "best": [6.0, 3.0, 9.0, 7.0],
+        "even": [7.0, 8.0, 9.0, 6.0],
+    }
+    errors = {rule: iter(each) for rule, each in by_epoch.items()}
+    monkeypatch.setattr(
+        "harness.run.fit.validation_error",
+        lambda model, *_: next(errors[model.patcher.evaluation_rule]),
+    )
+    train, valid = windows.development(waves(), TASK)
+    model, seen = threefold(), []
+    fitted = fit(
+        model,
+        train,
+        valid,
+        dataclasses.replace(BUDGET, epochs=9, steps=1, patience=2),
+        seed=0,
+        on_epoch=lambda epoch: seen.append((epoch, copy.deepcopy(model.state_dict()))),
+    )
+    assert (fitted.epochs, fitted.valid_mse, fitted.rule) == (4, 3.0, "best")
+    assert [epoch["valid_mse"] for epoch, _ in seen] == [5.0, 3.0, 4.0, 6.0]
+    assert [epoch["valid_mse_even"] for epoch, _ in seen] == by_epoch["even"]
+    assert model.patcher.trained_by == ["sample", "sample", "best", "sample"]
+    assert model.patcher.evaluation_rule == "best"
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, seen[1][1][name]), name
+
+
+def test_of_equal_rules_the_first_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order in which they are declared decides, and not chance."""
+    monkeypatch.setattr("harness.run.fit.validation_error", lambda *_: 1.0)
+    train, valid = windows.development(waves(), TASK)
+    assert fit(threefold(), train, valid, BUDGET, seed=0).rule == "sample"
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_is_settled_is_not_chosen(rule: Rule) -> None:
+    """That of the authors, and that of a frozen patcher, stay, whatever validation says."""
+    train, valid = windows.development(waves(), TASK)
+    settled, frozen = threefold(Settled), threefold()
+    frozen.patcher.evaluation_rule = rule
+    frozen.patcher.freeze()
+    for model, expected in ((settled, "best"), (frozen, rule)):
+        fitted = fit(model, train, valid, dataclasses.replace(BUDGET, epochs=1), seed=0)
+        assert fitted.rule == model.patcher.evaluation_rule == expected
+        assert not any(name.startswith("valid_mse_") for name in fitted.curves[0])
+        assert validation_error(model, valid, BUDGET) == fitted.valid_mse
+
+
+def test_an_error_that_is_not_finite_by_any_rule_is_divergence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also by one that would not be chosen: no row could hold it."""
+    errors = iter([1.0, math.inf, math.nan])
+    monkeypatch.setattr("harness.run.fit.validation_error", lambda *_: next(errors))
+    train, valid = windows.development(waves(), TASK)
+    with pytest.raises(DivergedError):
+        fit(threefold(), train, valid, BUDGET, seed=0)
+
+
+def test_one_rule_is_one_pass_over_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method without a choice, or a reference, is validated once an epoch, as ever."""
+    models: tuple[tuple[Forecaster, str | None], ...] = (
+        (build(), "best"),
+        (PatchTST(TASK, SMALL), None),
+    )
+    train, valid = windows.development(waves(), TASK)
+    for model, rule in models:
+        calls = iter(range(9))
+        monkeypatch.setattr(
+            "harness.run.fit.validation_error", lambda *_, to=calls: 9.0 - next(to)
+        )
+        fitted = fit(model, train, valid, BUDGET, seed=0)
+        assert (next(calls), fitted.rule) == (BUDGET.epochs, rule)
+        names = ["epoch", "train_mse", "valid_mse", "learning_rate", "seconds"]
+        assert list(fitted.curves[0]) == names
+
+
+# --- the rest ------------------------------------------------------------------------------------
 
 
 def test_a_flat_schedule_stays_at_its_rate() -> None:

@@ -33,7 +33,7 @@ def row(method: str, mse: float | None, **changes: object) -> Row:
         "kind": "reference" if method == "seasonal_naive" else "patcher",
         "ranked": method != "seasonal_naive",
         "strict": None if method == "seasonal_naive" else True,
-        "relaxed": None if method == "seasonal_naive" else False,
+        "rules": None if method == "seasonal_naive" else "best",
         "dataset": "ETTh1",
         "look_back": 512,
         "horizon": 96,
@@ -190,7 +190,7 @@ def test_changes_are_against_the_best_equal_patches_that_are_all_there(
 def test_methods_that_only_aim_at_k_have_a_table_of_their_own(tmp_path: Path) -> None:
     """What they declare decides, not what they used; the README shows both tracks."""
     rows = [row("uniform", 1.0), row("learned", 0.9, tokens_mean=40.5, tokens_padded=53.0)]
-    rows += [row("hnet", 0.1, strict=False, relaxed=True)]
+    rows += [row("hnet", 0.1, strict=False, rules="best sample")]
     folder = save(tmp_path, *rows)
     lines = by_method(ranking(read_table(folder)))
     tracks = {name: (line.track, line.place, line.mean_rank) for name, line in lines.items()}
@@ -205,21 +205,21 @@ def test_methods_that_only_aim_at_k_have_a_table_of_their_own(tmp_path: Path) ->
 
 
 def test_what_a_method_declares_is_in_every_table_of_data(tmp_path: Path) -> None:
-    """Kind, budget and relaxed boundaries, as the rows have them; empty for a reference."""
+    """Kind, budget and evaluation rules, as the rows have them; empty for a reference."""
     rows = [row("uniform", 1.0), row("seasonal_naive", 2.0)]
-    folder = save(tmp_path, *rows, row("hnet", 0.1, strict=False, relaxed=True))
+    folder = save(tmp_path, *rows, row("hnet", 0.1, strict=False, rules="best sample"))
     tables.write(folder)
-    names = ["method", "kind", "ranked", "strict", "relaxed"]
+    names = ["method", "kind", "ranked", "strict", "rules"]
     path = folder / tables.MADE / "leaderboard.csv"
     assert pd.read_csv(path, dtype=str, keep_default_na=False)[names].to_numpy().tolist() == [
-        ["uniform", "patcher", "True", "True", "False"],
-        ["hnet", "patcher", "True", "False", "True"],
+        ["uniform", "patcher", "True", "True", "best"],
+        ["hnet", "patcher", "True", "False", "best sample"],
         ["seasonal_naive", "reference", "False", "", ""],
     ]
     content = json.loads((folder / tables.MADE / "leaderboard.json").read_text())
     assert [[line[name] for name in names] for line in content["ranking"]] == [
-        ["uniform", "patcher", True, True, False],
-        ["hnet", "patcher", True, False, True],
+        ["uniform", "patcher", True, True, "best"],
+        ["hnet", "patcher", True, False, "best sample"],
         ["seasonal_naive", "reference", False, None, None],
     ]
 
@@ -431,7 +431,8 @@ def test_many_holes_are_counted_and_not_all_named(table: Table) -> None:
         ([row("uniform", 1.0, status="ok")], r"'ok'; needed: one of done, failed, diverged"),
         ([row("uniform", 1.0, kind="rule")], r"'rule'; needed: one of patcher, reference"),
         ([row("uniform", 1.0, ranked="yes")], r"ranked is 'yes'; needed: True or False"),
-        ([row("uniform", 1.0, relaxed="no")], r"relaxed is 'no'; needed: True, False or nothing"),
+        ([row("uniform", 1.0, strict="no")], r"strict is 'no'; needed: True, False or nothing"),
+        ([row("uniform", 1.0, rules="")], r"rules is ''; needed: what the patcher declares"),
         ([row("uniform", 1.0, seed="1.5")], r"seed is '1.5'; needed: a whole number"),
         (
             [row("uniform", 1.0, parameters="1k")],
@@ -727,20 +728,39 @@ def test_a_method_rerun_in_part_with_other_keywords_is_no_sweep(table: Table) ->
 
 def test_boundaries_have_a_table_of_their_own(table: Table) -> None:
     """Means over runs by data set; what nobody measured has no line, no column and no table."""
-    measured = {"mse_swapped": 1.0, "f1_1": 0.25}
+    measured = {"mse_swapped": 1.0, "f1_1": 0.25, "mse_even": 0.375, "mse_no_content": 2.0}
     plain = table(row("uniform", 0.5), row("learned", 0.4))
     assert "### Boundaries" not in markdown(plain)
     rows = [row("uniform", 0.5), row("uniform", 0.5, dataset="weather")]
-    rows += [row("learned", 0.4, **measured), row("learned", 0.3, seed=2, **measured, f1_2=1.0)]
+    rows += [
+        row("learned", 0.4, rule="even", **measured),
+        row("learned", 0.3, seed=2, rule="even", **measured, f1_2=1.0),
+    ]
     rows += [row("uniform", 0.5, seed=2), row("oracle", 0.02, ranked=False, mse_permuted=0.5)]
     page = markdown(table(*rows), holes="show")
     boundaries = page[page.index("### Boundaries") : page.index("## Columns")]
     head, _, *lines = [line for line in boundaries.splitlines() if line.startswith("|")]
-    assert head == "| data set | method | mse | swapped | permuted | F1 at 1 | F1 at 2 |"
+    assert head == (
+        "| data set | method | scored by | mse | even | swapped | permuted | no content | F1 at 1 "
+        "| F1 at 2 |"
+    )
     assert lines == [
-        "| ETTh1 | `oracle` | 0.02000 |  | 0.50000 |  |  |",
-        "| ETTh1 | `learned` | 0.3500 | 1.0000 |  | 0.250 | 1.000 |",
+        "| ETTh1 | `oracle` |  | 0.02000 |  |  | 0.50000 |  |  |  |",
+        "| ETTh1 | `learned` | even | 0.3500 | 0.3750 | 1.0000 |  | 2.0000 | 0.250 | 1.000 |",
     ]
+    assert "| scored by | The evaluation rule that counts" in page
+
+
+def test_rules_that_differ_from_run_to_run_are_counted(table: Table) -> None:
+    """The most frequent first, with the number of runs; runs that failed have none."""
+    chosen = ["even", "best", "sample", "best", None]
+    rows = [
+        row("learned", 0.3 if rule else None, seed=seed, rule=rule, mse_best=0.5)
+        for seed, rule in enumerate(chosen, 1)
+    ]
+    assert "| ETTh1 | `learned` | best (2), even (1), sample (1) | 0.3000 |" in markdown(
+        table(*rows)
+    )
 
 
 def test_costs_of_a_step_are_shown_where_they_were_measured(tmp_path: Path) -> None:
@@ -826,6 +846,17 @@ def test_every_block_of_the_readme_shows_its_own_suite(tmp_path: Path) -> None:
     assert "`a`" in first
     assert "`b`" not in first
     assert "`b`" in second
+
+
+def test_a_suite_without_rows_has_a_sentence_until_it_has_some(tmp_path: Path) -> None:
+    """After a change of the protocol a page says what to run, and is up to date with that."""
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    excerpts.update(readme, tmp_path)
+    assert "There are no rows of `tiny` yet: `make bench SUITE=tiny`." in readme.read_text()
+    assert excerpts.stale([readme], tmp_path) == []
+    tables.write(save(tmp_path / "tiny", *TWO_SETS))
+    assert excerpts.stale([readme], tmp_path) == [readme]
 
 
 def test_written_tables_that_lag_behind_are_stale(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -15,7 +16,17 @@ from torch import Tensor, nn
 from harness.core.task import Architecture, Budget, Task
 from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
 from harness.model.forecaster import PatchForecaster, training_loss
-from harness.model.patcher import Patcher, Patches, Rows, from_scores, from_starts
+from harness.model.patcher import (
+    RULES,
+    Patcher,
+    Patches,
+    Rows,
+    Rule,
+    from_inclusion,
+    from_scores,
+    from_starts,
+    inclusion,
+)
 from harness.run.fit import fit
 from harness.run.windows import Windows
 from methods.random_frozen import RandomFrozen
@@ -225,7 +236,7 @@ def test_a_patcher_on_features_stays_with_its_forecaster(tmp_path: Path) -> None
 
 
 def test_a_frozen_patcher_cuts_in_training_as_in_evaluation() -> None:
-    """Once a row its best boundaries, nothing drawn; and no gradient reaches it."""
+    """Once a row, by the rule in use, nothing drawn anew; and no gradient reaches it."""
     model = built(frozen=True).train()
     batch = windows(4, seed=1).batch(torch.arange(4))
     generator = torch.Generator().manual_seed(0)
@@ -253,6 +264,125 @@ def test_a_patcher_that_is_not_frozen_draws() -> None:
     assert all(parameter.grad is not None for parameter in model.patcher.parameters())
 
 
+class Ruled(Patcher):
+    """A single boundary, elsewhere by each rule; in training at step 1."""
+
+    rules: ClassVar[tuple[Rule, ...]] = ("best", "sample", "even")
+
+    def forward(self, rows: Rows) -> Patches:
+        place = 1 if rows.generator is not None else 2 + RULES.index(rows.rule)
+        start = torch.tensor([0, place]).expand(len(rows.ids), -1)
+        return from_starts(start, self.task.look_back)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_carried_patcher_cuts_by_the_rule_it_was_chosen_with(tmp_path: Path, rule: Rule) -> None:
+    """Saved, loaded and frozen, in training and in evaluation; unfrozen it trains as ever."""
+    task = dataclasses.replace(TASK, patches=2)
+    chosen = Ruled(task)
+    assert chosen.evaluation_rule == "best"
+    chosen.evaluation_rule = rule
+    chosen.save(tmp_path / "patcher.pt")
+    carried = Ruled.load(tmp_path / "patcher.pt", task)
+    assert (carried.evaluation_rule, carried.open_rules) == (rule, Ruled.rules)
+    batch = windows(4, seed=1).batch(torch.arange(4))
+    generator = torch.Generator().manual_seed(0)
+
+    def boundary(patcher: Patcher) -> set[int]:
+        model = PatchForecaster(task, SMALL, patcher).train()
+        return {
+            int(step) for step in model.cut(batch.past, batch.ids, None, generator).start[:, 1]
+        }
+
+    assert boundary(carried) == {1}
+    assert boundary(carried.freeze()) == {2 + RULES.index(rule)}
+    assert carried.open_rules == (rule,)
+
+
+def test_weights_are_loaded_with_their_rule() -> None:
+    """As the weights of a bundle are: into a new forecaster around the same patcher."""
+    task = dataclasses.replace(TASK, patches=2)
+    first, second = (PatchForecaster(task, SMALL, Ruled(task)) for _ in range(2))
+    first.patcher.evaluation_rule = "even"
+    second.load_state_dict(first.state_dict())
+    assert second.patcher.evaluation_rule == "even"
+
+
+def test_a_rule_that_is_gone_is_refused(tmp_path: Path) -> None:
+    """A file of a method that had more rules then: which one it was, and which there are."""
+    chosen = Ruled(TASK)
+    chosen.evaluation_rule = "even"
+    chosen.save(tmp_path / "patcher.pt")
+
+    class Fewer(Ruled):
+        rules = ("best", "sample")
+
+    Fewer.__name__ = "Ruled"
+    message = r"does not fit: it was evaluated by the rule 'even'; Ruled has best, sample"
+    with pytest.raises(ValueError, match=message):
+        Fewer.load(tmp_path / "patcher.pt", TASK)
+
+
+@pytest.mark.parametrize(
+    ("rules", "authors", "message"),
+    [
+        (
+            ("best", "evn"),
+            None,
+            r"Odd.rules: unknown rule 'evn'; did you mean 'even'\? Known: best",
+        ),
+        (("sample", "mode"), None, r"unknown rule 'mode'.* Known: best, even, sample"),
+        ("best", None, r"Odd.rules is 'best'; a tuple of different rules is needed, of sample"),
+        ((), None, r"Odd.rules is \(\); a tuple"),
+        (("best", "best"), None, r"\('best', 'best'\); a tuple of different rules"),
+        (("best",), "sample", r"Odd.authors_rule is 'sample', none of its rules: best"),
+    ],
+)
+def test_rules_that_there_are_not_are_refused_where_they_are_declared(
+    rules: object, authors: object, message: str
+) -> None:
+    """Before anything is built or trained, with what is allowed."""
+    with pytest.raises(ValueError, match=message):
+        type("Odd", (Ruled,), {"rules": rules, "authors_rule": authors})
+
+
+def test_the_rule_of_the_authors_is_in_use_from_the_start() -> None:
+    """It is the one that is open, and wins over one that was saved before it was declared."""
+
+    class Published(Ruled):
+        authors_rule = "sample"
+
+    patcher = Published(TASK)
+    assert (patcher.evaluation_rule, patcher.open_rules) == ("sample", ("sample",))
+    patcher.load_state_dict(Ruled(TASK).state_dict())
+    assert patcher.open_rules == ("sample",)
+
+
+@pytest.mark.parametrize("patches", [1, 2, 5, 15, 16])
+def test_even_boundaries_are_where_the_running_sum_passes(patches: int) -> None:
+    """The k-th where the sum, scaled to K - 1, passes k - 1/2, or at the next free step."""
+    source = torch.Generator().manual_seed(0)
+    probability = torch.rand(20, 15, generator=source).pow(4)
+    found = from_inclusion(probability, patches).start
+    for row, starts in zip(probability.double(), found.tolist(), strict=True):
+        total = row.cumsum(0) * ((patches - 1) / row.sum())
+        expected = [0]
+        for number in range(patches - 1):
+            passed = int((total < number + 0.5).sum()) + 1
+            room = 16 - (patches - 1) + number  # what is still to come has to fit
+            expected.append(min(max(passed, expected[-1] + 1), room))
+        assert starts == expected
+
+
+def test_inclusion_adds_up_and_keeps_the_order() -> None:
+    """As many boundaries are expected as asked for, by one shift of all logits of a row."""
+    logits = 4 * torch.randn(6, 31, generator=torch.Generator().manual_seed(0)).double()
+    found = inclusion(logits, 7.0)
+    assert found.sum(1).tolist() == pytest.approx([7.0] * 6, abs=1e-4)
+    shift = logits - found.logit()
+    assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-3)
+
+
 def test_frozen_survives_train_and_copies() -> None:
     """Neither ``train`` on it or around it nor a deep copy thaws it."""
     model = built(frozen=True)
@@ -274,7 +404,10 @@ def test_a_forecaster_trains_on_around_a_frozen_patcher(*, frozen: bool) -> None
     same = {
         name: torch.equal(value, patcher[name]) for name, value in state(model.patcher).items()
     }
-    assert same == dict.fromkeys(("progress", "offset", "score.weight", "score.bias"), frozen)
+    assert same == {
+        **dict.fromkeys(("progress", "offset", "score.weight", "score.bias"), frozen),
+        "_extra_state": True,  # its only rule
+    }
     assert not torch.equal(model.head.state_dict()["out.weight"], head["out.weight"])
     assert model.patcher.frozen is frozen
 

@@ -16,17 +16,32 @@ from harness.core.task import Architecture, Budget, Task
 from harness.data.planted import HORIZON, LOOK_BACK, WINDOW, plant
 from harness.data.series import Series
 from harness.model.forecaster import PatchForecaster
-from harness.model.patcher import Patcher, Patches, Rows, from_scores
+from harness.model.patcher import (
+    RULES,
+    Patcher,
+    Patches,
+    Rows,
+    Rule,
+    from_inclusion,
+    from_scores,
+    from_starts,
+)
 from harness.run import windows as windows_of
 from harness.run.boundaries import (
     TOLERANCES,
+    Agreement,
     Habits,
     permuted,
 )
 from harness.run.cost import mean_tokens
 from harness.run.evaluate import evaluate
 from harness.run.metrics import RARE
-from harness.run.probes import sampled_boundaries, under_other_boundaries, window_to_show
+from harness.run.probes import (
+    far_away,
+    sampled_boundaries,
+    under_other_boundaries,
+    window_to_show,
+)
 from harness.run.windows import Windows
 from methods.oracle import Oracle
 from methods.random_step import RandomStep
@@ -44,13 +59,13 @@ class Wavering(Patcher):
     """A few patches that follow the content, with a gain, at places that waver in training."""
 
     strict = False
-    rules = ("best", "sample")
+    rules = ("best", "sample", "even")
 
     def forward(self, rows: Rows) -> Patches:
         score = rows.values.diff(dim=1).abs()
         if rows.as_trained:
             score = score + rows.uniform(score.shape[1])
-        patches = from_scores(score, 6)
+        patches = from_inclusion(score, 6) if rows.rule == "even" else from_scores(score, 6)
         return dataclasses.replace(patches, gain=1 + patches.length / 100)
 
     @property
@@ -80,38 +95,180 @@ def planted(count: int = COUNT, channels: int = 2) -> tuple[Windows, Series]:
     return windows, Series("planted", values.T.copy(), names, "h", 1, borders, "x")
 
 
-def build(method: type[Patcher]) -> PatchForecaster:
+def build(method: type[Patcher], rule: Rule | None = None) -> PatchForecaster:
     torch.manual_seed(0)
-    return PatchForecaster(TASK, SMALL, method(TASK)).eval()
+    model = PatchForecaster(TASK, SMALL, method(TASK)).eval()
+    model.patcher.evaluation_rule = rule or model.patcher.evaluation_rule
+    return model
 
 
-def scores(method: type[Patcher], windows: Windows, **more: Any) -> dict[str, float | None]:  # noqa: ANN401 - options of several types
-    return under_other_boundaries(build(method), windows, budget=BUDGET, **more)
+def scores(
+    method: type[Patcher],
+    windows: Windows,
+    rule: Rule | None = None,
+    **more: Any,  # noqa: ANN401 - options of several types
+) -> dict[str, float | None]:
+    return under_other_boundaries(build(method, rule), windows, budget=BUDGET, **more)
 
 
-def test_other_boundaries_are_those_that_a_loop_would_take() -> None:
-    """Each error again, window by window: swapped, of the next channel, permuted, as trained."""
+each_rule = pytest.mark.parametrize("rule", RULES)
+
+
+@each_rule
+def test_other_boundaries_are_those_that_a_loop_would_take(rule: Rule) -> None:
+    """Each error again, window by window, around the boundaries of the rule that was chosen."""
     windows, _ = planted()
     model = build(Wavering)
     errors: dict[str, list[float]] = {}
     with torch.inference_mode():
         for number in range(COUNT):
             one = windows.batch(torch.tensor([number]))
-            far = windows.batch(torch.tensor([(number + COUNT // 2) % COUNT]))
-            own = model.cut(one.past, one.ids)
-            cuts = {
-                "mse_swapped": model.cut(far.past, far.ids),
+            away = COUNT // 2 if number < COUNT - COUNT // 2 else -(COUNT // 2)
+            far = windows.batch(torch.tensor([number + away]))
+            cuts = {f"mse_{each}": model.cut(one.past, one.ids, rule=each) for each in RULES}
+            own = cuts[f"mse_{rule}"]
+            cuts |= {
+                "mse_swapped": model.cut(far.past, far.ids, rule=rule),
                 "mse_other_channel": own.rows(torch.tensor([1, 0])),
                 "mse_permuted": permuted(own, one.ids[0]),
-                "mse_as_trained": model.cut(one.past, one.ids, rule="sample"),
             }
-            for name, patches in cuts.items():
-                error = (model.predict(one.past, patches) - one.future).square().mean()
+            forecasts = {name: model.predict(one.past, cut) for name, cut in cuts.items()}
+            forecasts["mse_no_content"] = model.predict(one.past, own, content=False)
+            for name, forecast in forecasts.items():
+                error = (forecast - one.future).square().mean()
                 errors.setdefault(name, []).append(float(error))
     expected = {name: pytest.approx(np.mean(each), rel=1e-5) for name, each in errors.items()}
-    found = scores(Wavering, windows)
+    found = scores(Wavering, windows, rule)
     assert {name: value for name, value in found.items() if name.startswith("mse")} == expected
     assert len({round(value or 0, 4) for value in found.values()}) > len(expected)
+
+
+@each_rule
+def test_the_error_by_the_chosen_rule_is_the_score(rule: Rule) -> None:
+    """On all windows what is scored is the error by the chosen rule, and by no other one."""
+    windows, series = planted()
+    scored = evaluate(build(Wavering, rule), windows, series, budget=BUDGET).metrics["mse"]
+    found = scores(Wavering, windows, rule)
+    near = [each for each in RULES if found[f"mse_{each}"] == pytest.approx(scored, rel=1e-6)]
+    assert near == [rule]
+
+
+@each_rule
+def test_habits_and_agreement_are_of_the_chosen_rule(rule: Rule) -> None:
+    """They are those of its boundaries, and differ from rule to rule."""
+    windows, _ = planted()
+    every = windows.batch(torch.arange(COUNT))
+    expected = {}
+    for each in RULES:
+        own = build(Wavering, each).cut(every.past, every.ids)
+        habits, agreement = Habits(TASK.look_back), Agreement()
+        habits.add(own)
+        assert every.truth is not None
+        agreement.add(own, every.truth.repeat_interleave(2, dim=0))
+        expected[each] = habits.scores() | agreement.scores()
+    found = scores(Wavering, windows, rule)
+    for name in ("position_bias", "f1_0", "covering", "distance", "rand"):
+        assert found[name] == pytest.approx(expected[rule][name]), name
+        assert len({expected[each][name] for each in RULES}) == len(RULES), name
+
+
+@pytest.mark.parametrize(
+    ("count", "season", "far"),
+    # Half of 96 and of 2784 windows are whole days; half of 100 is two steps more than two days.
+    [
+        *((96, 24, 36), (2784, 24, 1380), (100, 24, 36), (96, 1, 48), (97, 1, 48)),
+        *((30, 24, 12), (20, 24, 10), (7, 3, 1), (2, 24, 1), (1, 24, 0), (1, 1, 0)),
+    ],
+)
+def test_the_other_window_has_another_time_of_day(count: int, season: int, far: int) -> None:
+    """Half a season more than whole seasons; as far as there are windows, if these are too few."""
+    assert far_away(count, season) == far
+
+
+def test_boundaries_that_follow_the_clock_lose_much_when_swapped() -> None:
+    """Half of the test part is two whole days; no window takes the boundaries of its own hour."""
+
+    class Clock(Patcher):
+        """A single boundary, at midnight."""
+
+        def forward(self, rows: Rows) -> Patches:
+            midnight = -(rows.ids // 2) % 24
+            start = torch.stack([torch.zeros_like(midnight), midnight + 24], dim=1)
+            return from_starts(start, self.task.look_back)
+
+    seen: list[Tensor] = []
+
+    class Watched(PatchForecaster):
+        def predict(self, past: Tensor, patches: Patches, *, content: bool = True) -> Tensor:
+            seen.append(patches.start[:, 1])
+            return super().predict(past, patches, content=content)
+
+    task = Task("waves", 72, 24, patches=2, season=24)
+    values = torch.sin(torch.arange(96.0 + 95) * 2 * torch.pi / 24)
+    windows = Windows(
+        values=torch.stack([values, -values]),
+        starts=torch.arange(96),
+        look_back=72,
+        horizon=24,
+        offset=0,
+        mean=torch.zeros(2),
+        scale=torch.ones(2),
+    )
+    model = Watched(task, SMALL, Clock(task)).eval()
+    under_other_boundaries(model, windows, budget=BUDGET, at_once=96)
+    own, _, swapped, _, _ = seen
+    assert set(((swapped - own) % 24).tolist()) == {12}
+
+
+@each_rule
+def test_what_is_kept_and_counted_is_of_the_chosen_rule(rule: Rule) -> None:
+    """Kept rows, the window to look at, tokens and remembered cuts are all by that rule."""
+
+    class Measured(Wavering):
+        """As many patches as the rule has letters."""
+
+        def forward(self, rows: Rows) -> Patches:
+            count = len("sample" if rows.as_trained else rows.rule)
+            return dataclasses.replace(
+                from_scores(rows.values[:, 1:], count), gain=torch.ones(len(rows.ids), count)
+            )
+
+    windows, _ = planted()
+    model = build(Measured, rule)
+    starts = sampled_boundaries(model, windows, budget=BUDGET)["starts"]
+    assert starts.shape[1] == len(rule)
+    assert len(window_to_show(model, windows, TASK, BUDGET)["starts"]) == len(rule)
+    assert mean_tokens(model, windows, budget=BUDGET) == len(rule)
+
+
+@each_rule
+def test_remembered_boundaries_are_of_the_chosen_rule(rule: Rule) -> None:
+    """What is looked up later is what the rule cuts now."""
+    windows, _ = planted()
+    model, batch = build(Wavering, rule), windows.batch(torch.arange(COUNT))
+    with torch.inference_mode():
+        own = model.cut(batch.past, batch.ids).start
+        for other in RULES:
+            same = torch.equal(model.cut(batch.past, batch.ids, rule=other).start, own)
+            assert same == (other == rule)
+        model.remember([(batch.past, batch.ids, None)])
+        assert torch.equal(model.cut(batch.past, batch.ids).start, own)
+
+
+def test_without_content_a_forecast_hangs_on_boundaries_and_scale_alone() -> None:
+    """Other values of equal mean and deviation change nothing; other boundaries or scales do."""
+    windows, _ = planted()
+    model, batch = build(Wavering), windows.batch(torch.arange(COUNT))
+    past = batch.past
+    own = model.cut(past, batch.ids)
+    with torch.inference_mode():
+        bare = model.predict(past, own, content=False)
+        assert torch.allclose(bare, model.predict(past.flip(-1), own, content=False), atol=1e-5)
+        assert not torch.allclose(bare, model.predict(past, own), atol=1e-2)
+        uneven = permuted(own, batch.ids.flatten())
+        assert not torch.allclose(bare, model.predict(past, uneven, content=False), atol=1e-4)
+        moved = model.predict(3 * past + 5, own, content=False)
+        assert torch.allclose(moved, 3 * bare + 5, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", [RandomStep, StraightThrough, Wavering])
@@ -278,7 +435,7 @@ def test_what_does_not_exist_is_not_measured() -> None:
     windows, _ = planted(1, channels=1)
     unmarked = scores(Uniform, dataclasses.replace(windows, marks=None))
     there = [name for name, value in unmarked.items() if value is not None]
-    assert there == ["mse_permuted", "position_bias", "distinct"]
+    assert there == ["mse_best", "mse_permuted", "mse_no_content", "position_bias", "distinct"]
 
 
 def test_a_large_test_part_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +451,7 @@ def test_a_large_test_part_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("harness.run.probes.SAMPLE", 4)
     monkeypatch.setattr(Windows, "batch", watched)
     scores(Uniform, windows)
-    assert seen == [0, 5, 11, 17, 11, 16, 22, 5]
+    assert seen == [0, 5, 11, 17, 11, 16, 22, 6]
 
 
 def test_a_model_that_changes_under_other_boundaries_is_refused() -> None:

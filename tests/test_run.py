@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from harness.core.job import Job, Provenance, Record, recomputed_key
 from harness.core.task import Architecture, Budget, Task
 from harness.model import registry
+from harness.model.forecaster import PatchForecaster
 from harness.model.patcher import Patcher
 from harness.results.bundles import read_bundle
 from harness.run.job import build, load, run, seed_of
@@ -50,7 +52,10 @@ def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
     row = dataclasses.asdict(record)
     # One channel, and a method that does in training what it does when it is tested.
     absent = [name for name, value in row.items() if value is None]
-    assert absent == ["mse_as_trained", "mse_other_channel", "trials", "failure"]
+    others = ["mse_sample", "mse_even", "mse_other_channel"]
+    assert absent == [*others, "trials", "failure"]
+    assert (record.rules, record.rule) == ("best", "best")
+    assert record.mse_best == pytest.approx(record.mse)
     assert (record.attempts, record.micro_batch) == (1, JOB.budget.batch)
     parts = [row[f"parameters_{part}"] for part in ("patcher", "backbone", "head")]
     assert all(parts)
@@ -113,6 +118,58 @@ def test_a_patcher_that_can_stand_alone_is_left_alone_in_the_bundle(tmp_path: Pa
         assert read_bundle(tmp_path / "runs" / record.key).patcher is None
 
 
+RULED = """
+import torch
+from torch import nn
+from harness.model.patcher import Patcher, from_starts, uniform_starts
+
+class Ruled(Patcher):
+    rules = ("sample", "best", "even")
+
+    def __init__(self, task):
+        super().__init__(task)
+        self.size = nn.Parameter(torch.ones(()))
+
+    def forward(self, rows):
+        start = uniform_starts(self.task.look_back, self.task.patches).expand(len(rows.ids), -1)
+        right = rows.generator is not None or rows.rule == "even"
+        gain = torch.full_like(start, 1 if right else -1, dtype=torch.float32)
+        return from_starts(start, self.task.look_back, gain=gain, loss=self.size.square())
+"""
+
+
+def test_the_chosen_rule_is_scored_told_and_left_in_the_bundle(tmp_path: Path) -> None:
+    """It is named in the row, its error is the row's, and weights and patcher come with it."""
+    (tmp_path / "ruled.py").write_text(RULED)
+    budget = dataclasses.replace(JOB.budget, epochs=3, steps=None, learning_rate=5e-3)
+    job = dataclasses.replace(JOB, method="ruled", budget=budget)
+    record = run(
+        job,
+        directories=(),
+        device="cpu",
+        runs=tmp_path / "runs",
+        provenance=Provenance("c", "v"),
+        methods=tmp_path,
+    )
+    assert (record.rules, record.rule) == ("sample best even", "even")
+    assert record.mse_even == pytest.approx(record.mse)
+    assert record.mse_sample == record.mse_best
+    assert (record.mse_best or 0.0) > 1.05 * (record.mse_even or math.inf)
+    bundle = read_bundle(tmp_path / "runs" / record.key)
+    least = min(bundle.curves, key=lambda epoch: epoch["valid_mse"])
+    assert record.valid_mse == least["valid_mse"] == least["valid_mse_even"]
+    assert least["valid_mse_best"] > least["valid_mse_even"]
+    method = registry.find("ruled", tmp_path)
+    assert issubclass(method, Patcher)
+    assert bundle.patcher is not None
+    assert method.load(bundle.patcher, TASK).evaluation_rule == "even"
+    model = build(method, job, "cpu")
+    assert bundle.weights is not None
+    model.load_state_dict(torch.load(bundle.weights, weights_only=True))
+    assert isinstance(model, PatchForecaster)
+    assert model.patcher.evaluation_rule == "even"
+
+
 def test_shared_layers_start_alike_for_every_patcher() -> None:
     """Under one seed the embedder, backbone and head begin with the same weights."""
     from methods.random_frozen import RandomFrozen
@@ -172,7 +229,18 @@ def test_references_run_like_methods(tmp_path: Path) -> None:
     assert (record.kind, record.ranked, record.epochs, record.parameters) == (
         "reference", False, 0, 0,
     )  # fmt: skip
-    for name in ("mse_swapped", "mse_permuted", "f1_0", "covering", "position_bias", "distinct"):
+    for name in (
+        "mse_swapped",
+        "mse_permuted",
+        "f1_0",
+        "covering",
+        "position_bias",
+        "distinct",
+        "rule",
+        "rules",
+        "mse_best",
+        "mse_no_content",
+    ):
         assert getattr(record, name) is None
     assert read_bundle(tmp_path / record.key).boundaries is None
 

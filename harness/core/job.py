@@ -58,20 +58,22 @@ class Record:
 
     Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
     forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
-    is one line. The MSE with a suffix is under boundaries other than the method's own best ones,
-    ``f1_n`` that of its boundaries within n steps (:mod:`harness.run.probes`); ``covering``,
+    is one line. ``rules`` are the evaluation rules that a patcher declares, joined by a space,
+    ``rule`` is the one that ``mse`` and all else is measured by. The MSE with a suffix is under
+    each declared rule, under other boundaries or without content, ``f1_n`` the agreement of the
+    boundaries with true ones within n steps (:mod:`harness.run.probes`); ``covering``,
     ``distance`` in steps, ``rand``, ``position_bias`` and ``distinct`` say more about them
     (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
     ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
     (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
-    others. ``strict`` and ``relaxed`` are what a patcher declares, ``failure`` is one of
+    others. ``strict`` is what a patcher declares of its budget, ``failure`` is one of
     :data:`FAILURES`, ``attempts`` how often the job was started,
     ``micro_batch`` the windows in one pass of a training step, ``trials`` those that its tuning
     used. What is not measured, or younger than its row, is None.
 
     Raises:
-        ValueError: an unknown status or failure, a number that is not finite, or done without mse
-            and mae.
+        ValueError: an unknown status or failure, a number that is not finite, a rule that is not
+            declared, or done without mse and mae.
     """
 
     __pydantic_config__ = STRICT
@@ -81,7 +83,7 @@ class Record:
     kind: str
     ranked: bool
     strict: bool | None = None
-    relaxed: bool | None = None
+    rules: str | None = None
     dataset: str
     look_back: int
     horizon: int
@@ -89,6 +91,7 @@ class Record:
     season: int
     seed: int
     status: str
+    rule: str | None = None
     mse: float | None = None
     mae: float | None = None
     mse_raw: float | None = None
@@ -99,10 +102,13 @@ class Record:
     tokens_mean: float | None = None
     tokens_p95: float | None = None
     tokens_padded: float | None = None
-    mse_as_trained: float | None = None
+    mse_sample: float | None = None
+    mse_best: float | None = None
+    mse_even: float | None = None
     mse_swapped: float | None = None
     mse_other_channel: float | None = None
     mse_permuted: float | None = None
+    mse_no_content: float | None = None
     f1_0: float | None = None
     f1_1: float | None = None
     f1_2: float | None = None
@@ -157,6 +163,8 @@ class Record:
             raise ValueError(f"status is {self.status!r}; allowed: {', '.join(STATUSES)}")
         if self.failure is not None and self.failure not in FAILURES:
             raise ValueError(f"failure is {self.failure!r}; allowed: {', '.join(FAILURES)}")
+        if self.rule is not None and self.rule not in (self.rules or "").split():
+            raise ValueError(f"rule is {self.rule!r}; declared: {self.rules or 'none'}")
         if self.status == "done" and (self.mse is None or self.mae is None):
             raise ValueError("a record with status done needs mse and mae")
         object.__setattr__(self, "error", " ".join(self.error.split()))
@@ -265,7 +273,8 @@ def new_record(
     error: str = "",
     failure: str | None = None,
     strict: bool | None = None,
-    relaxed: bool | None = None,
+    rules: str | None = None,
+    rule: str | None = None,
     **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
 ) -> Record:
     """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
@@ -291,7 +300,8 @@ def new_record(
         trials=job.trials or None,
         failure=failure,
         strict=strict,
-        relaxed=relaxed,
+        rules=rules,
+        rule=rule,
         **measured,  # type: ignore[arg-type]  # columns of two types, which the record checks
     )
 

@@ -101,7 +101,8 @@ class Hyperparameter:
 class Declared:
     """What a method declares, as plain values.
 
-    ``source`` is the hash of its code, ``where`` its class and file, for messages. A method that
+    ``source`` is the hash of its code, ``where`` its class and file, for messages, ``rules`` its
+    evaluation rules, joined by a space. A method that
     ``cuts_its_own`` number of patches promises exactly those, in the place of the task's K.
     """
 
@@ -112,7 +113,7 @@ class Declared:
     kind: Literal["patcher", "reference"]
     ranked: bool
     strict: bool | None
-    relaxed: bool | None
+    rules: str | None
     cuts_its_own: bool
     hyperparameters: tuple[Hyperparameter, ...]
     card: Card
@@ -125,7 +126,7 @@ class Declared:
             "kind": self.kind,
             "ranked": self.ranked,
             "strict": self.strict,
-            "relaxed": self.relaxed,
+            "rules": self.rules,
         }
 
     def complete(self, given: Mapping[str, object]) -> dict[str, object]:

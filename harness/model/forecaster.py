@@ -164,13 +164,20 @@ class PatchForecaster(Forecaster):
         return patches
 
     def predict(
-        self, past: Float[Tensor, "batch channel time"], patches: Patches
+        self,
+        past: Float[Tensor, "batch channel time"],
+        patches: Patches,
+        *,
+        content: bool = True,
     ) -> Float[Tensor, "batch channel horizon"]:
-        """The forecast from the look-back, cut into these patches."""
+        """The forecast from the look-back, cut into these patches.
+
+        Without ``content`` the normalised values are zeros, so that tokens say where their patch
+        lies, how long it is, and what else the patches carry; mean and scale stay the row's own.
+        """
         normal, mean, scale = self._normalise(past)
-        return (
-            self._forecast(normal.flatten(0, 1), patches).view(*past.shape[:2], -1) * scale + mean
-        )
+        values = (normal if content else torch.zeros_like(normal)).flatten(0, 1)
+        return self._forecast(values, patches).view(*past.shape[:2], -1) * scale + mean
 
     def _forecast(
         self, values: Float[Tensor, "row time"], patches: Patches

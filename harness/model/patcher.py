@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from harness.core.protocol import most_patches
 from harness.core.task import Task
+from harness.core.words import unknown
 
 Rule = Literal["sample", "best", "even"]
 """How a method cuts in evaluation.
@@ -162,9 +163,10 @@ class Patcher(nn.Module):
     """Boundaries are a function of the row's values alone, the same throughout training, so the
     harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""
     rules: ClassVar[tuple[Rule, ...]] = ("best",)
-    """Evaluation rules, more than "best" where boundaries in training are drawn, noisy or soft.
+    """Evaluation rules: several where boundaries in training are drawn, noisy or soft.
 
-    Validation data choose among them in each run; the errors under all of them are reported."""
+    Validation data choose among them in each run; the errors under all of them are reported. The
+    first one is in use until then."""
     authors_rule: ClassVar[Rule | None] = None
     """The rule by which the authors of a published method evaluate it: it is then the one scored,
     whatever validation says."""
@@ -176,7 +178,26 @@ class Patcher(nn.Module):
     """Set by :meth:`freeze`."""
     evaluation_rule: Rule
     """The rule in use: the authors', or the one of least validation error, renewed after each
-    epoch of training. A final phase that settles on a plan trains on this one."""
+    epoch of training. A final phase that settles on a plan trains on this one. It is a part of
+    ``state_dict()``, so that weights are never without the rule that they were chosen with."""
+
+    def __init_subclass__(cls, **more: object) -> None:
+        """Refuse, where the class is declared, evaluation rules that there are not."""
+        super().__init_subclass__(**more)
+        rules, authors = cls.rules, cls.authors_rule
+        if not isinstance(rules, tuple) or not rules or len(set(rules)) < len(rules):
+            raise ValueError(
+                f"{cls.__name__}.rules is {rules!r}; a tuple of different rules is needed, of"
+                f" {', '.join(RULES)}"
+            )
+        for rule in rules:
+            if rule not in RULES:
+                raise ValueError(f"{cls.__name__}.rules: {unknown('rule', rule, RULES)}")
+        if authors is not None and authors not in rules:
+            raise ValueError(
+                f"{cls.__name__}.authors_rule is {authors!r}, none of its rules:"
+                f" {', '.join(rules)}"
+            )
 
     def __new__(cls, *_: object, **hyperparameters: object) -> Patcher:  # noqa: PYI034 - beartype, in tests, does not know Self
         """Keep what the patcher is made with: :meth:`save` writes it down."""
@@ -191,6 +212,31 @@ class Patcher(nn.Module):
         self.task = task
         self.register_buffer("progress", torch.zeros(()))
         self.evaluation_rule = self.authors_rule or self.rules[0]
+
+    def get_extra_state(self) -> Tensor:
+        """The rule in use, as torch keeps it with the weights: its number in :data:`RULES`."""
+        return torch.tensor(RULES.index(self.evaluation_rule))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Use the rule that was saved with the weights.
+
+        Raises:
+            ValueError: a rule that the method does not have any more.
+        """
+        rule = RULES[int(state)]
+        if rule not in self.rules:
+            raise ValueError(
+                f"it was evaluated by the rule {rule!r}; {type(self).__name__} has"
+                f" {', '.join(self.rules)}"
+            )
+        self.evaluation_rule = rule
+
+    @property
+    def open_rules(self) -> tuple[Rule, ...]:
+        """The rules among which validation data choose: one only, where there is no choice."""
+        if self.frozen:
+            return (self.evaluation_rule,)
+        return self.rules if self.authors_rule is None else (self.authors_rule,)
 
     def train(self, mode: bool = True) -> Patcher:  # noqa: FBT001, FBT002 - torch's own signature
         """As every module; a frozen patcher stays as it is in evaluation."""
@@ -233,7 +279,10 @@ class Patcher(nn.Module):
         return [{"params": list(self.parameters()), "lr": learning_rate}]
 
     def freeze(self) -> Patcher:
-        """Stop learning for good: no parameter is trained, and boundaries are the best ones.
+        """Stop learning for good: no parameter is trained, and the rule in use stays in use.
+
+        From now on it cuts in training as in evaluation, by the rule that was chosen with its
+        weights: the same row gets the same boundaries every time.
 
         Raises:
             ValueError: it decides on features, which go on learning with the forecaster.
@@ -243,7 +292,7 @@ class Patcher(nn.Module):
         return self.requires_grad_(requires_grad=False).eval()
 
     def save(self, path: Path) -> None:
-        """Write the patcher alone, to be carried to other data: hyperparameters and weights.
+        """Write the patcher alone, to be carried to other data: hyperparameters, weights, rule.
 
         Raises:
             ValueError: it decides on features, which stay behind with the forecaster.

@@ -90,12 +90,13 @@ def ranked(method: Method) -> bool:
 def declared(method: Method) -> dict[str, Any]:
     """What a row says of its method: columns of a record, by name.
 
-    A reference forecaster has no patch budget and no boundaries: ``strict`` and ``relaxed`` are
-    None.
+    ``rules`` are joined by a space. A reference forecaster has no patch budget and no boundaries:
+    ``strict`` and ``rules`` are None.
     """
-    own = {"kind": kind(method), "ranked": ranked(method), "strict": None, "relaxed": None}
+    own: dict[str, Any] = {"kind": kind(method), "ranked": ranked(method)}
+    own |= {"strict": None, "rules": None}
     if issubclass(method, Patcher):
-        own |= {"strict": method.strict, "relaxed": method.rules != ("best",)}
+        own |= {"strict": method.strict, "rules": " ".join(method.rules)}
     return own
 
 

@@ -75,7 +75,7 @@ class Board:
     def ranking(self) -> pd.DataFrame:
         """One line per look-back and method: the ranked ones of each track first, and in order.
 
-        ``kind``, ``ranked``, ``strict`` and ``relaxed`` are what the method declares; the last two
+        ``kind``, ``ranked``, ``strict`` and ``rules`` are what the method declares; the last two
         are empty for a reference forecaster. ``track`` is one of :data:`TRACKS`, by ``strict``. It
         and ``place`` are empty for what stands ``beside``, where that says why: no patcher, never
         ranked, holes, or no run that finished.
@@ -205,7 +205,7 @@ def _track(
 ) -> pd.DataFrame:
     """The lines of one look-back; those ``bare`` of real data sets are not compared."""
     by_method = runs.groupby("method")
-    table = by_method[["kind", "ranked", "strict", "relaxed"]].first()
+    table = by_method[["kind", "ranked", "strict", "rules"]].first()
     table.insert(0, "look_back", runs.look_back.iloc[0])
     table = table.join(_costs(runs))
     table["beside"] = [
@@ -244,7 +244,7 @@ def _placed_in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _COLUMNS = [
-    *("look_back", "track", "place", "method", "kind", "ranked", "strict", "relaxed", "beside"),
+    *("look_back", "track", "place", "method", "kind", "ranked", "strict", "rules", "beside"),
     *("reference", "change", "low", "high", "verdict", "why", "p", "win_rate", "mean_rank"),
     *("skill", "failures", "runs", "lacking", *(f"p_{control}" for control in CONTROLS)),
     *("tokens", "parameters", "flops", "flops_step", "train_seconds", "step", "trials"),

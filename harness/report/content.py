@@ -263,7 +263,7 @@ def _method(
         "summary": card.get("summary", ""),
         "card": [
             *said,
-            ("Declares", _declares(lines[0])),
+            ("Declares", _declares(lines[0], rows)),
             *judged,
             *([("Cost, median", costs)] if costs else []),
         ],
@@ -276,12 +276,15 @@ def _method(
     }
 
 
-def _declares(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
-    """What the rows say that the method declares."""
+def _declares(line: Any, rows: pd.DataFrame) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """What the rows say that the method declares, and by which of its rules they were scored."""
     said = [wording.promise(line.strict)]
-    if not pd.isna(line.relaxed):
-        how = "drawn, noisy or soft in training" if line.relaxed else "the same in training"
+    if not pd.isna(line.rules):
+        is_same = len(line.rules.split()) == 1
+        how = "the same in training" if is_same else "drawn, noisy or soft in training"
         said.append(f"boundaries {how}")
+        if not is_same and (rules := wording.scored_by(rows.get("rule", pd.Series(dtype=str)))):
+            said.append(f"scored by {rules}")
     return ", ".join(said if line.ranked or pd.isna(line.strict) else [*said, "never ranked"])
 
 

@@ -14,7 +14,7 @@ from harness.report import formats
 from harness.report.board import count
 from harness.report.formats import Block
 from harness.report.tables import LEADERBOARD, about, brief, markdown
-from harness.results.table import read_table, selected
+from harness.results.table import read_table, row_files, selected
 
 _START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
 _BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
@@ -53,6 +53,8 @@ def excerpt(folder: Path, lines: int = 10) -> str:
 def update(document: Path, results: Path) -> None:
     """Put the current excerpts into every block of ``document``; rows are in ``results/SUITE``.
 
+    A suite without rows, as after a change of the protocol, has a sentence instead.
+
     Raises:
         ValueError: there is no block, or one without an end.
     """
@@ -83,6 +85,9 @@ def _updated(document: Path, results: Path) -> str:
 
     def block(match: re.Match[str]) -> str:
         folder = results / match["suite"]
+        if not row_files(folder):
+            said = f"There are no rows of `{folder.name}` yet: `make bench SUITE={folder.name}`."
+            return f"{match['start']}\n{said}\n{_END}"
         page = Path(os.path.relpath(folder / LEADERBOARD, document.parent)).as_posix()
         link = f"All cells, references and notes: [{page}]({page})."
         return f"{match['start']}\n{excerpt(folder)}\n{link}\n{_END}"

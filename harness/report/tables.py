@@ -44,7 +44,7 @@ TABLES = (
     "leaderboard.json",
 )
 """The files of tables in that folder."""
-SCHEMA = 2
+SCHEMA = 3
 """Version of ``leaderboard.json``; more when a field goes or changes its meaning."""
 
 
@@ -182,7 +182,7 @@ def _windows(rows: pd.DataFrame) -> pd.DataFrame:
 _CLAIM = ("place", "method", "change", "95 % interval", "verdict")
 _WORDS = frozenset(
     {"method", "why", "verdict", "data set", "swept", "chosen", "source", "95 % interval"}
-    | {"column", "what it says"}
+    | {"column", "what it says", "scored by"}
 )
 
 
@@ -388,10 +388,13 @@ def _sweeps(rows: pd.DataFrame) -> Table:
 
 
 _BOUNDARIES = {
-    "mse_as_trained": "as trained",
+    "mse_sample": "sample",
+    "mse_best": "best",
+    "mse_even": "even",
     "mse_swapped": "swapped",
     "mse_other_channel": "other channel",
     "mse_permuted": "permuted",
+    "mse_no_content": "no content",
     **{f"f1_{steps}": f"F1 at {steps}" for steps in range(4)},
 }
 
@@ -400,7 +403,9 @@ def _boundaries(rows: pd.DataFrame, order: pd.DataFrame) -> Table:
     """A line for each data set and method that has these numbers, in the order of the ranking."""
     there = [name for name in _BOUNDARIES if name in rows and rows[name].notna().any()]
     runs = rows[(rows.status == "done") & rows[there].notna().any(axis=1)]
-    means = runs.groupby(["dataset", "method"])[["mse", *there]].mean()
+    cells = runs.groupby(["dataset", "method"])
+    means = cells[["mse", *there]].mean()
+    rules = cells.rule.agg(wording.scored_by) if "rule" in runs else means.mse.map(lambda _: "")
     lines = []
     for dataset in sorted(runs.dataset.unique()):
         for method in order.method:
@@ -409,13 +414,13 @@ def _boundaries(rows: pd.DataFrame, order: pd.DataFrame) -> Table:
                 error = f"{{:.{decimals(own.mse)}f}}"
                 forms = {name: "{:.3f}" if name.startswith("f1") else error for name in own.index}
                 numbers = [number(own[name], form) for name, form in forms.items()]
-                lines.append([str(dataset), code(method), *numbers])
+                lines.append([str(dataset), code(method), rules[dataset, method], *numbers])
     return _table(
-        "MSE with the boundaries that evaluation uses, and with others: as in training, where "
-        "that is not the same; of another window; of another channel; with the patch lengths "
-        "shuffled. F1 is the agreement with the true boundaries within so many steps. Means over "
-        "runs.",
-        ["data set", "method", "mse", *(_BOUNDARIES[name] for name in there)],
+        "MSE with the boundaries that evaluation uses, and with others: by each evaluation rule "
+        "of the method; of another window; of another channel; with the patch lengths shuffled; "
+        "and with its own ones, but values of zero. F1 is the agreement with the true boundaries "
+        "within so many steps. Means over runs.",
+        ["data set", "method", "scored by", "mse", *(_BOUNDARIES[name] for name in there)],
         lines,
     )
 

@@ -117,6 +117,8 @@ LEGEND = {
     "length that validation prefers, and than random ones, after correction for the number of "
     "methods.",
     "failed": "Runs that failed or diverged, of all runs.",
+    "scored by": "The evaluation rule that counts, chosen on validation data in each run, or that "
+    "of the method's authors; of runs that chose several, with the number of each.",
     **{column.head: column.legend for column in COLUMNS.values()},
 }
 """What each column says, by its heading."""
@@ -163,6 +165,15 @@ def promise(strict: Any) -> str:  # noqa: ANN401 - a truth or nothing
     if pd.isna(strict):
         return "reference forecaster"
     return BUDGETS["strict" if strict else "soft"]
+
+
+def scored_by(rules: pd.Series[str]) -> str:
+    """The evaluation rules of some runs, the most frequent first; empty ones are none."""
+    counts = rules[rules != ""].value_counts()
+    often = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    if len(often) == 1:
+        return str(often[0][0])
+    return ", ".join(f"{rule} ({count})" for rule, count in often)
 
 
 # Sentences

@@ -43,8 +43,8 @@ _TEXT = ["suite", "method", "kind", "dataset", "status", "device", "protocol", "
 _WHOLE = ["look_back", "horizon", "patches", "seed"]
 _NUMBER = [*METRICS, "tokens_mean", "parameters", "train_seconds", "valid_mse"]
 _CLAIM = ["ranked", "data_verified"]
-_PATCHERS = ["strict", "relaxed"]
-"""What every patcher declares and a reference forecaster cannot: true, false or empty."""
+_PATCHERS = ["strict", "rules"]
+"""What every patcher declares and a reference forecaster cannot, where it is empty."""
 _DECLARED = ["kind", "ranked", *_PATCHERS]
 """What a method says of itself, and so the same in all of its rows."""
 _KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Record).items()}
@@ -53,7 +53,7 @@ _OPTIONAL = [
     for name, kind in _KINDS.items()
     if name not in _NUMBER and kind[0] in (int, float) and NoneType in kind
 ]
-_NOTES = ["key", "method_source", "commit", "versions", "failure", "error", "job"]
+_NOTES = ["key", "method_source", "commit", "versions", "rule", "failure", "error", "job"]
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
 _COST, _PUBLISHED = "cost.csv", "published.csv"
 Holes = Literal["refuse", "show"]
@@ -62,7 +62,7 @@ Holes = Literal["refuse", "show"]
 def read_table(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
-    ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``relaxed`` what a patcher
+    ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules`` what a patcher
     declares, empty for a reference forecaster. ``step`` is the cost of a training step in units of
     that of uniform patches, where ``cost.csv`` beside the suite's folder has it; ``published`` and
     ``published_in`` are the MSE of the method in the literature, where ``published.csv`` has one.
@@ -164,8 +164,9 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
         columns[column] = text[column] == "True"
     for column in _PATCHERS:
         _refuse(text, column, (text.kind == "patcher") & (text[column] == ""), _OLDER)
-        _refuse(text, column, ~text[column].isin((*_CLAIMS, "")), "True, False or nothing")
-        columns[column] = text[column].map(_CLAIMS).astype("boolean")
+    _refuse(text, "strict", ~text.strict.isin((*_CLAIMS, "")), "True, False or nothing")
+    columns["strict"] = text.strict.map(_CLAIMS).astype("boolean")
+    columns["rules"] = text.rules.mask(text.rules == "")
     columns |= {name: text[name] for name in _NOTES if name in text}
     columns["hyperparameters"] = text.job.map(_hyperparameters)
     _refuse(
@@ -176,8 +177,8 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
 
 _CLAIMS = {"True": True, "False": False}
 _OLDER = (
-    "what the patcher declares, True or False. The row is older than this column: delete its line"
-    " and run the suite again"
+    "what the patcher declares. The row is older than this column: delete its line and run the"
+    " suite again"
 )
 
 

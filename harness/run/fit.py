@@ -13,18 +13,25 @@ from torch import Tensor, nn
 
 from harness.core.task import Budget
 from harness.model.forecaster import Forecast, Forecaster, PatchForecaster, autocast, training_loss
+from harness.model.patcher import Rule
 from harness.run.windows import Windows
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How training went: ``valid_mse`` is of the weights kept; ``curves`` has a row per epoch."""
+    """How training went: ``valid_mse`` is of the weights kept, evaluated by ``rule``.
+
+    ``rule`` is None for a forecaster without a patcher. ``curves`` has a row an epoch, in which
+    ``valid_mse`` is by the epoch's best rule; where there is a choice, ``valid_mse_sample`` and so
+    on are by each.
+    """
 
     valid_mse: float
     epochs: int = 0
     steps: int = 0
     seconds: float = 0.0
     curves: list[dict[str, float]] = field(default_factory=list)
+    rule: Rule | None = None
 
 
 class DivergedError(ArithmeticError):
@@ -48,6 +55,12 @@ def fit(
     micro_batch: int | None = None,
 ) -> Fitted:
     """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
+
+    After each epoch the validation error is taken by every evaluation rule that is open
+    (:attr:`harness.model.patcher.Patcher.open_rules`), and the best one is in use in the next
+    epoch. Kept are the weights and the rule of the least error of all, so what stops training and
+    chooses weights is the error by the rule that is scored. Of equal rules the first one declared
+    is taken, of equal epochs the earlier one.
 
     Data order and the drawing of boundaries have generators of their own, seeded by ``seed``.
     ``on_epoch`` is called with each epoch's row of the curves and may raise to stop.
@@ -100,18 +113,20 @@ def fit(
             )
             schedule.step()
             steps += 1
-        error = validation_error(model, valid, budget)
+        by_rule = validation_errors(model, valid, budget)
+        error = min(by_rule.values())
         curves.append(
             {
                 "epoch": epoch,
                 "train_mse": float(total) / per_epoch,
                 "valid_mse": error,
+                **_of_each(by_rule),
                 "learning_rate": float(schedule.get_last_lr()[0]),
                 "seconds": time.perf_counter() - started,
             }
         )
         on_epoch(curves[-1])
-        if not math.isfinite(error + curves[-1]["train_mse"]):
+        if not math.isfinite(sum(by_rule.values()) + curves[-1]["train_mse"]):
             raise DivergedError(Fitted(best, epoch, steps, time.perf_counter() - started, curves))
         worse = 0 if error < best else worse + 1
         if error < best:
@@ -119,9 +134,33 @@ def fit(
         if worse >= budget.patience:
             break
     model.load_state_dict(best_weights)
+    rule = None
     if isinstance(model, PatchForecaster):
         model.forget()
-    return Fitted(best, len(curves), steps, time.perf_counter() - started, curves)
+        rule = model.patcher.evaluation_rule
+    return Fitted(best, len(curves), steps, time.perf_counter() - started, curves, rule)
+
+
+def validation_errors(
+    model: Forecaster, valid: Windows, budget: Budget
+) -> dict[Rule | None, float]:
+    """The validation error by each rule that is open; the best one is in use from here on.
+
+    A forecaster without a patcher has one error, by no rule.
+    """
+    if not isinstance(model, PatchForecaster):
+        return {None: validation_error(model, valid, budget)}
+    patcher, errors = model.patcher, dict[Rule | None, float]()
+    for rule in patcher.open_rules:
+        patcher.evaluation_rule = rule
+        errors[rule] = validation_error(model, valid, budget)
+    patcher.evaluation_rule = min(patcher.open_rules, key=errors.__getitem__)
+    return errors
+
+
+def _of_each(errors: dict[Rule | None, float]) -> dict[str, float]:
+    """Columns of the curves, where there is a choice."""
+    return {f"valid_mse_{rule}": error for rule, error in errors.items() if len(errors) > 1}
 
 
 def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float:

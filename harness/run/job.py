@@ -67,6 +67,7 @@ def run(
     else:
         test = windows.test(series, job.task, device)
         measured = {
+            "rule": fitted.rule,
             "valid_mse": fitted.valid_mse,
             **evaluate(model, test, series, budget=job.budget).fields(),
             "tokens_train": mean_tokens(model, train, budget=job.budget),

@@ -30,13 +30,16 @@ def under_other_boundaries(
 ) -> dict[str, float | None]:
     """The MSE of the same weights under other boundaries, and how well its own ones are placed.
 
-    - ``mse_as_trained``: under boundaries as in training (drawn, noisy or soft), for methods that
-      are relaxed.
-    - ``mse_swapped``: under those of the same channel in the window half the test part away. Where
-      half of it is a whole number of seasons (as on the hourly ETT sets), both windows have the
-      same time of day.
+    - ``mse_sample``, ``mse_best``, ``mse_even``: under the boundaries of each evaluation rule that
+      the method declares. That of the rule in use is what all others are to be compared with: it
+      is the score itself, but on the windows of this function.
+    - ``mse_swapped``: under those of the same channel in another window, about half the test part
+      away (later, or earlier where there is no such later one), with another phase of the season
+      (:func:`far_away`).
     - ``mse_other_channel``: under those of the next channel of the same window.
     - ``mse_permuted``: under its own patch lengths in a random order.
+    - ``mse_no_content``: under its own boundaries, with values of zero: what place and length of
+      the patches tell by themselves, beside mean and scale of the row.
     - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near its boundaries come to
       the true ones (:class:`harness.run.boundaries.Agreement`).
     - ``position_bias``, ``distinct``: whether its boundaries differ from row to row
@@ -46,7 +49,8 @@ def under_other_boundaries(
     error costs no more than the test itself, and is taken on at most ``SAMPLE`` windows; none
     depends on the batch size.
     """
-    count, device = len(windows), windows.values.device
+    count, device, patcher = len(windows), windows.values.device, model.patcher
+    far = far_away(count, model.task.season)
     squares: dict[str, torch.Tensor] = defaultdict(
         lambda: torch.zeros((), dtype=torch.float64, device=device)
     )
@@ -57,23 +61,38 @@ def under_other_boundaries(
             batch = windows.batch(index)
             past = batch.past.clone()
             own = model.cut(past, batch.ids, batch.truth)
-            cuts = {"mse_permuted": permuted(own, batch.ids.flatten())}
-            if "sample" in model.patcher.rules:
-                cuts["mse_as_trained"] = model.cut(past, batch.ids, batch.truth, rule="sample")
-            if count > 1:
-                other = windows.batch((index + count // 2) % count)
+            cuts = {f"mse_{patcher.evaluation_rule}": own}
+            for rule in patcher.rules:
+                if rule != patcher.evaluation_rule:
+                    cuts[f"mse_{rule}"] = model.cut(past, batch.ids, batch.truth, rule=rule)
+            cuts["mse_permuted"] = permuted(own, batch.ids.flatten())
+            if far:
+                other = windows.batch(torch.where(index + far < count, index + far, index - far))
                 cuts["mse_swapped"] = model.cut(other.past.clone(), other.ids, other.truth)
             if windows.channels > 1:
                 cuts["mse_other_channel"] = of_next_channel(own, windows.channels)
             for name, patches in cuts.items():
                 error = model.predict(past, patches).float() - batch.future
                 squares[name] += error.square().sum(dtype=torch.float64)
+            error = model.predict(past, own, content=False).float() - batch.future
+            squares["mse_no_content"] += error.square().sum(dtype=torch.float64)
             habits.add(own)
             if batch.truth is not None:
                 agreement.add(own, batch.truth.repeat_interleave(windows.channels, dim=0))
     values = len(spread) * windows.channels * windows.horizon
     errors = {name: float(total) / values for name, total in squares.items()}
     return errors | agreement.scores() | habits.scores()
+
+
+def far_away(count: int, season: int) -> int:
+    """How many of ``count`` windows to go for one that has little in common; 0 for a single one.
+
+    Half of them, less what it takes to be half a season off: windows a whole number of seasons
+    apart would share the clock, and boundaries that only follow it would lose nothing. Planted
+    windows have a season of 1. With fewer windows than a season, it is as far as there are.
+    """
+    half = count // 2
+    return half - (half - season // 2) % season if half >= season // 2 else half
 
 
 def sampled_boundaries(

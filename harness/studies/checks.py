@@ -10,6 +10,7 @@ import copy
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +23,7 @@ from harness.data import PLANTED_HORIZON, PLANTED_LOOK_BACK, PLANTED_WINDOW, pla
 from harness.model import registry
 from harness.model.forecaster import Forecast, Forecaster, PatchForecaster, training_loss
 from harness.model.layers import instance_norm
-from harness.model.patcher import Patcher, Patches, Rows
+from harness.model.patcher import Patcher, Patches, Rows, Rule
 from harness.model.registry import Method
 from harness.model.stem import Stem
 from harness.run.fit import fit
@@ -68,9 +69,7 @@ class Subject:
         """Ready for evaluation, but without a look at any data."""
         torch.manual_seed(seed)
         if issubclass(self.method, Forecaster):
-            # The finest grid: a reference may be the shared forecaster, on a patch for each step.
-            finest = replace(_ARCHITECTURE, grid=1)
-            return self.method(task, finest, **self.hyperparameters).eval()
+            return self.method(task, _ARCHITECTURE, **self.hyperparameters).eval()
         return self.method(task, **self.hyperparameters).eval()
 
     def prepared(self, task: Task = _TASK) -> Patcher | Forecaster:
@@ -87,6 +86,16 @@ class Subject:
         if isinstance(model, Patcher):
             return PatchForecaster(_TASK, _ARCHITECTURE, model)
         return model
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """A patcher's evaluation rules; a reference forecaster does not look at them."""
+        return self.method.rules if issubclass(self.method, Patcher) else ("best",)
+
+    def by_each_rule(self) -> Iterator[tuple[str, Rows]]:
+        """The rows as each evaluation rule asks for them, with words for where."""
+        for rule in self.rules:
+            yield _by(self, rule), replace(self.rows(), rule=rule)
 
     def rows(self, task: Task = _TASK, generator: torch.Generator | None = None) -> Rows:
         """Rows of every kind in turn, the same at each call, with what the method says it uses."""
@@ -236,23 +245,25 @@ def finite_forecast(subject: Subject) -> Iterator[str]:
 
 def batch_mates(subject: Subject) -> Iterator[str]:
     """In evaluation a row's answer is its own: alone, among 7 or 32, in whatever order."""
-    model, rows = subject.prepared(), subject.rows()
-    among_all = _answer(model, rows)
-    for index in (torch.arange(1), torch.arange(7), torch.arange(_ROWS - 1, _ROWS - 8, -1)):
-        answer = _answer(model, _part(rows, index))
-        if not _same(answer, among_all[index]):
-            yield f"rows {index.tolist()} are answered otherwise than among all {_ROWS}"
+    model = subject.prepared()
+    for by, rows in subject.by_each_rule():
+        among_all = _answer(model, rows)
+        for index in (torch.arange(1), torch.arange(7), torch.arange(_ROWS - 1, _ROWS - 8, -1)):
+            answer = _answer(model, _part(rows, index))
+            if not _same(answer, among_all[index]):
+                yield f"rows {index.tolist()} are answered otherwise than among all {_ROWS}{by}"
 
 
 def repeatable_evaluation(subject: Subject) -> Iterator[str]:
     """Asked twice in evaluation, it answers the same and changes none of its state."""
-    model, rows = subject.prepared(), subject.rows()
+    model = subject.prepared()
     before = copy.deepcopy(model.state_dict())
-    torch.manual_seed(1)
-    first = _answer(model, rows)
-    torch.manual_seed(2)
-    if not _same(_answer(model, rows), first):
-        yield "the same rows get two answers; draw from Rows.uniform, which knows the row"
+    for by, rows in subject.by_each_rule():
+        torch.manual_seed(1)
+        first = _answer(model, rows)
+        torch.manual_seed(2)
+        if not _same(_answer(model, rows), first):
+            yield f"the same rows get two answers{by}; draw from Rows.uniform, which knows the row"
     for name, value in model.state_dict().items():
         if not torch.equal(value, before[name]):
             yield f"{name!r} changes while the method is evaluated"
@@ -283,7 +294,9 @@ def untouched_rows(subject: Subject) -> Iterator[str]:
 
 def state(subject: Subject) -> Iterator[str]:
     """A new one into which its state is loaded gives the same answers; a patcher's from a file."""
-    model, other, rows = subject.prepared(), subject.built(seed=1), subject.rows()
+    model, other = subject.prepared(), subject.built(seed=1)
+    if isinstance(model, Patcher):
+        model.evaluation_rule = model.rules[-1]
     if isinstance(model, Patcher) and not model.uses_features:
         with TemporaryDirectory() as folder:
             path = Path(folder) / "patcher.pt"
@@ -291,8 +304,14 @@ def state(subject: Subject) -> Iterator[str]:
             other = type(model).load(path, _TASK).eval()
     else:
         other.load_state_dict(model.state_dict())
-    if not _same(_answer(model, rows), _answer(other, rows)):
-        yield "a copy with the saved state answers otherwise; register what is learned as a buffer"
+    if isinstance(other, Patcher) and other.evaluation_rule != subject.rules[-1]:
+        yield f"a copy with the saved state is in evaluation{_by(subject, other.evaluation_rule)}"
+    for by, rows in subject.by_each_rule():
+        if not _same(_answer(model, rows), _answer(other, rows)):
+            yield (
+                f"a copy with the saved state answers otherwise{by}; register what is learned as"
+                " a buffer"
+            )
 
 
 # --- what it declares ----------------------------------------------------------------------------
@@ -302,13 +321,17 @@ def causal(subject: Subject) -> Iterator[str]:
     """If it says so, no boundary depends on a later step."""
     if not getattr(subject.method, "causal", False):
         return
-    patcher, rows = subject.prepared(), subject.rows()
+    patcher = subject.prepared()
     step = _TASK.look_back // 2
-    other = rows.values.clone()
-    other[:, step:] = other[:, step:].flip(0)
-    marks = [_marks(patcher, replace(rows, values=values)) for values in (rows.values, other)]
-    if (wrong := (marks[0][:, :step] != marks[1][:, :step]).any(1)).any():
-        yield f"boundaries of {_first(wrong)} before step {step} change with the steps after it"
+    for by, rows in subject.by_each_rule():
+        other = rows.values.clone()
+        other[:, step:] = other[:, step:].flip(0)
+        marks = [_marks(patcher, replace(rows, values=values)) for values in (rows.values, other)]
+        if (wrong := (marks[0][:, :step] != marks[1][:, :step]).any(1)).any():
+            yield (
+                f"boundaries of {_first(wrong)} before step {step} change with the steps after"
+                f" it{by}"
+            )
 
 
 def fixed(subject: Subject) -> Iterator[str]:
@@ -324,17 +347,24 @@ def fixed(subject: Subject) -> Iterator[str]:
         yield f"patches carry {name}, which is lost when they are looked up"
 
 
-def relaxed(subject: Subject) -> Iterator[str]:
-    """In training its boundaries are not its best ones if, and only if, it says so."""
+def rules(subject: Subject) -> Iterator[str]:
+    """It has several evaluation rules, no two of them alike, if and only if training differs.
+
+    That is, if boundaries in training are drawn, noisy or soft, and not its best ones.
+    """
     patcher, rows = subject.prepared(), subject.rows()
-    assert isinstance(patcher, Patcher)
     with torch.no_grad():
-        best, trained = patcher(rows), patcher(replace(rows, rule="sample"))
-    others = trained.spans is not None or not torch.equal(best.start, trained.start)
-    if others and "sample" not in patcher.rules:
+        plans: dict[Rule, Patches] = {
+            rule: patcher(replace(rows, rule=rule)) for rule in {"sample", "best", *subject.rules}
+        }
+    relaxed, several = not _alike(plans["sample"], plans["best"]), len(subject.rules) > 1
+    if relaxed and not several:
         yield 'boundaries in training are not its best ones; say `rules = ("best", "sample")`'
-    if "sample" in patcher.rules and not others:
+    if several and not relaxed:
         yield "boundaries in training are its best ones; leave `rules` out"
+    for rule, other in combinations(subject.rules, 2):
+        if _alike(plans[rule], plans[other]):
+            yield f"every row is cut alike by the rules {rule!r} and {other!r}; leave one out"
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -407,6 +437,20 @@ def training(subject: Subject) -> Iterator[str]:
         yield f"the loss of the epochs is {losses}"
 
 
+def scored_rule(subject: Subject) -> Iterator[str]:
+    """After training it cuts by the rule that was chosen, and by no other."""
+    model = subject.forecaster()
+    assert isinstance(model, PatchForecaster)
+    windows = _windows(_BUDGET.batch, seed=1)
+    chosen = fit(model, windows, windows, replace(_BUDGET, epochs=1), seed=0).rule
+    batch = windows.batch(torch.arange(len(windows)))
+    with torch.no_grad():
+        scored = model.eval()(batch.past, batch.ids, batch.truth).patches
+        other = model.cut(batch.past, batch.ids, batch.truth, rule=chosen)
+    if model.patcher.evaluation_rule != chosen or not _alike(scored, other):
+        yield f"{chosen!r} was chosen, {model.patcher.evaluation_rule!r} is used"
+
+
 _OF_PATCHERS: tuple[Check, ...] = (
     constructor,
     docstring,
@@ -420,12 +464,13 @@ _OF_PATCHERS: tuple[Check, ...] = (
     state,
     causal,
     fixed,
-    relaxed,
+    rules,
     edges,
     extra_losses,
     training_signal,
     separate_losses,
     training,
+    scored_rule,
 )
 _OF_REFERENCES: tuple[Check, ...] = (
     constructor,
@@ -444,14 +489,22 @@ _OF_REFERENCES: tuple[Check, ...] = (
 
 
 def _plans(subject: Subject) -> Iterator[tuple[str, Patches, Patcher]]:
-    """Plans for every size, in evaluation and in training, with words for where."""
+    """Plans for every size, in evaluation by each rule and in training, with words for where."""
     for task in _TASKS:
-        for is_training in (False, True):
-            patcher = subject.prepared(task).train(is_training)
-            assert isinstance(patcher, Patcher)
-            rows = subject.rows(task, torch.Generator().manual_seed(0) if is_training else None)
-            mode = "training" if is_training else "evaluation"
-            yield f"L={task.look_back} K={task.patches} in {mode}", patcher(rows), patcher
+        patcher, size = subject.prepared(task), f"L={task.look_back} K={task.patches}"
+        assert isinstance(patcher, Patcher)
+        for rule in subject.rules:
+            rows = replace(subject.rows(task), rule=rule)
+            yield f"{size} in evaluation{_by(subject, rule)}", patcher(rows), patcher
+        patcher = subject.prepared(task).train()
+        assert isinstance(patcher, Patcher)
+        rows = subject.rows(task, torch.Generator().manual_seed(0))
+        yield f"{size} in training", patcher(rows), patcher
+
+
+def _by(subject: Subject, rule: Rule) -> str:
+    """Words for a rule, where there are several."""
+    return f" by the rule {rule!r}" if len(subject.rules) > 1 else ""
 
 
 _KINDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -471,7 +524,7 @@ def _first(wrong: Bool[Tensor, " row"]) -> str:
 
 
 def _part(rows: Rows, index: Tensor) -> Rows:
-    return Rows(**{name: value[index] for name, value in _shown(rows).items()})  # type: ignore[arg-type]  # the fields' types differ
+    return replace(rows, **{name: value[index] for name, value in _shown(rows).items()})  # type: ignore[arg-type]  # the fields' types differ
 
 
 def _shown(rows: Rows) -> dict[str, Tensor]:
@@ -498,6 +551,15 @@ def _same(answer: Tensor, other: Tensor) -> bool:
     if answer.is_floating_point():
         return torch.allclose(answer, other, rtol=1e-4, atol=1e-4)
     return torch.equal(answer, other)
+
+
+def _alike(plan: Patches, other: Patches) -> bool:
+    """Whether all rows are cut at the same steps, into patches or into soft stretches."""
+    where = [(one.start, one.length, one.spans) for one in (plan, other)]
+    return all(
+        (one is None) == (two is None) and (one is None or torch.equal(one, two))
+        for one, two in zip(*where, strict=True)
+    )
 
 
 def _windows(count: int, seed: int) -> Windows:

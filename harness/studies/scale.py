@@ -146,7 +146,7 @@ def _records(suite: str, method: str, errors: np.ndarray, failed: np.ndarray) ->
             kind=kind,
             ranked=kind == "patcher",
             strict=True if kind == "patcher" else None,
-            relaxed=False if kind == "patcher" else None,
+            rules="best" if kind == "patcher" else None,
             method_source="a" * 64,
             data_hash=f"{dataset:064x}",
             data_verified=True,
