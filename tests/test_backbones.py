@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from branches import with_branches
 from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.core.task import Architecture
 from harness.model.backbones import Transformer, attention
 from harness.model.layers import Dropout
-
-
-def trained(backbone: Transformer) -> Transformer:
-    """With branches as large as training makes them: at the start they add nothing."""
-    for block in backbone.blocks:
-        for last in (block.join, block.feedforward[-1]):
-            nn.init.normal_(last.weight, std=0.2)
-    return backbone
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -27,7 +20,10 @@ def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
 ) -> None:
     """To the last bit, with the last part smaller than the others."""
     torch.manual_seed(0)
-    backbone, token = trained(Transformer(Architecture(dropout=0.0))), torch.randn(11, 12, 32)
+    backbone, token = (
+        with_branches(Transformer(Architecture(dropout=0.0))),
+        torch.randn(11, 12, 32),
+    )
     mask = (torch.rand(11, 1, 1, 12) < 0.7).index_fill(3, torch.tensor(0), value=True)
     coarse = torch.tensor([[0, 3, 8]] * 11)
     inputs = token, mask if masked else None, coarse if grouped else None
@@ -58,7 +54,7 @@ def test_attention_is_torchs_own(*, masked: bool) -> None:
 def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:
     """In training the tokens, what attention adds and what the feed-forward part adds."""
     torch.manual_seed(0)
-    backbone = trained(Transformer(Architecture(layers=2, dropout=0.25)))
+    backbone = with_branches(Transformer(Architecture(layers=2, dropout=0.25)))
     calls: list[tuple[nn.Module, float]] = []
 
     def heard(part: nn.Module, inputs: tuple[Tensor], out: Tensor) -> None:
@@ -82,7 +78,7 @@ def test_at_the_start_tokens_pass_unchanged() -> None:
 
 def test_what_layers_add_to_the_mean_of_a_group_is_added_to_each_member() -> None:
     """Two groups, worked out by hand from the layers themselves."""
-    backbone = trained(Transformer(Architecture(layers=2, dropout=0.0)))
+    backbone = with_branches(Transformer(Architecture(layers=2, dropout=0.0)))
     token = torch.randn(1, 5, 32, generator=torch.Generator().manual_seed(0))
     fine = backbone.blocks[0](token, None)
     means = torch.stack([fine[:, :2].mean(1), fine[:, 2:].mean(1)], dim=1)

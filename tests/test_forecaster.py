@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
+from branches import with_branches
 from torch import Tensor
 
 from harness.core.task import Architecture, Task
@@ -172,9 +173,7 @@ def test_two_more_empty_slots_change_no_forecast(
     """What attends to the tokens of a row does not see the slots that the row leaves empty."""
     torch.manual_seed(0)
     architecture = Architecture(layers=2, dropout=0.0, embedder=embedder, head=head)
-    model = PatchForecaster(TASK, architecture, HNet(TASK)).eval()
-    for value in model.backbone.parameters():
-        torch.nn.init.normal_(value, std=0.2)  # at the start it adds nothing
+    model = with_branches(PatchForecaster(TASK, architecture, HNet(TASK))).eval()
     past = torch.randn(3, 2, 96)
     length = torch.tensor([[20, 30, 46, 0, 0], [96, 0, 0, 0, 0]]).repeat(3, 1)
     with torch.inference_mode():

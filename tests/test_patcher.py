@@ -377,7 +377,7 @@ def test_even_boundaries_are_where_the_running_sum_passes(patches: int) -> None:
 def test_inclusion_adds_up_and_keeps_the_order() -> None:
     """As many boundaries are expected as asked for, by one shift of all logits of a row."""
     logits = 4 * torch.randn(6, 31, generator=torch.Generator().manual_seed(0)).double()
-    found = inclusion(logits, 7.0)
+    found = inclusion(logits, 7)
     assert found.sum(1).tolist() == pytest.approx([7.0] * 6, abs=1e-4)
     shift = logits - found.logit()
     assert torch.allclose(shift, shift[:, :1].expand_as(shift), atol=1e-3)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import small_waves
 import torch
+from branches import with_branches
 from small_waves import waves
 from torch import Tensor
 
@@ -50,7 +51,7 @@ from methods.straight_through import StraightThrough
 from methods.uniform import Uniform
 
 TASK = Task("planted", LOOK_BACK, HORIZON, patches=12)
-SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16)
+SMALL = Architecture(width=8, layers=1, heads=2, feedforward=16, points=4)
 BUDGET = Budget()
 COUNT = 23  # windows, odd
 
@@ -258,7 +259,7 @@ def test_remembered_boundaries_are_of_the_chosen_rule(rule: Rule) -> None:
 def test_without_content_a_forecast_hangs_on_boundaries_and_scale_alone() -> None:
     """Other values of equal mean and deviation change nothing; other boundaries or scales do."""
     windows, _ = planted()
-    model, batch = build(Wavering), windows.batch(torch.arange(COUNT))
+    model, batch = with_branches(build(Wavering)), windows.batch(torch.arange(COUNT))
     past = batch.past
     own = model.cut(past, batch.ids)
     with torch.inference_mode():

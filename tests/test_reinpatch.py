@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from branches import with_branches
 from scipy import stats
 from torch import Tensor, nn
 
 from harness.core.task import Architecture, Budget, Task
-from harness.model.backbones import Transformer
 from harness.model.forecaster import Forecast, PatchForecaster, autocast, training_loss
 from harness.model.patcher import Patcher, Patches, Rows, Rule, uniform_starts
 from harness.run.fit import _schedule, fit
@@ -104,7 +104,7 @@ def test_forecaster_and_policy_learn_from_their_own_loss_only(
 ) -> None:
     """The policy gets exactly nothing from the forecast loss, all others nothing from its own."""
     torch.manual_seed(0)
-    model = PatchForecaster(TASK, SMALL, opinionated(method(TASK))).train()
+    model = with_branches(PatchForecaster(TASK, SMALL, opinionated(method(TASK)))).train()
     own = {id(parameter) for parameter in model.patcher.parameters()}
 
     def reached(loss: Tensor) -> list[bool]:
@@ -420,7 +420,7 @@ def test_a_relative_reward_divides_by_the_loss_under_equal_patches(
 def test_the_policy_learns_at_its_own_pace(method: type[PolicyPatcher]) -> None:
     """Its rate is that of the forecaster times its pace, and the forecaster's stays as it is."""
     model = PatchForecaster(TASK, SMALL, method(TASK, pace=3.0))
-    shared, own = model.parameter_groups(0.01)
+    shared, _, own = model.parameter_groups(0.01)
     assert (shared["lr"], own["lr"]) == pytest.approx((0.01, 0.03))
 
 
@@ -563,24 +563,6 @@ def test_both_levels_are_learned_without_bias() -> None:
     error = estimate.std(0) / count**0.5
     assert ((estimate.mean(0) - true).abs() < 4 * error).all()
     assert ((estimate.mean(0) - true).norm(dim=1) < 0.03 * true.norm(dim=1)).all()
-
-
-def test_later_layers_work_on_groups() -> None:
-    """As a slow loop: the mean of each group's tokens goes on, and is added to its members."""
-    torch.manual_seed(0)
-    backbone = Transformer(replace(SMALL, layers=3)).eval()
-    token = torch.randn(3, 6, 8)
-    coarse = torch.tensor([[0, 1, 4], [0, 2, 5], [0, 3, 4]])
-    expected = []
-    for row in range(3):
-        fine = backbone.blocks[0](token[row, None], None)[0]
-        groups = fine.tensor_split(coarse[row, 1:].tolist())
-        mean = torch.stack([group.mean(0) for group in groups])[None]
-        for block in backbone.blocks[1:]:
-            mean = block(mean, None)
-        added = [group + one for group, one in zip(groups, mean[0], strict=True)]
-        expected.append(backbone.norm(torch.cat(added)))
-    torch.testing.assert_close(backbone(token, None, coarse), torch.stack(expected))
 
 
 def test_a_training_step_reaches_the_logits_of_both_levels() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from branches import with_branches
 from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
@@ -323,7 +324,7 @@ def test_no_loss_reaches_what_is_not_its_own(method: type[Either]) -> None:
     """The forecaster learns nothing from policy and heads; they learn nothing from forecasts."""
     torch.manual_seed(0)
     architecture = Architecture(layers=1, dropout=0.0)
-    model = PatchForecaster(TASK, architecture, method(TASK)).train()
+    model = with_branches(PatchForecaster(TASK, architecture, method(TASK))).train()
     assert isinstance(model.patcher, Either)
     nn.init.normal_(model.patcher.score.weight)
     past, ids = torch.randn(16, 2, 48), torch.arange(32).view(16, 2)

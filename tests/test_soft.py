@@ -167,7 +167,7 @@ def test_soft_scores_are_a_convolution() -> None:
 def test_soft_learns_at_its_own_rate() -> None:
     """All its parameters have the forecaster's rate times its factor, and those alone."""
     model = PatchForecaster(TASK, Architecture(), Soft(TASK, learning_rate_factor=7.0))
-    shared, own = model.parameter_groups(1e-3)
+    shared, _, own = model.parameter_groups(1e-3)
     assert (shared["lr"], own["lr"]) == pytest.approx((1e-3, 7e-3))
     assert [id(value) for value in own["params"]] == [
         id(value) for value in model.patcher.parameters()

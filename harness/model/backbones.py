@@ -60,11 +60,11 @@ class Block(nn.Module):
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.norm_feedforward = nn.LayerNorm(width)
-        self.join, narrow = nn.Linear(width, width), nn.Linear(hidden, width)
-        for last in (self.join, narrow):
+        self.join, self.narrow = nn.Linear(width, width), nn.Linear(hidden, width)
+        for last in (self.join, self.narrow):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-        self.feedforward = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), narrow)
+        self.widen = nn.Linear(width, hidden)
         self.dropout = Dropout(architecture.dropout)
 
     def forward(
@@ -74,7 +74,8 @@ class Block(nn.Module):
         packed = self.query_key_value(self.norm_attention(token))
         mixed = attention(packed.view(row, patch, 3, self.heads, -1), mask)
         token = token + self.dropout(self.join(mixed))
-        return token + self.dropout(self.feedforward(self.norm_feedforward(token)))
+        hidden = functional.gelu(self.widen(self.norm_feedforward(token)))
+        return token + self.dropout(self.narrow(hidden))
 
 
 class Transformer(nn.Module):
