@@ -10,7 +10,7 @@ import pytest
 
 from harness.bench import suite
 from harness.bench.plan import plan as plan_of
-from harness.core.job import Job, Provenance, job_key, new_record, recomputed_key
+from harness.core.job import Job, Provenance, job_key, job_of, new_record, recomputed_key
 from harness.core.task import Architecture, Budget, Task
 from harness.data.planted import FAMILIES, family_of, names
 from harness.model import registry
@@ -113,6 +113,31 @@ def test_hyperparameters_and_own_data_reach_their_jobs(tmp_path: Path) -> None:
     assert source is not None
     assert source.path.resolve() == tmp_path / "files" / "mine.csv"
     assert plan[0].source is None
+
+
+@pytest.mark.parametrize("split", [(12, 4, 4), (0.6, 0.2, 0.2)])
+def test_own_data_are_split_by_rows_or_by_fractions(
+    tmp_path: Path, split: tuple[int | float, ...]
+) -> None:
+    """Numbers of rows stay whole numbers, in the suite's file and in the row's job."""
+    path = written(tmp_path, TEXT.replace("season = 168", f"season = 168\nsplit = {list(split)}"))
+    job = next(job for job in plan_of(suite.load(path)) if job.task.dataset == "mine")
+    assert job.source is not None
+    assert [*map(repr, job.source.split)] == [*map(repr, split)]
+    record = new_record(
+        job,
+        Provenance("", ""),
+        status="failed",
+        kind="patcher",
+        ranked=True,
+        method_source="",
+        data_hash="",
+        data_verified=True,
+        device="cpu",
+    )
+    again = job_of(record).source
+    assert again is not None
+    assert [*map(repr, again.split)] == [*map(repr, split)]
 
 
 def test_a_block_has_hyperparameters_of_its_own(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Source:
     path: Path
     frequency: str
     season: int
-    split: tuple[float, ...] = (0.7, 0.1, 0.2)
+    split: tuple[int | float, ...] = (0.7, 0.1, 0.2)
     time: str = "date"
     missing: str = "refuse"
     columns: tuple[str, ...] | None = None

@@ -67,13 +67,15 @@ def run(
     else:
         test = windows.test(series, job.task, device)
         measured = {
-            "rule": fitted.rule,
             "valid_mse": fitted.valid_mse,
             **evaluate(model, test, series, budget=job.budget).fields(),
             "tokens_train": mean_tokens(model, train, budget=job.budget),
         }
-        if isinstance(model, PatchForecaster):
+        # A reference may be the shared forecaster with a part left out; its boundaries are not the
+        # question.
+        if isinstance(model, PatchForecaster) and registry.kind(method) == "patcher":
             measured |= under_other_boundaries(model, test, budget=job.budget)
+            measured["rule"] = fitted.rule
         shown = _to_show(model, test, job)
 
     record = new_record(
