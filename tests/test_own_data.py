@@ -57,10 +57,14 @@ def test_an_own_file_becomes_a_series(source: Source) -> None:
 
 
 def test_an_own_file_may_lie_in_a_folder_of_data_sets(source: Source, tmp_path: Path) -> None:
-    """Where its path leads nowhere, as on another machine, a file of its name is taken."""
+    """Where its path leads nowhere, as on another machine, a file of its name is taken.
+
+    As for published sets, the folder is flat or holds one level of sub-folders.
+    """
     moved = replace(source, path=Path("elsewhere") / source.path.name)
-    found = load("mine", [tmp_path / "empty", tmp_path], moved)
-    assert found.hash == load("mine", [], source).hash
+    for folder in (tmp_path, tmp_path.parent):
+        found = load("mine", [tmp_path / "empty", folder], moved)
+        assert found.hash == load("mine", [], source).hash
     with pytest.raises(FileNotFoundError, match="elsewhere"):
         load("mine", [tmp_path / "empty"], moved)
 

@@ -20,13 +20,14 @@ _HASHES = "hashes.json"
 
 def find(entry: Entry, folders: Sequence[Path]) -> Path | None:
     """The first copy in folders that are flat or hold one level of sub-folders."""
-    for folder in folders:
-        for place in (folder, *sorted(folder.glob("*/"))):
-            for stem in entry.stems:
-                for form in FORMS:
-                    if (path := place / f"{stem}{form}").is_file():
-                        return path
-    return None
+    return first(folders, [f"{stem}{form}" for stem in entry.stems for form in FORMS])
+
+
+def first(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The first file of one of these names, in the folders or one level below."""
+    places = (place for folder in folders for place in (folder, *sorted(folder.glob("*/"))))
+    files = (place / name for place in places for name in names)
+    return next(filter(Path.is_file, files), None)
 
 
 def read(entry: Entry, path: Path, form: str, cache: Path | None) -> Series:

@@ -126,8 +126,7 @@ def _at_hand(source: Source, directories: Sequence[Path]) -> Source:
     """Where an own file is not at its path, as on another machine, a file of its name will do."""
     if source.path.is_file():
         return source
-    there = (folder / source.path.name for folder in directories)
-    return replace(source, path=next(filter(Path.is_file, there), source.path))
+    return replace(source, path=copies.first(directories, [source.path.name]) or source.path)
 
 
 def _folders(directories: Sequence[Path], cache: Path | None) -> list[Path]:
