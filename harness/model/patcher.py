@@ -444,7 +444,7 @@ def threshold(logits: Float[Tensor, "row step"], count: int) -> Float[Tensor, "r
     return (low + high) / 2
 
 
-_HALVINGS = 24
+_HALVINGS = 28  # as close as float32 can come
 
 
 def inclusion(logits: Float[Tensor, "row step"], count: int) -> Float[Tensor, "row step"]:
