@@ -14,7 +14,7 @@ import harness
 
 
 def test_every_public_name_can_be_imported() -> None:
-    """What ``__all__`` lists is there, and ``dir`` shows it."""
+    """What ``__all__`` lists is what its home has by that name, and ``dir`` shows it."""
     assert sorted(harness.__all__) == sorted(harness._HOME)
     assert set(harness.__all__) <= set(dir(harness))
     for name, home in harness._HOME.items():

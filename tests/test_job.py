@@ -90,6 +90,8 @@ def test_what_makes_a_row_another_is_named() -> None:
     [
         ({"status": "ok"}, "status is 'ok'; allowed: done, failed, diverged"),
         ({"mse": None}, "needs mse and mae"),
+        ({"rules": "sample best", "rule": "even"}, "rule is 'even'; declared: sample best"),
+        ({"rules": None, "rule": "best"}, "rule is 'best'; declared: none"),
         ({"failure": "bad luck"}, "failure is 'bad luck'; allowed: exception, out-of-memory"),
         ({"valid_mse": float("nan"), "status": "failed"}, "valid_mse is nan"),
     ],
