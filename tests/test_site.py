@@ -189,6 +189,15 @@ def test_verdict_stands_in_words_beside_its_interval(page: Html) -> None:
     assert "better: -" in text
 
 
+def test_costs_controls_and_power_stand_below_the_ranking(page: Html) -> None:
+    """In each look-back: what the error costs, what controls say, and what the table can find."""
+    text = " ".join(page.texts)
+    captions = [said for _, said in page.of("caption")]
+    assert sum("What the error costs" in said for said in captions) == 2
+    assert sum("What controls say of each data set" in said for said in captions) == 2
+    assert "Power at look-back 512 (5 data sets, 5 tasks, 3 seeds)" in text
+
+
 def test_holes_and_failures_are_seen(page: Html) -> None:
     """A failed run is counted in its cell, a missing one is named, and its method has no place."""
     text = " ".join(" ".join(page.texts).split())

@@ -117,7 +117,8 @@ COLUMNS = {
 LEGEND = {
     "place": "Methods in the order of their change, those with fewer failed runs first. Methods "
     "that promise every row exactly K patches and those that aim at K, with at most a quarter "
-    "more, are ranked apart. Empty for what is never ranked or lacks runs.",
+    "more, are ranked apart. Empty for what is never ranked, lacks runs or had more choices than "
+    "others.",
     "change": "Of MSE against the reference, paired by run: a geometric mean over seeds, then "
     "over the tasks (horizon, K) of a data set, then over data sets.",
     "95 % interval": "Of the change, over data sets.",
