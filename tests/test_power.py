@@ -39,6 +39,12 @@ def rows(deltas: dict[str, dict[tuple[str, int], list[float]]], **changes: objec
     return pd.DataFrame(lines)
 
 
+def only(table: pd.DataFrame) -> Any:  # noqa: ANN401 - a named tuple of pandas
+    """The one line that is there."""
+    [line] = table.itertuples()
+    return line
+
+
 @pytest.mark.parametrize("world", [World(), World(datasets=5, methods=3), World(seeds=3, noise=3)])
 def test_a_gain_is_found_as_often_as_foretold(world: World) -> None:
     """The gain of which it says 80 % is found in 80 % of made-up tables, by the verdicts' rule."""
@@ -72,7 +78,7 @@ def test_spread_and_noise_are_those_of_the_rows() -> None:
         for name, mean in (("a", 0.0), ("b", 0.02), ("c", 0.04))
         for horizon in (24, 48)
     }
-    [line] = power.power(rows({"learned": cells})).itertuples()
+    line = only(power.power(rows({"learned": cells})))
     assert (line.datasets, line.tasks, line.seeds_least, line.seeds_most) == (3, 6, 2, 2)
     assert (line.unit, line.methods, line.reference) == ("data set", 1, "uniform")
     assert line.spread == pytest.approx(100 * math.expm1(0.02))
@@ -86,7 +92,7 @@ def test_of_one_data_set_it_speaks_of_seeds_and_says_so() -> None:
     """The unit is the seed, the median method decides, and the range is that of all methods."""
     shapes = {"calm": 0.001, "usual": 0.01, "wild": 0.1}
     cells = {name: {("a", 24): [-size, 0.0, size]} for name, size in shapes.items()}
-    [line] = power.power(rows(cells)).itertuples()
+    line = only(power.power(rows(cells)))
     assert (line.unit, line.methods, line.datasets) == ("seed", 3, 1)
     assert line.spread == pytest.approx(100 * math.expm1(0.01)) == pytest.approx(line.noise)
     assert line.gain_least < line.gain < line.gain_most

@@ -191,7 +191,7 @@ def test_effects_agree_with_scipy_and_statsmodels() -> None:
     rows = simulation.rows(World(methods=5).errors(1, np.random.default_rng(4)))
     found = statistics.effects(rows).query("control == 'uniform'").set_index("method")
     ratios = rows.pivot_table("mse", ["dataset", "horizon", "seed"], "method")
-    logarithms = np.log(ratios.div(ratios.uniform, axis=0))
+    logarithms = ratios.div(ratios.uniform, axis=0).transform(np.log)
     means = logarithms.groupby(["dataset", "horizon"]).mean().groupby("dataset").mean()
     for method in found.index.drop("uniform"):
         assert found.change[method] == pytest.approx(100 * np.expm1(means[method].mean()))
@@ -471,8 +471,8 @@ def test_a_method_without_any_error_is_wholly_better_and_never_tested() -> None:
     line = effect(perfect, "x")
     assert line.change == -100
     assert line[["low", "high", "p", "p_wilcoxon"]].isna().all()
-    others = (effect(table, "y").drop("p_holm") for table in (perfect, rows))
-    pd.testing.assert_series_equal(*others)
+    other, before = (effect(runs, "y").drop("p_holm") for runs in (perfect, rows))
+    pd.testing.assert_series_equal(other, before)
 
 
 @pytest.mark.parametrize(
