@@ -1,4 +1,4 @@
-"""Equal patches of the length that is best on validation data: the one to beat."""
+"""Equal patches of the length that is best on validation data: a control that has a choice."""
 
 from __future__ import annotations
 

@@ -84,8 +84,13 @@ class Copy:
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder = folder / "checkout"
-        ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "results", "*.egg-info")
-        shutil.copytree(root, self.folder, ignore=ignored)
+        ignored = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
+
+        def left_out(place: str, names: list[str]) -> set[str]:
+            # The results of the checkout, and not the room of that name.
+            return ignored(place, names) | ({"results"} if Path(place) == root else set())
+
+        shutil.copytree(root, self.folder, ignore=left_out)
         self.log = folder / "log"
         self.processes = multiprocessing.get_context("forkserver")
         self.processes.set_forkserver_preload(PRELOADED)

@@ -414,20 +414,28 @@ def test_the_protocol_says_its_constants() -> None:
 
 
 def test_what_was_simulated_is_what_the_protocol_says() -> None:
-    """Rates of false wins, coverage and power on the page are those of the committed tables."""
+    """Rates of false wins, coverage, bold and power are those of the committed table."""
     page = " ".join((DOCS / "protocol.md").read_text(encoding="utf-8").split())
     found = pd.read_csv(ROOT / "results" / "calibration.csv")
     shares = found.set_index(["world", "measure"]).share
-    wins = shares.xs("false wins", level="measure")
-    assert f"at most {100 * wins.drop('rare losses').max():.1f} % named one" in page
-    assert f"rare losses large, {100 * wins['rare losses']:.1f} % did" in page
-    assert f"the truth in {100 * shares['rare losses', 'coverage']:.1f} %" in page
-    power = pd.read_csv(ROOT / "results" / "power.csv").query(
-        "datasets == 7 and seeds == 5 and spread == 0.5 and noise == 0.6"
+    kept = shares.drop("rare losses", level="world")
+    wins, covered, found_80, alike, bold = (
+        100 * kept.xs(measure, level="measure")
+        for measure in (
+            *("false wins", "coverage", "found, 80 % foretold", "found, all controls alike"),
+            "false bold",
+        )
     )
-    at = power.set_index("effect").power
-    assert f"a gain of 1 % is found in {100 * at[1.0]:.0f} % of tables" in page
-    assert at[2.0] > 0.99
+    assert f"{found.tables.iloc[0]:,} made-up tables" in page
+    assert f"at most {wins.max():.1f} % named one" in page
+    assert f"held the truth in {covered.min():.1f} to {covered.max():.1f} %." in page
+    assert (
+        f"rare losses large, {100 * shares['rare losses', 'false wins']:.1f} % named one" in page
+    )
+    assert f"the truth in {100 * shares['rare losses', 'coverage']:.1f} % instead" in page
+    assert f"at most {bold.max():.1f} % were bold" in page
+    assert f"80 % was found in {found_80.min():.0f} to {found_80.max():.0f} %." in page
+    assert f"it was found in {alike.min():.0f} to {alike.max():.0f} %." in page
 
 
 def test_every_decision_is_listed() -> None:

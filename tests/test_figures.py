@@ -303,9 +303,6 @@ FIGURES: dict[str, Callable[[Iterable[str]], Figure]] = {
     "pareto": lambda names: figures.pareto(scored([*names, "uniform"]), "flops"),
     "seed_spread": lambda names: figures.seed_spread(scored(names)),
     "gap_closed": lambda names: figures.gap_closed(closed([*names, "other"])),
-    "power": lambda names: figures.power(
-        pd.DataFrame({"effect": [0.5, 1.0] * 2, "power": [0.2, 0.9] * 2, "sets": [5, 5, 7, 7]})
-    ),
     "curves": lambda names: figures.curves(epochs(names)),
     "tuning": lambda names: figures.tuning(TRIALS, dict.fromkeys(names, 0.2)),
     "hindsight": lambda names: figures.hindsight(
@@ -359,7 +356,7 @@ def test_a_name_is_written_as_it_is(saved: list[Path]) -> None:
     written = unescape(" ".join(re.findall(r"<text .*?>(.*?)</text>", saved[0].read_text())))
     assert written
     assert "n" * 40 not in written
-    if saved[0].stem not in ("power", "hindsight"):  # which show no methods
+    if saved[0].stem != "hindsight":  # which show no methods
         assert "$a_b$" in written
 
 
@@ -376,7 +373,7 @@ def test_a_crowd_is_cut_down_to_what_is_legible(name: str) -> None:
     figure = FIGURES[name](names)
     written = texts(figure)
     assert figure.get_figheight() < 20
-    if name in ("overlay", "power", "hindsight", "tuning"):  # of one method, or of none
+    if name in ("overlay", "hindsight", "tuning"):  # of one method, or of none
         return
     [note] = [text for text in written if "Not shown" in text]
     assert re.search(r"Not shown: \d+ more methods", note)
@@ -635,15 +632,16 @@ def test_costs_are_held_against_uniform() -> None:
         figures.pareto(scored(["learned"]))
 
 
-def test_the_spread_over_seeds_is_relative_to_their_mean() -> None:
+def test_the_spread_over_seeds_is_that_of_logarithms() -> None:
     """Three seeds 1 % apart; a method without chance stands at the rim; one seed is no spread."""
     table = scored(["learned", "uniform"], tasks=1, seeds=3)
     table.loc[table.method == "uniform", "mse"] = 1.0
     axes = figures.seed_spread(table).axes[0]
     dots, bars = axes.lines
+    spread = 100 * np.expm1(np.std(np.log([1, 1.01, 1.02]), ddof=1))
     low = axes.get_xlim()[0]
-    assert np.asarray(dots.get_xdata()).tolist() == [pytest.approx(1 / 1.01), pytest.approx(low)]
-    assert np.asarray(bars.get_xdata()).tolist() == [pytest.approx(low), pytest.approx(1 / 1.01)]
+    assert np.asarray(dots.get_xdata()).tolist() == [pytest.approx(spread), pytest.approx(low)]
+    assert np.asarray(bars.get_xdata()).tolist() == [pytest.approx(low), pytest.approx(spread)]
     with pytest.raises(ValueError, match="no two finished seeds"):
         figures.seed_spread(table[table.seed == 1])
 
@@ -657,15 +655,6 @@ def test_a_gap_that_is_not_there_cannot_be_closed() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["learned"]
     with pytest.raises(ValueError, match="no data set"):
         figures.gap_closed(table.assign(closed=np.nan))
-
-
-def test_power_has_a_line_a_case_named_by_what_differs() -> None:
-    """The same gain in two worlds: two lines; a column that does not differ is not in the name."""
-    table = pd.DataFrame({"effect": [2.0, 1.0] * 2, "power": [0.9, 0.5, 0.4, 0.1], "error": 0.01})
-    table["world"], table["methods"] = ["plain", "plain", "5 sets", "5 sets"], 12
-    axes = figures.power(table).axes[0]
-    named = {str(line.get_label()): list(np.asarray(line.get_ydata())) for line in axes.lines[1:]}
-    assert named == {"world plain": [50, 90], "world 5 sets": [10, 40]}
 
 
 # What went on before
@@ -718,7 +707,6 @@ def test_a_search_in_which_nothing_finished_is_drawn() -> None:
         (figures.curves, epochs(), "valid_mse"),
         (figures.agreement, stable(), "f1_1"),
         (figures.agreement_of_methods, alike(), "method_b"),
-        (figures.power, pd.DataFrame({"effect": [1.0], "power": [0.5]}), "power"),
     ],
 )
 def test_a_table_that_lacks_something_is_refused(

@@ -90,3 +90,12 @@ def test_the_script_ends_with_1_unless_all_are_killed(
     (checkout / "doubling.py").write_text(CODE.replace("2 * x", "x + x"))
     assert main([], path, checkout) == 1
     assert "does not fit the code any more: 1 lines" in capsys.readouterr().out
+
+
+def test_a_copy_has_the_room_of_results_and_not_the_results(tmp_path: Path) -> None:
+    """Rows are large and no mutant needs them; code does not run without the room of that name."""
+    for name in ("results/rows.csv", "harness/results/rows.py"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True)
+        (tmp_path / "root" / name).touch()
+    copied = Copy(tmp_path / "root", tmp_path / "copy").folder
+    assert [path.name for path in copied.rglob("rows.*")] == ["rows.py"]

@@ -53,7 +53,7 @@ def table(*rows: dict[str, Any]) -> pd.DataFrame:
 def suite(
     gains: dict[str, float], sets: list[str] = SETS, noise: float = 0.1, spread: float = 0.0
 ) -> list[dict[str, Any]]:
-    """Two seeds on each data set; a method has so many percent less error than ``uniform``."""
+    """Two seeds on each data set; a method's log MSE is so many hundredths below uniform's."""
     source = np.random.default_rng(0)
     # The mean over data sets is the gain itself, so that no verdict hangs on a draw.
     drawn = {method: source.standard_normal((len(sets), 2)) for method in gains}
@@ -62,7 +62,7 @@ def suite(
     return [
         row(
             method,
-            scale * (1 - (gain + wobble + noise * even[method][n, seed]) / 100),
+            scale * np.exp(-(gain + wobble + noise * even[method][n, seed]) / 100),
             name,
             seed=seed,
         )
@@ -92,7 +92,7 @@ def effect(rows: pd.DataFrame, method: str, control: str = "uniform") -> pd.Seri
 
 
 ALL: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-    "paired": lambda rows: statistics.paired(rows, "learned", "uniform"),
+    "paired": lambda rows: statistics.paired(rows, "uniform"),
     "effects": statistics.effects,
     "verdicts": statistics.verdicts,
     "cell_tests": statistics.cell_tests,
@@ -105,12 +105,11 @@ ALL: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
 
 
 def test_controls_are_those_that_are_there() -> None:
-    """`uniform_best` goes before `uniform`, which goes before random boundaries."""
-    rows = table(*(row(name, 1.0) for name in ("random_step", "uniform", "learned")))
-    assert statistics.controls(rows) == ["uniform", "random_step"]
-    assert statistics.controls(pd.concat([rows, table(row("uniform_best", 1.0))]))[0] == (
-        "uniform_best"
-    )
+    """`uniform` goes first: it is the reference where it has run."""
+    names = ("phase_shift", "random_step", "uniform_best", "uniform", "learned")
+    rows = table(*(row(name, 1.0) for name in names))
+    assert statistics.controls(rows) == list(statistics.CONTROLS)
+    assert statistics.controls(rows[rows.method != "uniform"])[0] == "uniform_best"
 
 
 def test_pairs_by_hand() -> None:
@@ -121,12 +120,10 @@ def test_pairs_by_hand() -> None:
         row("learned", 5.0, seed=2),
         row("learned", 5.0, look_back=512),
     )
-    pairs = statistics.paired(rows, "learned", "uniform")
-    assert pairs.drop(columns="delta").to_dict("records") == [
-        {"look_back": 96, "dataset": "a", "horizon": 24, "patches": 12, "seed": 1}
-    ]
-    assert pairs.delta.tolist() == pytest.approx([-5.0])
-    assert pairs.attrs["lacking"] == 2
+    pairs = statistics.paired(rows, "uniform").set_index("method")
+    task = {"look_back": 96, "dataset": "a", "horizon": 24, "patches": 12, "seed": 1}
+    assert pairs.drop(columns="delta").to_dict("index") == {"learned": task, "uniform": task}
+    assert pairs.delta.to_dict() == pytest.approx({"learned": np.log(0.95), "uniform": 0})
 
 
 def test_a_failed_run_of_a_control_helps_nobody() -> None:
@@ -150,8 +147,11 @@ def test_a_control_without_error_is_no_partner() -> None:
 
 
 def test_a_data_set_has_one_voice_and_so_has_a_cell_in_it() -> None:
-    """One seed more, or one horizon more, weighs nothing: (+10 and +30, then -40) is -10."""
-    cells = [("a", 24, 1, 1.1), ("a", 48, 1, 1.2), ("a", 48, 2, 1.4), ("b", 24, 1, 0.6)]
+    """One seed more, or one horizon more, weighs nothing: of factors 2 and 8, then 1/16, is 1/2.
+
+    All means are geometric: half the error here makes up for twice the error there.
+    """
+    cells = [("a", 24, 1, 2.0), ("a", 48, 1, 4.0), ("a", 48, 2, 16.0), ("b", 24, 1, 1 / 16)]
     rows = table(
         *(
             row(method, mse if method == "learned" else 1.0, name, horizon=horizon, seed=seed)
@@ -160,7 +160,7 @@ def test_a_data_set_has_one_voice_and_so_has_a_cell_in_it() -> None:
         )
     )
     line = effect(rows, "learned")
-    assert (line.change, line.datasets, line.pairs) == (pytest.approx(-10), 2, 4)
+    assert (line.change, line.datasets, line.pairs) == (pytest.approx(-50), 2, 4)
     assert line.win_rate == pytest.approx(0.25)
 
 
@@ -189,16 +189,11 @@ def test_effects_agree_with_scipy_and_statsmodels() -> None:
     """Change, both tests and Holm's correction, from the data-set means that pandas makes."""
     rows = simulation.rows(World(methods=5).errors(1, np.random.default_rng(4)))
     found = statistics.effects(rows).query("control == 'uniform'").set_index("method")
-    means = {
-        method: statistics.paired(rows, method, "uniform")
-        .groupby(["dataset", "horizon"])
-        .delta.mean()
-        .groupby("dataset")
-        .mean()
-        for method in found.index
-    }
+    ratios = rows.pivot_table("mse", ["dataset", "horizon", "seed"], "method")
+    logarithms = ratios.div(ratios.uniform, axis=0).transform(np.log)
+    means = logarithms.groupby(["dataset", "horizon"]).mean().groupby("dataset").mean()
     for method in found.index.drop("uniform"):
-        assert found.change[method] == pytest.approx(means[method].mean())
+        assert found.change[method] == pytest.approx(100 * np.expm1(means[method].mean()))
         assert found.p[method] == pytest.approx(stats.ttest_1samp(means[method], 0).pvalue)
         assert found.p_wilcoxon[method] == pytest.approx(stats.wilcoxon(means[method]).pvalue)
     judged = list("01234")
@@ -243,7 +238,8 @@ def test_a_constant_gain_is_beyond_doubt() -> None:
         *(row(m, e, name) for name in SETS for m, e in (("uniform", 1.0), ("learned", 0.5)))
     )
     line = effect(rows, "learned")
-    assert (line.change, line.low, line.high, line.p) == (-50, -50, -50, 0)
+    assert line[["change", "low", "high"]].tolist() == pytest.approx([-50, -50, -50])
+    assert line.p == 0
 
 
 def test_one_data_set_gives_a_change_and_no_interval() -> None:
@@ -300,8 +296,8 @@ def test_a_run_that_is_there_twice_is_refused() -> None:
 
 def test_a_method_that_is_not_there_is_named() -> None:
     """A misspelt name is an error, not an empty table."""
-    with pytest.raises(ValueError, match="no rows of lerned"):
-        statistics.paired(table(row("uniform", 1.0)), "lerned", "uniform")
+    with pytest.raises(ValueError, match="no rows of unifrom"):
+        statistics.paired(table(row("uniform", 1.0)), "unifrom")
 
 
 # --- verdicts ------------------------------------------------------------------------------------
@@ -327,11 +323,12 @@ GOOD = suite({**CONTROLS, "learned": 2})
 @pytest.mark.parametrize(
     ("rows", "verdict", "why"),
     [
-        (GOOD, "better", "-1.5. % against uniform_best"),
-        (suite({**CONTROLS, "learned": -1}), "worse", r"\+1.5. % against uniform_best"),
-        (suite({**CONTROLS, "learned": 0.8}), "near-tie", "surely within 0.5 %"),
-        (suite({**CONTROLS, "learned": 0.2}), "near-tie", r"\+0.3. % .* surely within 0.5 %"),
-        (suite({**CONTROLS, "learned": 0.9}, spread=0.18), "near-tie", "less than 0.5 %"),
+        (GOOD, "better", "-1.98 % against uniform "),
+        (suite({**CONTROLS, "phase_shift": 0.0, "learned": 2}), "better", "-1.98 %"),
+        (suite({**CONTROLS, "learned": -1}), "worse", r"\+1.01 % against uniform "),
+        (suite({**CONTROLS, "learned": 0.3}), "near-tie", "surely within 0.5 %"),
+        (suite({**CONTROLS, "learned": -0.3}), "near-tie", r"\+0.30 % .* surely within 0.5 %"),
+        (suite({**CONTROLS, "learned": -0.4}, spread=0.18), "near-tie", "less than 0.5 %"),
         (
             suite({**CONTROLS, "learned": 2}, noise=9.0),
             "no detectable difference",
@@ -343,16 +340,18 @@ GOOD = suite({**CONTROLS, "learned": 2})
         (without(GOOD, "random_step", "g"), "undecided", "random_step lacks 2 runs"),
         (failing(GOOD, "uniform", "g"), "undecided", "uniform lacks 2 runs"),
         (
-            without(GOOD, "uniform_best", "g"),
+            without(GOOD, "uniform", "g"),
             "undecided",
-            "against uniform .*uniform_best lacks 2",
+            "against uniform_best .*uniform lacks 2",
         ),
-        (suite({"learned": 2, "random_step": 0}), "undecided", "neither uniform_best nor uniform"),
+        (without(GOOD, "uniform_best", "g"), "undecided", "uniform_best lacks 2 runs"),
+        (suite({"learned": 2, "random_step": 0}), "undecided", "neither uniform nor uniform_best"),
         ([*GOOD, row("other", 1.0, "h")], "undecided", "runs are missing"),
         (without(GOOD, "learned", "g"), "undecided", "runs are missing"),
         (failing(GOOD, "learned", "g"), "failed runs", "2 of 14 runs failed"),
         (suite({**CONTROLS, "learned": 2}, SETS[:4]), "too few data sets", "4 of the 5"),
         (suite({**CONTROLS, "random_step": 3.0, "learned": 2}), "no detectable", "random_step"),
+        (suite({**CONTROLS, "phase_shift": 3.0, "learned": 2}), "no detectable", "phase_shift"),
         (suite({"uniform": 0, "learned": -2}), "worse", "against uniform "),
     ],
 )
@@ -376,7 +375,7 @@ def test_what_makes_no_claim_is_not_judged() -> None:
 
 
 def test_a_win_is_only_as_good_as_its_hardest_control() -> None:
-    """The p of a verdict is Holm's of the largest p against the three controls."""
+    """The p of a verdict is Holm's of the largest p against the controls."""
     rows = simulation.rows(World(methods=4).errors(1, np.random.default_rng(6)) * GAIN_OF_ALL)
     effects = statistics.effects(rows)
     judged = effects[effects.method.isin(list("0123"))]
@@ -386,7 +385,7 @@ def test_a_win_is_only_as_good_as_its_hardest_control() -> None:
     assert found.to_numpy() == pytest.approx(multipletests(hardest, method="holm")[1])
 
 
-GAIN_OF_ALL = np.array([1, 1, 1, *[0.98] * 4]).reshape(1, -1, 1, 1, 1)
+GAIN_OF_ALL = np.array([1, 1, 1, 1, *[0.98] * 4]).reshape(1, -1, 1, 1, 1)
 
 GAINS = st.sampled_from([-3.0, -0.7, -0.3, 0.0, 0.3, 0.7, 3.0])
 
@@ -458,10 +457,21 @@ def test_the_interval_is_a_percentile_bootstrap_made_wider() -> None:
 
 
 def test_an_error_cannot_fall_by_more_than_all_of_it() -> None:
-    """The interval of a change ends at -100 %."""
+    """However wide the interval of a change is, it ends before -100 %."""
     errors = dict(zip(SETS, (0.01, 0.9, 0.02, 0.8, 0.1), strict=False))
     rows = table(*(row(m, e, s) for s, e in errors.items() for m, e in (("uniform", 1), ("x", e))))
-    assert effect(rows, "x").low == -100
+    assert -100 < effect(rows, "x").low < -95
+
+
+def test_a_method_without_any_error_is_wholly_better_and_never_tested() -> None:
+    """Its change is -100 %; there is no spread to test by, and the others are tested as before."""
+    rows = table(*suite({"uniform": 0, "x": 1, "y": 1}))
+    perfect = rows.assign(mse=rows.mse.where((rows.method != "x") | (rows.dataset != "a"), 0.0))
+    line = effect(perfect, "x")
+    assert line.change == -100
+    assert line[["low", "high", "p", "p_wilcoxon"]].isna().all()
+    other, before = (effect(runs, "y").drop("p_holm") for runs in (perfect, rows))
+    pd.testing.assert_series_equal(other, before)
 
 
 @pytest.mark.parametrize(
@@ -495,7 +505,7 @@ def test_simpler_rules_would_name_one_often(rule: simulation.Rule, least: float)
 def test_simulated_wins_are_those_of_the_verdicts() -> None:
     """The rule that is measured by the thousand is the one that ships."""
     errors = World(methods=6, spread=0.2).errors(12, np.random.default_rng(7))
-    gain = np.array([0, -1, -1, 1.5, 1, 0.7, 0.4, 0, -1]).reshape(1, -1, 1, 1, 1)
+    gain = np.array([0, -1, -1, -1, 1.2, 0.8, 0.6, 0.4, 0, -1]).reshape(1, -1, 1, 1, 1)
     found = statistics.verdicts(simulation.rows(errors * (1 - gain / 100)))
     shipped = found[found.verdict != "not judged"].pivot_table(
         "verdict", "look_back", "method", aggfunc=lambda said: said.item() == "better"
@@ -505,27 +515,29 @@ def test_simulated_wins_are_those_of_the_verdicts() -> None:
     assert shipped.to_numpy(bool).tolist() == measured.tolist()
 
 
-def test_power_grows_with_the_gain_and_with_data_sets() -> None:
-    """A gain of 2 % is found more often than one of 1 %, and on 12 sets more often than on 7."""
-    seven, twelve = World(datasets=7), World(datasets=12)
-    assert simulation.power(seven, 0, 300) < 0.01
-    assert simulation.power(seven, 1, 300) + 0.3 < simulation.power(seven, 2, 300)
-    assert simulation.power(seven, 1, 300) + 0.3 < simulation.power(twelve, 1, 300)
+@pytest.mark.parametrize("name", ["plain", "little noise"])
+def test_a_method_that_is_worse_is_seldom_bold(name: str) -> None:
+    """Of those just the smallest effect worse than the best, 5 % at most; of noisy ones none."""
+    assert simulation.false_bold(WORLDS[name], 1000) <= 0.055
+    assert simulation.false_bold(WORLDS["3 seeds, much noise"], 1000) < 0.002
 
 
-@pytest.mark.parametrize("name", ["power", "calibration"])
-def test_committed_simulations_are_reproducible(name: str) -> None:
-    """One line of each committed table, measured again."""
-    found = pd.read_csv(RESULTS / f"{name}.csv")
-    if name == "power":
-        [line] = found.query(
-            "datasets == 7 and seeds == 5 and spread == 0.5 and effect == 1"
-        ).power
-        again = simulation.power(World(), 1, int(found.tables.iloc[0]))
-    else:
-        [line] = found.query("world == 'large spread' and measure == 'false wins'").share
-        again = simulation.false_wins(WORLDS["large spread"], int(found.tables.iloc[0]))
+def test_committed_simulations_are_reproducible() -> None:
+    """One line of the committed table, measured again."""
+    found = pd.read_csv(RESULTS / "calibration.csv")
+    [line] = found.query("world == 'large spread' and measure == 'false wins'").share
+    again = simulation.false_wins(WORLDS["large spread"], int(found.tables.iloc[0]))
     assert line == pytest.approx(again, abs=0.002)
+
+
+def test_committed_rates_are_as_promised() -> None:
+    """Coverage 93 to 97 %, false wins and false bold 5 % at most, where what is assumed holds."""
+    found = pd.read_csv(RESULTS / "calibration.csv").pivot_table("share", "world", "measure")
+    kept = found.drop("rare losses")
+    assert kept.coverage.between(0.93, 0.97).all()
+    assert (kept["false wins"] <= 0.05).all()
+    assert (found["false bold"] <= 0.05).all()
+    assert found["false wins"]["rare losses"] > 0.05
 
 
 # --- cells, ranks, seeds, oracle -----------------------------------------------------------------
@@ -544,18 +556,46 @@ def cell(**errors: tuple[float | None, ...]) -> pd.DataFrame:
 
 
 def test_cell_tests_agree_with_scipy() -> None:
-    """The best, one that seeds do not tell from it, and one that they do."""
-    best, near, far = (1.0, 1.1, 1.2), (1.05, 1.09, 1.26), (2.0, 2.1, 2.3)
-    found = cell(best=best, near=near, far=far)
-    assert found.ties_with_best.to_dict() == {"best": True, "near": True, "far": False}
-    assert found.p.near == pytest.approx(stats.ttest_rel(near, best).pvalue)
-    assert found.p.far == pytest.approx(stats.ttest_rel(far, best).pvalue)
-    assert found.p.best == 1
+    """The best, one surely within 0.5 % of it, one that is farther, and one that is only noisy."""
+    best, near, far = (1.0, 1.1, 1.2), (1.001, 1.1005, 1.2016), (1.008, 1.107, 1.209)
+    found = cell(best=best, near=near, far=far, noisy=(1.05, 1.09, 1.26))
+    assert found.ties_with_best[found.ties_with_best].index.tolist() == ["best", "near"]
+    for name, errors in {"near": near, "far": far}.items():
+        ratios, margin = np.log(errors) - np.log(best), np.log(1.005)
+        both = [
+            stats.ttest_1samp(ratios, end, alternative=side).pvalue
+            for end, side in ((-margin, "greater"), (margin, "less"))
+        ]
+        assert found.p[name] == pytest.approx(max(both))
 
 
-def test_two_seeds_bold_nothing() -> None:
-    """Where the test cannot say, nothing is called best; nor does one method lack its seeds."""
-    assert not cell(a=(1.0, 1.1), b=(2.0, 2.1)).ties_with_best.any()
+def test_equivalence_has_two_sides() -> None:
+    """Much better is as little equivalent as much worse; exactly at the margin is outside."""
+    margin = np.log(1.005)
+    columns = np.array(
+        [
+            [0.1, -0.1, 0.0, margin - 0.001],
+            [0.11, -0.11, 0.001, margin],
+            [0.1, -0.1, 0, margin + 0.001],
+        ]
+    )
+    better, worse, near, border = statistics.equivalence(columns)
+    assert better == worse > 0.99
+    assert near < 0.05
+    assert border == pytest.approx(0.5)
+    assert np.isnan(statistics.equivalence(columns[:1])).all()
+
+
+def test_noise_makes_nothing_bold() -> None:
+    """A method 10 % worse that no test tells from the best is not as good as the best."""
+    found = cell(best=(0.38, 0.37, 0.375), noisy=(0.40, 0.45, 0.38))
+    assert stats.ttest_rel((0.38, 0.37, 0.375), (0.40, 0.45, 0.38)).pvalue > 0.05
+    assert found.ties_with_best.to_dict() == {"best": True, "noisy": False}
+
+
+def test_with_two_common_seeds_only_the_best_is_bold() -> None:
+    """Two seeds show no equivalence, also where the other seeds of one method are missing."""
+    assert cell(a=(1.0, 1.1), b=(1.0, 1.1001)).ties_with_best.to_dict() == {"a": True, "b": False}
     found = cell(a=(1.0, 1.1, 1.2), b=(1.3, 1.35))
     assert found.ties_with_best.to_dict() == {"a": True, "b": False}
     assert np.isnan(found.p.b)
@@ -652,8 +692,8 @@ def test_the_widest_stretches_are_kept() -> None:
 
 
 def test_seed_spread_by_hand() -> None:
-    """Cells with 10 % of one and 20 % of two degrees of freedom; one seed says nothing."""
-    ten, twenty = (1 - 0.1 / np.sqrt(2), 1 + 0.1 / np.sqrt(2)), (0.8, 1.0, 1.2)
+    """Cells with .1 of one and .2 of two degrees of freedom; one seed says nothing."""
+    ten, twenty = np.exp([-0.1 / np.sqrt(2), 0.1 / np.sqrt(2)]), np.exp([-0.2, 0, 0.2])
     rows = table(
         *(row("x", mse, seed=seed) for seed, mse in enumerate(ten)),
         *(row("x", mse, "b", seed=seed) for seed, mse in enumerate(twenty)),
@@ -662,6 +702,6 @@ def test_seed_spread_by_hand() -> None:
         row("y", 1.0),
     )
     found = statistics.seed_spread(rows).set_index("method")
-    assert found.spread.x == pytest.approx(100 * np.sqrt((0.01 + 2 * 0.04) / 3))
+    assert found.spread.x == pytest.approx(100 * np.expm1(np.sqrt((0.01 + 2 * 0.04) / 3)))
     assert (found.cells.x, found.runs.x) == (2, 5)
     assert np.isnan(found.spread.y)

@@ -387,8 +387,7 @@ def simulate(
     """Measure on made-up leaderboards how often a verdict is wrong, and how often it is missed."""
     from harness.studies import simulation
 
-    for path in simulation.main(results, tables):
-        display.say(f"Written: {path}")
+    display.say(f"Written: {simulation.main(results, tables)}")
 
 
 @app.command()

@@ -6,6 +6,8 @@ that only aim at K.
 
 Methods are ordered by their mean change of MSE, and those with fewer failed runs come before all
 with more: what a failed run would have scored is not known, so no charge can be sure to be enough.
+A method that had more choices than the others, settings of a sweep or trials of a search, is shown
+beside the ranking.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ from typing import Any
 import pandas as pd
 from scipy.stats import gmean
 
-from harness.report import panel, statistics
+from harness.report import controls, costs, panel, power, statistics
 from harness.report.statistics import CONTROLS, EQUAL
 from harness.results.table import (
     METRICS,
+    MORE_CHOICES,
     NAIVE,
+    RANDOM_STEP,
     TASK,
     Holes,
     charged,
@@ -31,6 +35,7 @@ from harness.results.table import (
     in_order,
     listed,
     missing_runs,
+    more_choices,
     of_method,
     selected,
 )
@@ -78,11 +83,12 @@ class Board:
         ``kind``, ``ranked``, ``strict`` and ``rules`` are what the method declares; the last two
         are empty for a reference forecaster. ``track`` is one of :data:`TRACKS`, by ``strict``. It
         and ``place`` are empty for what stands ``beside``, where that says why: no patcher, never
-        ranked, holes, or no run that finished.
+        ranked, holes, more choices than the others, or no run that finished.
 
         ``change``, ``low`` to ``high``, and ``win_rate`` are those of
-        :func:`harness.report.statistics.effects` against ``reference``: ``uniform_best``, or
-        ``uniform`` where that one has holes; ``lacking`` runs found no partner there. ``verdict``,
+        :func:`harness.report.statistics.effects` against ``reference``: ``uniform``, or
+        ``uniform_best`` where that one has holes; ``lacking`` runs found no partner there.
+        ``over_random`` is the change against ``random_step``. ``verdict``,
         ``why`` and ``p`` are those of :func:`harness.report.statistics.verdicts`,
         ``p_<control>`` is Wilcoxon's p after Holm. ``skill`` is 1 - the geometric mean over tasks
         of MSE / MSE of the seasonal-naive forecast. ``mean_rank`` is over tasks, among the methods
@@ -93,8 +99,11 @@ class Board:
         on planted ones only stands beside, with its costs there.
         """
         runs = panel.described(self.runs)
-        incomplete = {(look_back, method) for look_back, method, _ in missing_runs(self.pooled)}
-        return _ranking(runs, _cells(runs), incomplete)
+        reasons = dict.fromkeys(more_choices(self.pooled), MORE_CHOICES)
+        reasons |= {
+            (look_back, method): HAS_HOLES for look_back, method, _ in missing_runs(self.pooled)
+        }
+        return _ranking(runs, _cells(runs), reasons)
 
     @cached_property
     def pooled(self) -> pd.DataFrame:
@@ -105,6 +114,27 @@ class Board:
     def panel(self) -> pd.DataFrame:
         """What each method does on planted series: :func:`harness.report.panel.readings`."""
         return panel.readings(self.runs)
+
+    @cached_property
+    def cell_tests(self) -> pd.DataFrame:
+        """Of the methods with a place: :func:`harness.report.statistics.cell_tests`."""
+        places = self.ranking[self.ranking.track != ""][["look_back", "method"]]
+        return statistics.cell_tests(self.pooled.merge(places))
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """What each method cost beside its change: :func:`harness.report.costs.costs`."""
+        return costs.costs(panel.described(self.runs), self.ranking)
+
+    @cached_property
+    def controls(self) -> pd.DataFrame:
+        """What controls say of each data set: :func:`harness.report.controls.by_dataset`."""
+        return controls.by_dataset(self.pooled)
+
+    @cached_property
+    def power(self) -> pd.DataFrame:
+        """What each look-back's table can find: :func:`harness.report.power.power`."""
+        return power.power(self.pooled)
 
     @property
     def suite(self) -> str:
@@ -159,9 +189,10 @@ def placed(ranking: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 def dense(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of those tasks on which no run of a ranked method without holes has failed."""
     rows = selected(rows, "show")
-    incomplete = {(look_back, method) for look_back, method, _ in missing_runs(rows)}
-    holed = pd.MultiIndex.from_frame(rows[["look_back", "method"]]).isin(list(incomplete))
-    competing = rows.ranked & (rows.kind == "patcher") & ~holed
+    beside = {(look_back, method) for look_back, method, _ in missing_runs(rows)}
+    beside |= more_choices(rows)
+    is_beside = pd.MultiIndex.from_frame(rows[["look_back", "method"]]).isin(list(beside))
+    competing = rows.ranked & (rows.kind == "patcher") & ~is_beside
     failed = (rows.status != "done") & competing
     return rows[~failed.groupby([rows[name] for name in TASK]).transform("any")]
 
@@ -176,7 +207,7 @@ def _cells(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _ranking(
-    runs: pd.DataFrame, cells: pd.DataFrame, incomplete: set[tuple[int, str]]
+    runs: pd.DataFrame, cells: pd.DataFrame, reasons: dict[tuple[int, str], str]
 ) -> pd.DataFrame:
     pooled, bare = panel.real(runs), panel.only_planted(runs)
     effects, verdicts = statistics.effects(pooled), statistics.verdicts(pooled)
@@ -186,7 +217,7 @@ def _ranking(
             cells[cells.look_back == look_back],
             effects[effects.look_back == look_back],
             verdicts[verdicts.look_back == look_back].set_index("method"),
-            {method for where, method in incomplete if where == look_back},
+            {method: why for (where, method), why in reasons.items() if where == look_back},
             {method for where, method in bare if where == look_back},
         )
         for look_back, own in runs.groupby("look_back")
@@ -200,29 +231,35 @@ def _track(
     cells: pd.DataFrame,
     effects: pd.DataFrame,
     verdicts: pd.DataFrame,
-    incomplete: set[str],
+    reasons: dict[str, str],
     bare: set[str],
 ) -> pd.DataFrame:
-    """The lines of one look-back; those ``bare`` of real data sets are not compared."""
+    """The lines of one look-back.
+
+    ``reasons`` are why ranked methods have no place, by method; those ``bare`` of real data sets
+    are not compared.
+    """
     by_method = runs.groupby("method")
     table = by_method[["kind", "ranked", "strict", "rules"]].first()
     table.insert(0, "look_back", runs.look_back.iloc[0])
     table = table.join(_costs(runs))
     table["beside"] = [
-        panel.ONLY_PLANTED if line.Index in bare else _beside(line, incomplete)
+        panel.ONLY_PLANTED if line.Index in bare else _beside(line, reasons)
         for line in table.itertuples()
     ]
     tracks = table.strict.map({True: "strict", False: "soft"})
     table["track"] = tracks.where(table.beside == "", "")
     table["mean_rank"] = _mean_ranks(cells, table.track)
     table["skill"] = _skill(cells).mask(table.index.isin(bare))
-    table["reference"] = reference = _reference(effects, incomplete)
+    table["reference"] = reference = _reference(effects, reasons)
     own = effects[effects.control == reference].set_index("method")
     numbers = ["change", "low", "high", "win_rate", "lacking"]
     # A failed run without a charge has no number: a mean without it would be a gain.
     uncharged = by_method.mse.apply(lambda errors: errors.isna().any())
     table = table.join(own[numbers].mask(uncharged.reindex(own.index)))
     table["win_rate"] = table.win_rate.mask(table.index == reference)
+    random = effects[effects.control == RANDOM_STEP].set_index("method").change
+    table["over_random"] = random[random.index != RANDOM_STEP].astype(float)
     for control in CONTROLS:
         against = effects[effects.control == control].set_index("method").p_holm
         table[f"p_{control}"] = against.astype(float)
@@ -245,8 +282,15 @@ def _placed_in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 _COLUMNS = [
     *("look_back", "track", "place", "method", "kind", "ranked", "strict", "rules", "beside"),
-    *("reference", "change", "low", "high", "verdict", "why", "p", "win_rate", "mean_rank"),
-    *("skill", "failures", "runs", "lacking", *(f"p_{control}" for control in CONTROLS)),
+    *("reference", "change", "low", "high", "verdict", "why", "p", "over_random", "win_rate"),
+    *(
+        "mean_rank",
+        "skill",
+        "failures",
+        "runs",
+        "lacking",
+        *(f"p_{control}" for control in CONTROLS),
+    ),
     *("tokens", "parameters", "flops", "flops_step", "train_seconds", "step", "trials"),
     *("tasks", "tasks_of"),
 ]
@@ -265,14 +309,14 @@ def _costs(runs: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _beside(line: Any, incomplete: set[str]) -> str:  # noqa: ANN401 - a named tuple of pandas
+def _beside(line: Any, reasons: dict[str, str]) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Why the method is not ranked; nothing if it is."""
     if line.kind == "reference":
         return "own forecaster"
     if not line.ranked:
         return "never ranked"
-    if line.Index in incomplete:
-        return HAS_HOLES
+    if line.Index in reasons:
+        return reasons[line.Index]
     return "no run finished" if line.failures == line.runs else ""
 
 
@@ -292,8 +336,8 @@ def _skill(cells: pd.DataFrame) -> pd.Series[float]:
     return 1 - relative.groupby(cells.method).apply(gmean)
 
 
-def _reference(effects: pd.DataFrame, incomplete: set[str]) -> str:
-    """What changes are measured against: equal patches, the best ones if they are all there."""
+def _reference(effects: pd.DataFrame, reasons: dict[str, str]) -> str:
+    """What changes are measured against: the first kind of equal patches that has all its runs."""
     there = [control for control in EQUAL if (effects.control == control).any()]
-    whole = [control for control in there if control not in incomplete]
+    whole = [control for control in there if reasons.get(control) != HAS_HOLES]
     return next(iter([*whole, *there]), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from types import MappingProxyType
@@ -12,9 +13,11 @@ import pandas as pd
 from harness.core.protocol import SMALLEST_EFFECT
 from harness.report import panel, statistics, wording
 from harness.report.board import Board
+from harness.report.percent import percent
 from harness.report.pictures import GALLERY, Picture
+from harness.report.tables import besides, usual_seeds
 from harness.report.wording import COLUMNS, LEGEND, Column, decimals
-from harness.results.table import CELL, TASK, listed
+from harness.results.table import CELL, listed
 
 Cards = Mapping[str, Mapping[str, str]]
 """By method what its file says of it: ``summary``, ``source`` and ``fidelity``."""
@@ -43,16 +46,26 @@ def content(
 
 
 def scores(board: Board) -> pd.DataFrame:
-    """A line a task and method: errors, costs, and the change against the reference in percent."""
+    """A line a task and method: errors, costs, and the change against the reference in percent.
+
+    The change is the geometric mean over the seeds that both have.
+    """
     done = board.rows.status == "done"
     costs = board.rows[["tokens_mean", "train_seconds"]].where(done, axis=0)
     means = costs.groupby([board.rows[name] for name in CELL]).mean().reset_index()
-    tests = statistics.cell_tests(board.runs)[[*CELL, "ties_with_best"]]
+    tests = board.cell_tests[[*CELL, "ties_with_best"]]
     table = board.cells.merge(means, "left", CELL).merge(tests, "left", CELL)
-    errors = table[table.method == table.look_back.map(board.references)].set_index(TASK).mse
-    partner = errors.reindex(pd.MultiIndex.from_frame(table[TASK])).to_numpy()
-    change = 100 * (table.mse / partner - 1)
-    return table.assign(change=change.where(partner > 0))
+    pairs = [
+        statistics.paired(board.runs[board.runs.look_back == look_back], reference)
+        for look_back, reference in board.references.items()
+        if reference
+    ]
+    if not pairs:
+        return table.assign(change=math.nan)
+    deltas = pd.concat(pairs).groupby(CELL).delta.mean()
+    return table.assign(
+        change=percent(deltas.reindex(list(map(tuple, table[CELL].to_numpy())))).to_numpy()
+    )
 
 
 # Numbers
@@ -113,6 +126,10 @@ def _track(board: Board, cells: pd.DataFrame, look_back: int) -> dict[str, Any]:
         "verdicts": verdicts,
         "intervals": intervals,
         "legend": [(head, LEGEND[head]) for head in heads],
+        "power": [
+            wording.power(line) for line in board.power.itertuples() if line.look_back == look_back
+        ],
+        "besides": besides(board, look_back),
         **_grid(board, cells, look_back, lines),
     }
 
@@ -182,6 +199,7 @@ def _grid(
     own = cells[cells.look_back == look_back].to_dict("records")
     found = {tuple(line[name] for name in CELL): line for line in own}
     several = len({patches for *_, patches in tasks}) > 1
+    usual = usual_seeds(cells[cells.look_back == look_back])
     return {
         "datasets": list(Counter(dataset for _, dataset, *_ in tasks).items()),
         "tasks": [
@@ -194,14 +212,15 @@ def _grid(
             for _, dataset, horizon, patches in tasks
         ],
         "scores": [
-            line | {"scores": [_score(found.get((line["method"], *task))) for task in tasks]}
+            line
+            | {"scores": [_score(found.get((line["method"], *task)), usual) for task in tasks]}
             for line in lines
         ],
         "cells_caption": wording.OF_CELLS,
     }
 
 
-def _score(line: _Score | None) -> dict[str, Any] | None:
+def _score(line: _Score | None, usual: int) -> dict[str, Any] | None:
     if line is None:
         return None
     mean, spread = line["mse"], line["mse_sd"]
@@ -212,6 +231,7 @@ def _score(line: _Score | None) -> dict[str, Any] | None:
         "best": line["ties_with_best"] is True,
         "failures": line["failures"],
         "runs": line["runs"],
+        "seeds": "" if line["runs"] == usual else wording.seeds(line["runs"]),
     }
 
 

@@ -74,6 +74,11 @@ def html_text(text: str) -> str:
     return _html(text)
 
 
+def html_block(block: Block) -> str:
+    """One block as a part of HTML."""
+    return _in_html(block)
+
+
 # Marked text
 
 

@@ -74,6 +74,7 @@ def _page(board: Board, made: Path, about: str, cards: Cards) -> str:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     # What formats makes of marked text is escaped already.
     environment.filters["marked"] = lambda text: Markup(formats.html_text(text))  # noqa: S704 - `html_text` has escaped it
+    environment.filters["block"] = lambda block: Markup(formats.html_block(block))  # noqa: S704 - and so has this
     return environment.get_template("page.html").render(
         suite=board.suite,
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),

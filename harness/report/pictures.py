@@ -66,7 +66,7 @@ KINDS = (
     Kind(
         "seeds",
         "Seeds",
-        "Standard deviation over the seeds of a method, relative to its error.",
+        "Standard deviation over the seeds of a method of the logarithm of its error.",
     ),
     Kind(
         "gap",

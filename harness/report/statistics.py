@@ -2,10 +2,12 @@
 
 Rows are those of :func:`harness.results.table.selected`, charged for failures by
 :func:`harness.results.table.charged`. A difference is paired: the same data set, horizon,
-look-back, K and seed, in percent of the control's MSE, so that less than 0 is better. Differences
-are averaged over seeds, then over the tasks of a data set, then over data sets: **the data set is
-the unit**, because results of one data set at several horizons and seeds are not independent.
-Look-backs are never mixed.
+look-back, K and seed. It is the logarithm of the ratio of both errors, log(MSE / MSE of the
+control), so that less than 0 is better. Differences are averaged over the seeds that both have,
+then over the tasks of a data set, then over data sets: **the data set is the unit**, because
+results of one data set at several horizons and seeds are not independent. So all means are
+geometric. Intervals and tests are of logarithms too; what is returned as a change, or as an end of
+its interval, is turned into percent (:mod:`harness.report.percent`). Look-backs are never mixed.
 
 What is assumed: data sets are independent draws from the population that a claim is about, and
 the gains of a method on them are not strongly skewed. With few data sets no test can do without
@@ -24,19 +26,32 @@ from jaxtyping import Float
 from scipy import stats
 
 from harness.core.protocol import SMALLEST_EFFECT
-from harness.results.table import TASK, UNIFORM, UNIFORM_BEST, in_order, missing_runs
+from harness.report.percent import MARGIN, between, percent, said
+from harness.results.table import (
+    MORE_CHOICES,
+    PHASE_SHIFT,
+    RANDOM_STEP,
+    TASK,
+    UNIFORM,
+    UNIFORM_BEST,
+    in_order,
+    missing_runs,
+    more_choices,
+)
 
 LEAST_DATASETS = 5
 """With fewer there is no verdict: nothing can be said about data sets in general."""
 LEAST_SEEDS = 3
-"""With fewer common seeds two methods are not tested against each other on a task."""
+"""With fewer common seeds two methods are not compared on a task."""
 LEVEL = 0.05
 """Two-sided level of the tests; intervals have coverage 1 - LEVEL."""
 
-EQUAL = (UNIFORM_BEST, UNIFORM)
+EQUAL = (UNIFORM, UNIFORM_BEST)
 """Equal patches: the first of them that has all its runs is the reference."""
-CONTROLS = (*EQUAL, "random_step")
-"""What a method has to beat."""
+NEEDED = (*EQUAL, RANDOM_STEP)
+"""Controls without which no method is called better."""
+CONTROLS = (*NEEDED, PHASE_SHIFT)
+"""What a method has to beat, each of them that is there."""
 
 BETTER, TIE, NO_DIFFERENCE = "better", "near-tie", "no detectable difference"
 UNDECIDED, WORSE, FAILED = "undecided", "worse", "failed runs"
@@ -54,37 +69,42 @@ def controls(rows: pd.DataFrame) -> list[str]:
     return [control for control in CONTROLS if control in there]
 
 
-def paired(rows: pd.DataFrame, method: str, control: str) -> pd.DataFrame:
-    """A line for each run of ``method`` that has a partner: its ``delta`` in percent.
+def paired(rows: pd.DataFrame, control: str) -> pd.DataFrame:
+    """A line for each run that has a partner among those of ``control``: ``delta``, a logarithm.
 
-    Columns: look_back, dataset, horizon, patches, seed, delta. A failed run of the control has no
-    partner, or its charge would be a gain of every method; a failed run of ``method`` keeps its
-    charge. ``attrs["lacking"]`` counts the runs of ``method`` without a partner.
+    Columns: look_back, dataset, horizon, patches, seed, method, delta. A failed run of the control
+    has no partner, or its charge would be a gain of every method; a failed run of another method
+    keeps its charge.
 
     Raises:
-        ValueError: one of the two is not there at all, or failures were not charged.
+        ValueError: the control is not there at all, or failures were not charged.
     """
-    if unknown := sorted({method, control} - set(rows.method)):
-        raise ValueError(f"no rows of {', '.join(unknown)}")
-    lines = []
-    for look_back, errors, failed in _tracks(rows[rows.method.isin([method, control])]):
-        if not {method, control} <= set(errors):
-            continue
-        delta = _deltas(errors, failed, control)[method].dropna()
-        lines.append(delta.rename("delta").reset_index().assign(look_back=look_back))
-    columns = ["look_back", *_RUN, "delta"]
-    table = (
-        pd.concat(lines, ignore_index=True)[columns] if lines else pd.DataFrame(columns=columns)
-    )
-    table.attrs["lacking"] = int((rows.method == method).sum()) - len(table)
-    return table
+    if control not in set(rows.method):
+        raise ValueError(f"no rows of {control}")
+    lines = [
+        _deltas(errors, failed, control)
+        .melt(ignore_index=False, var_name="method", value_name="delta")
+        .dropna()
+        .reset_index()
+        .assign(look_back=look_back)
+        for look_back, errors, failed in _tracks(rows)
+        if control in errors
+    ]
+    return pd.concat(lines, ignore_index=True)[["look_back", *_RUN, "method", "delta"]]
+
+
+def by_dataset(pairs: pd.DataFrame) -> pd.Series[float]:
+    """Mean ``delta`` of :func:`paired` by look-back, method and data set: tasks weigh the same."""
+    tasks = pairs.groupby(["look_back", "method", *TASK[1:]]).delta.mean()
+    return tasks.groupby(["look_back", "method", "dataset"]).mean()
 
 
 def effects(rows: pd.DataFrame) -> pd.DataFrame:
     """A line for each look-back, method and control: the change of MSE and how sure it is.
 
-    - ``change``: percent of the control's MSE; ``low`` and ``high`` enclose 95 % by the bootstrap
-      over data sets (:func:`interval`), empty for a single one;
+    - ``change``: by how many percent MSE is more than the control's, a geometric mean; ``low`` and
+      ``high`` enclose 95 % by the bootstrap over data sets (:func:`interval`), empty for a single
+      one;
     - ``datasets``, ``pairs``: what they rest on; ``lacking``: runs of the method without a
       partner; ``failed``: its runs that failed. With one that nothing was there to charge for,
       there is no change;
@@ -94,6 +114,12 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
       with four methods or more the second never falls below 0.05. Verdicts therefore rest on
     - ``p``: of the paired t-test over data sets, uncorrected; :func:`verdicts` corrects it.
     """
+    table = _effects(rows)
+    return table.assign(**{name: percent(table[name]) for name in ("change", "low", "high")})
+
+
+def _effects(rows: pd.DataFrame) -> pd.DataFrame:
+    """The same with changes and intervals as logarithms."""
     lines = [
         _against(errors, failed, control).assign(look_back=look_back, control=control)
         for look_back, errors, failed in _tracks(rows)
@@ -101,9 +127,11 @@ def effects(rows: pd.DataFrame) -> pd.DataFrame:
         if control in errors
     ]
     if not lines:
-        return pd.DataFrame(columns=_EFFECTS).astype({"change": float})
+        return pd.DataFrame(columns=_EFFECTS).astype(
+            dict.fromkeys(("change", "low", "high"), float)
+        )
     table = pd.concat(lines, ignore_index=True)
-    judged = table.method.isin(_judged(rows))
+    judged = _are(table, judged_methods(rows))
     families = table[judged].groupby(["look_back", "control"]).p_wilcoxon
     return table.assign(p_holm=families.transform(holm))[_EFFECTS]
 
@@ -119,24 +147,28 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
 
     The verdict is one of :data:`VERDICTS`:
 
-    - better: less error than each of the three :data:`CONTROLS`, significantly and by
-      :data:`SMALLEST_EFFECT <harness.core.protocol.SMALLEST_EFFECT>` or more;
+    - better: less error than each of the :data:`CONTROLS`, significantly and by the smallest
+      effect or more;
     - worse: more error than the reference, significantly and by that much or more;
-    - near-tie: the interval of the change against the reference is narrower than that on both
-      sides of 0, or the change is significant and smaller than that;
+    - near-tie: the interval of the change against the reference lies nearer to 0 than that on
+      both sides, or the change is significant and smaller than that;
     - failed runs: a run failed. It is charged, but what it would have scored is not known, and a
       charge can be less than that; so no test speaks for such a method;
     - undecided: its own runs are missing, or it beats what is there and a control is missing.
 
+    The smallest effect is :data:`harness.report.percent.MARGIN`, the same size to either side.
     Significant is p < 0.05 of a paired t-test over data sets, two-sided. A method's p is the
     largest of those against its controls: it must beat them all, so the least convincing win
-    decides, and needs no correction for there being three (intersection-union). Holm's correction
-    over the judged methods of the track keeps the rate of tables with a false win below 5 %, also
-    with heavy tails, unequal noise and a control whose noise all methods share. Judged are ranked
-    patchers other than the three controls.
+    decides, and needs no correction for how many controls there are (intersection-union): each
+    further one can only take wins away. Of the controls, ``phase_shift`` counts where it has run,
+    and without one of :data:`NEEDED` nothing is better. ``uniform_best`` has more choices than the
+    methods that it is a control of, which makes the verdict careful. Holm's correction over the
+    judged methods of the track keeps the rate of tables with a false win below 5 %, also with
+    heavy tails, unequal noise and a control whose noise all methods share.
     """
-    table = effects(rows)
-    judged = _judged(rows)
+    table = _effects(rows)
+    judged = judged_methods(rows)
+    choosers = more_choices(rows)
     missing = {(look_back, method) for look_back, method, _ in missing_runs(rows)}
     lines = []
     for look_back, track in rows.groupby("look_back"):
@@ -144,10 +176,11 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
         here = table[table.look_back == look_back].set_index("control")
         reference = next((name for name in there if name in here.index), None)
         here = here.sort_index(key=lambda names: names != reference, kind="stable")
-        wins, losses = _corrected(here[here.method.isin(judged)], reference)
+        wins, losses = _corrected(here[_are(here, judged)], reference)
         for method, own in track.groupby("method"):
-            line: tuple[str, str, float] = (NOT_JUDGED, _beside(own), np.nan)
-            if method in judged:
+            chooses = (look_back, method) in choosers
+            line: tuple[str, str, float] = (NOT_JUDGED, _beside(own, chooses=chooses), np.nan)
+            if (look_back, method) in judged:
                 against = here[here.method == method] if reference else here.iloc[:0]
                 win, loss = wins.get(method, np.nan), losses.get(method, np.nan)
                 whole = (look_back, method) not in missing
@@ -157,18 +190,31 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["look_back", "method", "verdict", "why", "p"])
 
 
+def judged_methods(rows: pd.DataFrame) -> set[tuple[int, str]]:
+    """Look-back and method of those that claims are made about.
+
+    They are the ranked patchers other than the controls, and without those that had more choices
+    than others (:func:`harness.results.table.more_choices`).
+    """
+    own = rows[rows.ranked & (rows.kind == "patcher") & ~rows.method.isin(CONTROLS)]
+    return set(own[["look_back", "method"]].itertuples(index=False, name=None)) - more_choices(
+        rows
+    )
+
+
 def cell_tests(rows: pd.DataFrame) -> pd.DataFrame:
-    """A line for each task and method: is it as good as the best, as far as seeds can tell?
+    """A line for each task and method: is it the best, or surely as good as the best?
 
     The best is the ranked method with the fewest failures and then the least mean error.
-    ``ties_with_best`` is true for it and for each method that a paired t-test over the seeds they
-    share does not tell from it (p >= 0.05, two-sided, uncorrected: a test that separates more
-    bolds less). It is false where there are fewer than :data:`LEAST_SEEDS` such seeds, where a run
-    of the method has failed on the task, and for all where that holds of the best itself. ``p`` is
-    empty without a test.
+    ``ties_with_best`` is true for it, and for each method that is shown to be equivalent to it:
+    two one-sided t-tests over the seeds that they share (:func:`equivalence`) say that the mean
+    log ratio of their errors is nearer to 0 than the smallest effect. So noise ties with nothing.
+    It is false where a run of the method has failed on the task, and for all where that holds of
+    the best itself. ``p`` is that of equivalence, uncorrected, and empty with fewer than
+    :data:`LEAST_SEEDS` common seeds.
     """
     lines = [_of_task(own) for _, own in in_order(rows).groupby(TASK)]
-    return pd.concat(lines, ignore_index=True)
+    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=_TESTS)
 
 
 _TESTS = [*TASK, "method", "p", "ties_with_best"]
@@ -180,11 +226,11 @@ def critical_difference(
     """Mean ranks of a track, the groups that cannot be told apart, and the p of Friedman's test.
 
     Only judged methods and controls without missing runs are compared (:func:`missing_runs
-    <harness.results.table.missing_runs>` names the others). Ranks on the tasks of a data set are
-    averaged and ranked again, so that a data set is one block. Groups are the widest stretches of
-    the order in which Nemenyi's test separates no pair at 5 %; all methods are one where
-    Friedman's test does not reject, or where there are fewer than three of them or two data sets
-    (p is empty).
+    <harness.results.table.missing_runs>` names the others), and none that had more choices. Ranks
+    on the tasks of a data set are averaged and ranked again, so that a data set is one block.
+    Groups are the widest stretches of the order in which Nemenyi's test separates no pair at 5 %;
+    all methods are one where Friedman's test does not reject, or where there are fewer than three
+    of them or two data sets (p is empty).
 
     Returns:
         The mean rank by method, best first; groups of at least two methods; p.
@@ -210,17 +256,19 @@ def critical_difference(
 
 
 def seed_spread(rows: pd.DataFrame) -> pd.DataFrame:
-    """How much seeds matter, by look-back and method: ``spread`` in percent of the mean MSE.
+    """How much seeds matter, by look-back and method: ``spread`` in percent.
 
-    It is the root of the mean over cells of (standard deviation / mean) squared, weighted by
-    seeds - 1. Runs that failed are not in it. ``cells`` and ``runs`` say what it rests on: cells
-    with two finished seeds or more; empty without any.
+    It is the standard deviation over seeds of log MSE, pooled over cells: the root of the mean
+    square, weighted by seeds - 1. Runs that failed, or are without any error, are not in it.
+    ``cells`` and ``runs`` say what it rests on: cells with two such seeds or more; empty without
+    any.
     """
-    done = in_order(rows[~rows.failed])
-    cells = done.groupby(["method", *TASK]).mse.agg(["mean", "std", "size"]).reset_index()
-    cells = cells[(cells["size"] > 1) & (cells["mean"] > 0)]
+    done = in_order(rows[~rows.failed & (rows.mse > 0)])
+    done = done.assign(logarithm=np.log(done.mse))
+    cells = done.groupby(["method", *TASK]).logarithm.agg(["std", "size"]).reset_index()
+    cells = cells[cells["size"] > 1]
     weight = cells["size"] - 1
-    table = cells.assign(weight=weight, square=weight * (cells["std"] / cells["mean"]) ** 2)
+    table = cells.assign(weight=weight, square=weight * cells["std"] ** 2)
     sums = table.groupby(["look_back", "method"]).agg(
         square=("square", "sum"),
         weight=("weight", "sum"),
@@ -231,7 +279,7 @@ def seed_spread(rows: pd.DataFrame) -> pd.DataFrame:
         rows[["look_back", "method"]].drop_duplicates().sort_values(["look_back", "method"])
     )
     sums = sums.reindex(every)
-    sums["spread"] = 100 * np.sqrt(sums.square / sums.weight)
+    sums["spread"] = percent(np.sqrt(sums.square / sums.weight))
     counts = sums[["cells", "runs"]].fillna(0).astype(int)
     return sums[["spread"]].join(counts).reset_index()
 
@@ -277,6 +325,22 @@ def holm(p: pd.Series[float]) -> pd.Series[float]:
     return steps.cummax().clip(upper=1).reindex(p.index)
 
 
+def equivalence(values: Float[np.ndarray, "unit method"]) -> Float[np.ndarray, " method"]:
+    """The p that a column's mean is as far from 0 as the smallest effect, or farther.
+
+    The larger p of two one-sided t-tests, against -margin and +margin (Schuirmann, Journal of
+    Pharmacokinetics and Biopharmaceutics 15, 1987). Empty for fewer than two units.
+    """
+    many = len(values)
+    if many < 2:
+        return np.full(values.shape[1], np.nan)
+    inside = MARGIN - np.abs(values.mean(axis=0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.sqrt(many) * inside / values.std(axis=0, ddof=1)
+    # Columns without any spread need no test: they are within the margin or they are not.
+    return stats.t.sf(np.where(inside == 0, 0, t), many - 1)
+
+
 def _tracks(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
     """Look-back, MSE and failures: a line a run, a column a method, in an order of their own."""
     if "failed" not in rows:
@@ -289,10 +353,11 @@ def _tracks(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame, pd.DataFram
 
 
 def _deltas(errors: pd.DataFrame, failed: pd.DataFrame, control: str) -> pd.DataFrame:
-    """Percent of the control's error, a column a method; empty where there is no pair."""
+    """Log ratio to the control's error, a column a method; empty where there is no pair."""
     # Nothing is a multiple of a control without error.
     partner = errors[control].mask(failed[control] | (errors[control] <= 0))
-    return 100 * (errors.div(partner, axis=0) - 1)
+    with np.errstate(divide="ignore"):  # a method without error is infinitely better
+        return errors.div(partner, axis=0).transform(np.log)
 
 
 def _against(errors: pd.DataFrame, failed: pd.DataFrame, control: str) -> pd.DataFrame:
@@ -334,17 +399,13 @@ def _complete(means: pd.DataFrame) -> pd.DataFrame:
     if means.empty:
         return pd.DataFrame(np.nan, means.columns, ["change", "low", "high", "p", "p_wilcoxon"])
     values = means.to_numpy()
-    low, high = interval(values)
-    return pd.DataFrame(
-        {
-            "change": values.mean(axis=0),
-            "low": np.maximum(low, -100.0),  # no error is less than none
-            "high": high,
-            "p": _t_test(values),
-            "p_wilcoxon": _signed_ranks(values),
-        },
-        means.columns,
-    )
+    # A method without any error on a data set has a change, -100 %, and no spread to test it by.
+    known = np.isfinite(values).all(axis=0)
+    tested = values[:, known]
+    low, high = interval(tested)
+    found = {"low": low, "high": high, "p": _t_test(tested), "p_wilcoxon": _signed_ranks(tested)}
+    table = pd.DataFrame(found, means.columns[known]).reindex(means.columns)
+    return table.assign(change=values.mean(axis=0))[["change", *found]]
 
 
 def _t_test(values: Float[np.ndarray, "unit method"]) -> Float[np.ndarray, " method"]:
@@ -377,9 +438,9 @@ def _signed_ranks(values: Float[np.ndarray, "unit method"]) -> Float[np.ndarray,
 # Verdicts
 
 
-def _judged(rows: pd.DataFrame) -> set[str]:
-    """The methods that claims are made about."""
-    return set(rows.method[rows.ranked & (rows.kind == "patcher")]) - set(CONTROLS)
+def _are(table: pd.DataFrame, wanted: set[tuple[int, str]]) -> np.ndarray:
+    """Which lines are of a look-back and method that is wanted."""
+    return pd.MultiIndex.from_frame(table[["look_back", "method"]]).isin(list(wanted))
 
 
 def _corrected(
@@ -413,40 +474,43 @@ def _verdict(
 
 def _finding(against: pd.DataFrame, win: float, loss: float) -> tuple[str, str]:
     line = against.iloc[0]
-    said = f"{line.change:+.2f} % against {against.index[0]}"
-    if loss < LEVEL and line.change >= SMALLEST_EFFECT:
-        return WORSE, f"{said} (p = {loss:.2g})"
+    change = f"{said(percent(line.change))} % against {against.index[0]}"
+    if loss < LEVEL and line.change >= MARGIN:
+        return WORSE, f"{change} (p = {loss:.2g})"
     tested = against[against.p.notna()]
-    if win < LEVEL and (tested.change <= -SMALLEST_EFFECT).all():
-        return _win(against, f"{said} (p = {win:.2g} against the hardest control)")
-    if line.low > -SMALLEST_EFFECT and line.high < SMALLEST_EFFECT:
-        return TIE, f"{said}, surely within {SMALLEST_EFFECT} %"
-    if min(win, loss) < LEVEL and abs(line.change) < SMALLEST_EFFECT:
-        return TIE, f"{said} (p = {min(win, loss):.2g}): less than {SMALLEST_EFFECT} %"
-    return NO_DIFFERENCE, f"{said}, {line.low:+.2f} to {line.high:+.2f} %{_short(against)}"
+    if win < LEVEL and (tested.change <= -MARGIN).all():
+        return _win(against, f"{change} (p = {win:.2g} against the hardest control)")
+    if line.low > -MARGIN and line.high < MARGIN:
+        return TIE, f"{change}, surely within {SMALLEST_EFFECT} %"
+    if min(win, loss) < LEVEL and abs(line.change) < MARGIN:
+        return TIE, f"{change} (p = {min(win, loss):.2g}): less than {SMALLEST_EFFECT} %"
+    ends = between(percent(line.low), percent(line.high))
+    return NO_DIFFERENCE, f"{change}, {ends}{_short(against)}"
 
 
-def _win(against: pd.DataFrame, said: str) -> tuple[str, str]:
-    """A win counts when every control was there, in every run."""
-    absent = [control for control in CONTROLS if control not in against.index]
+def _win(against: pd.DataFrame, change: str) -> tuple[str, str]:
+    """A win counts when every control that it needs was there, in every run."""
+    absent = [control for control in NEEDED if control not in against.index]
     partly = [f"{name} lacks {count} runs" for name, count in against.lacking.items() if count]
     doubts = [f"{name} has not run" for name in absent] + partly
-    return (UNDECIDED, f"{said}, but {', '.join(doubts)}") if doubts else (BETTER, said)
+    return (UNDECIDED, f"{change}, but {', '.join(doubts)}") if doubts else (BETTER, change)
 
 
 def _short(against: pd.DataFrame) -> str:
     """Names the controls that a method which seems better does not beat."""
-    if against.change.iloc[0] > -SMALLEST_EFFECT:
+    if against.change.iloc[0] > -MARGIN:
         return ""
-    unbeaten = against[(against.p >= LEVEL) | (against.change > -SMALLEST_EFFECT)]
+    unbeaten = against[(against.p >= LEVEL) | (against.change > -MARGIN)]
     what = ", ".join(unbeaten.index)
     return f"; not told from {what}" if what else "; not significant among so many methods"
 
 
-def _beside(own: pd.DataFrame) -> str:
+def _beside(own: pd.DataFrame, *, chooses: bool) -> str:
     if own.method.iloc[0] in CONTROLS:
         return "a control: others are held to it"
-    return "a reference" if (own.kind == "reference").all() else "never ranked"
+    if (own.kind == "reference").all():
+        return "a reference"
+    return MORE_CHOICES if chooses else "never ranked"
 
 
 # Cells and ranks
@@ -461,12 +525,12 @@ def _of_task(own: pd.DataFrame) -> pd.DataFrame:
     )
     best = order.sort_values(["unranked", "failures", "error"], kind="stable").index[0]
     table = order[["failures"]].assign(p=np.nan)
-    differences = errors.sub(errors[best], axis=0)
-    for part in _without_gaps(differences):
+    logarithms = errors.where(errors > 0).transform(np.log)
+    for part in _without_gaps(logarithms.sub(logarithms[best], axis=0)):
         if len(part) >= LEAST_SEEDS:
-            table.loc[part.columns, "p"] = _t_test(part.to_numpy())
-    sound = table.failures.eq(0) & table.p.notna() & ~order.unranked.loc[best]
-    ties = sound & sound.loc[best] & (table.p >= LEVEL)
+            table.loc[part.columns, "p"] = equivalence(part.to_numpy())
+    sound = table.failures.eq(0) & ~order.unranked
+    ties = sound & sound.loc[best] & ((table.index == best) | (table.p < LEVEL))
     task = dict(own[TASK].iloc[0])
     return table.assign(**task, ties_with_best=ties).reset_index()[_TESTS]
 
@@ -474,6 +538,7 @@ def _of_task(own: pd.DataFrame) -> pd.DataFrame:
 def _blocks(track: pd.DataFrame) -> pd.DataFrame:
     """Mean rank by data set (lines) and method (columns), of methods without missing runs."""
     incomplete = {method for _, method, _ in missing_runs(track)}
+    incomplete |= {method for _, method in more_choices(track)}
     placed = track[track.ranked & (track.kind == "patcher") & ~track.method.isin(incomplete)]
     cells = placed.groupby([*TASK, "method"]).agg(failed=("failed", "sum"), mse=("mse", "mean"))
     # Groups are numbered in order: fewer failed seeds go first, then the smaller error.

@@ -17,16 +17,20 @@ import pandas as pd
 
 from harness.core.files import write_text
 from harness.core.protocol import SMALLEST_EFFECT
-from harness.report import formats, panel, statistics, wording
+from harness.report import formats, panel, percent, wording
 from harness.report.board import HAS_HOLES, Board, count, dense, placed
+from harness.report.costs import COSTS
 from harness.report.formats import Block, Heading, Table, bold, code
 from harness.report.statistics import CONTROLS, NOT_JUDGED
 from harness.report.wording import BUDGETS, COLUMNS, LEGEND, decimals, number
 from harness.results.table import (
     CELL,
     NAIVE,
+    PHASE_SHIFT,
+    RANDOM_STEP,
     TASK,
     UNIFORM,
+    UNIFORM_IDENTITY,
     WINDOWS,
     Holes,
     listed,
@@ -113,7 +117,8 @@ def _page(board: Board) -> list[Block]:
                 _beside(order),
                 _tests(order),
                 _cost(order),
-                _by_task(own, order, board.runs),
+                *besides(board, int(str(look_back))),
+                _by_task(own, order, board),
                 _published(runs),
                 _sweeps(runs),
             )
@@ -165,7 +170,8 @@ def _notes(board: Board) -> list[str]:
             devices if len(devices) > 1 else []
         ),
     }
-    return [f"{note}: {listed(names)}." for note, names in notes.items() if names]
+    said = [f"{note}: {listed(names)}." for note, names in notes.items() if names]
+    return [*said, *map(wording.power, _lines(board.power))]
 
 
 def _unverified(rows: pd.DataFrame) -> list[str]:
@@ -182,7 +188,7 @@ def _windows(rows: pd.DataFrame) -> pd.DataFrame:
 _CLAIM = ("place", "method", "change", "95 % interval", "verdict")
 _WORDS = frozenset(
     {"method", "why", "verdict", "data set", "swept", "chosen", "source", "95 % interval"}
-    | {"column", "what it says", "scored by"}
+    | {"column", "what it says", "scored by", "on the front of", "note"}
 )
 
 
@@ -240,7 +246,7 @@ def _results(order: pd.DataFrame) -> list[Block]:
         _ranked(
             f"{_title(track)}; change against {wording.references(own)}:",
             own,
-            ("mean_rank", "win_rate", "skill"),
+            ("over_random", "mean_rank", "win_rate", "skill"),
         )
         for track, own in placed(order)
     ] or ([] if is_planted(order) else ["No method has a place."])
@@ -318,27 +324,77 @@ def _cost(order: pd.DataFrame) -> Table:
     )
 
 
-def _by_task(cells: pd.DataFrame, order: pd.DataFrame, runs: pd.DataFrame) -> Table:
+def besides(board: Board, look_back: int) -> list[Table]:
+    """What stands beside the errors of a look-back: what they cost, and what the controls say."""
+    tables = (
+        _views(board.costs[board.costs.look_back == look_back]),
+        _controls(board.controls[board.controls.look_back == look_back]),
+    )
+    return [table for table in tables if table.lines]
+
+
+def _views(costs: pd.DataFrame) -> Table:
+    """The change of each method beside what it cost, and the fronts that it is on."""
+    known = costs[[*COSTS]].notna().any(axis=1) & costs.change.notna()
+    return _table(
+        wording.VIEWS,
+        ["method", "change", *COSTS.values(), "on the front of"],
+        (
+            [
+                code(line.method),
+                f"{percent.said(line.change)} %",
+                *(number(getattr(line, cost), "{:.2f}") for cost in COSTS),
+                line.front,
+            ]
+            for line in _lines(costs[known])
+        ),
+    )
+
+
+def _controls(table: pd.DataFrame) -> Table:
+    """A line a data set."""
+    names = {
+        PHASE_SHIFT: "moving grid",
+        RANDOM_STEP: "random boundaries",
+        UNIFORM_IDENTITY: "no backbone",
+    }
+    return _table(
+        wording.OF_CONTROLS,
+        ["data set", *names.values(), "note"],
+        (
+            [
+                str(line.dataset),
+                *(number(getattr(line, name), "{:+.2f} %") for name in names),
+                wording.IDLE if line.idle else "",
+            ]
+            for line in _lines(table)
+        ),
+    )
+
+
+def _by_task(cells: pd.DataFrame, order: pd.DataFrame, board: Board) -> Table:
     """A line a task, a column a method in the order of the ranking."""
-    unverified = set(_unverified(runs))
-    competing = order[order.track != ""].method
-    here = runs[(runs.look_back == order.look_back.iloc[0]) & runs.method.isin(competing)]
-    best: set[tuple[Any, ...]] = set()
-    if len(here):
-        tests = statistics.cell_tests(here)
-        best = set(tests[tests.ties_with_best][CELL].itertuples(False, None))
+    unverified = set(_unverified(board.runs))
+    tests = board.cell_tests
+    best = set(tests[tests.ties_with_best][CELL].itertuples(False, None))
     scores = {tuple(getattr(line, name) for name in CELL): line for line in _lines(cells)}
+    usual = usual_seeds(cells)
     lines = []
     for task in sorted(set(cells[TASK].itertuples(False, None))):
         _, dataset, horizon, patches = task
         own = [(method, *task) for method in order.method]
         marked = f"{dataset}†" if dataset in unverified else str(dataset)
-        errors = [_score(scores.get(cell), is_best=cell in best) for cell in own]
+        errors = [_score(scores.get(cell), usual, is_best=cell in best) for cell in own]
         lines.append([marked, str(horizon), str(patches), *errors])
     return _table(wording.OF_CELLS, ["data set", "horizon", "K", *map(code, order.method)], lines)
 
 
-def _score(line: Any, *, is_best: bool) -> str:  # noqa: ANN401 - a named tuple of pandas, or None
+def usual_seeds(cells: pd.DataFrame) -> int:
+    """How many seeds most cells have; the others say how many they have."""
+    return int(cells.runs.mode().max())
+
+
+def _score(line: Any, usual: int, *, is_best: bool) -> str:  # noqa: ANN401 - a named tuple of pandas, or None
     if line is None:
         return ""
     if math.isnan(line.mse):
@@ -351,7 +407,8 @@ def _score(line: Any, *, is_best: bool) -> str:  # noqa: ANN401 - a named tuple 
         score += f" ± {line.mse_sd:.{places}f}"
     if line.failures:
         return f"{score} ({wording.failures(line)} failed)"
-    return bold(score) if is_best else score
+    seeds = "" if line.runs == usual else f" ({wording.seeds(line.runs)})"
+    return (bold(score) if is_best else score) + seeds
 
 
 def _published(rows: pd.DataFrame) -> Table:

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from harness.core.protocol import SMALLEST_EFFECT
+from harness.report import percent
+from harness.report.controls import BACKBONE_GIVES
 from harness.report.formats import code
-from harness.report.statistics import CONTROLS, LEAST_SEEDS, NOT_JUDGED
-from harness.results.table import NAIVE, TASK, UNIFORM
+from harness.report.statistics import CONTROLS, LEAST_DATASETS, LEAST_SEEDS, NOT_JUDGED
+from harness.results.table import NAIVE, RANDOM_STEP, TASK, UNIFORM
 
 SMALL = f"{SMALLEST_EFFECT:g} %"
 """The smallest change of practical interest."""
@@ -44,6 +46,12 @@ class Column(NamedTuple):
 COLUMNS = {
     column.key: column
     for column in (
+        Column(
+            "over_random",
+            "vs random",
+            "{:+.2f} %",
+            f"Change of MSE against {code(RANDOM_STEP)}, averaged in the same way.",
+        ),
         Column(
             "mean_rank",
             "mean rank",
@@ -109,13 +117,15 @@ COLUMNS = {
 LEGEND = {
     "place": "Methods in the order of their change, those with fewer failed runs first. Methods "
     "that promise every row exactly K patches and those that aim at K, with at most a quarter "
-    "more, are ranked apart. Empty for what is never ranked or lacks runs.",
-    "change": "Of MSE against the reference, paired by run; mean over seeds, then over the tasks "
-    "(horizon, K) of a data set, then over data sets.",
+    "more, are ranked apart. Empty for what is never ranked, lacks runs or had more choices than "
+    "others.",
+    "change": "Of MSE against the reference, paired by run: a geometric mean over seeds, then "
+    "over the tasks (horizon, K) of a data set, then over data sets.",
     "95 % interval": "Of the change, over data sets.",
     "verdict": "Better means better than equal patches at the same K, than equal patches of the "
-    "length that validation prefers, and than random ones, after correction for the number of "
-    "methods.",
+    "length that validation prefers, than random ones and, where they have run, than equal ones "
+    "moved at random, after correction for the number of methods. The second of these controls "
+    "has more choices than the methods, so the verdict is careful.",
     "failed": "Runs that failed or diverged, of all runs.",
     "scored by": "The evaluation rule that counts, chosen on validation data in each run, or that "
     "of the method's authors; of runs that chose several, with the number of each.",
@@ -138,14 +148,14 @@ def change(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """The change of MSE in percent; the reference is called that."""
     if line.method == line.reference:
         return "reference"
-    return number(line.change, "{:+.2f} %")
+    return "" if pd.isna(line.change) else f"{percent.said(line.change)} %"
 
 
 def interval(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Both ends of the change's interval in percent; nothing for the reference."""
     if pd.isna(line.low) or line.method == line.reference:
         return ""
-    return f"{line.low:+.2f} to {line.high:+.2f} %"
+    return percent.between(line.low, line.high)
 
 
 def verdict(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
@@ -180,19 +190,37 @@ def scored_by(rules: pd.Series[str]) -> str:
 
 CHARGED = f"A failed run is charged the error of {code(NAIVE)} at least."
 BEST = (
-    "Bold: the best ranked method, and all that a paired test over at least "
-    f"{LEAST_SEEDS} seeds cannot tell from it."
+    f"Bold: the least error of a method with a place, and all that are shown to be within {SMALL} "
+    f"of it, by an equivalence test over at least {LEAST_SEEDS} common seeds; noise makes nothing "
+    "bold."
 )
 OF_CELLS = f"MSE by task and method, mean ± standard deviation over seeds. {BEST}"
+VIEWS = (
+    f"What the error costs, relative to {code(UNIFORM)}. All methods train for the same number of "
+    "steps at most; a method is on the front of a view, at equal steps, equal training FLOPs or "
+    "equal FLOPs of a forecast, where no other ranked method has less error at no more cost. "
+    "Searches outside of tensors cost seconds and no FLOPs:"
+)
+OF_CONTROLS = (
+    f"What controls say of each data set: change of MSE against {code(UNIFORM)} of the same "
+    "patches on a grid that moves, of random boundaries, and of equal patches without a backbone. "
+    f"Where doing without one costs {BACKBONE_GIVES:g} % or less, the set cannot show what "
+    "patches are for:"
+)
+IDLE = "cannot show what patches are for"
 UNVERIFIED = "no published checksum to compare with"
 
 
 def measured(rows: pd.DataFrame) -> str:
     """How many seeds the means are over."""
-    seeds = rows[rows.kind == "patcher"].groupby(["method", *TASK]).size()
-    low, high = (seeds.min(), seeds.max()) if len(seeds) else (1, 1)
-    count = f"{low} to {high} seeds" if low != high else f"{low} seed{'s' if low > 1 else ''}"
-    return f"Mean over {count}."
+    counts = rows[rows.kind == "patcher"].groupby(["method", *TASK]).size()
+    low, high = (int(counts.min()), int(counts.max())) if len(counts) else (1, 1)
+    return f"Mean over {_range(low, high)}."
+
+
+def seeds(count: int) -> str:
+    """So many seeds."""
+    return _counted(count, "seed")
 
 
 def references(ranking: pd.DataFrame) -> str:
@@ -212,3 +240,46 @@ def what_change_is(ranking: pd.DataFrame) -> str:
         f"The change of MSE is against {references(ranking)}, {sure}. Less is better; a change "
         f"below {SMALL} is of no practical interest."
     )
+
+
+def power(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
+    """What a table can find, from a line of :func:`harness.report.power.power`."""
+    one = line.unit == "seed"
+    size = ", ".join(
+        (
+            _counted(line.datasets, "data set"),
+            _counted(line.tasks, "task"),
+            _range(line.seeds_least, line.seeds_most),
+        )
+    )
+    methods = "the judged method" if line.methods == 1 else "the median judged method"
+    over = " and ".join(
+        [f"{line.spread:.2g} % between data sets"] * (not one)
+        + [f"{line.noise:.2g} % over seeds"] * (not math.isnan(line.noise))
+    )
+    gains = " to ".join(dict.fromkeys(f"{gain:.2g}" for gain in (line.gain_least, line.gain_most)))
+    found = (
+        f"a true gain over {code(line.reference)} of {line.gain:.2g} % is found in 80 % of such "
+        f"tables ({gains} % from the steadiest method to the least steady one), one of 1 % in "
+        f"{100 * line.chance_1:.0f} % and one of 2 % in {100 * line.chance_2:.0f} % of them"
+    )
+    limits = (
+        "One data set says nothing of how methods differ between sets: this is of a test over "
+        "seeds, and there is no verdict."
+        if one
+        else "To be called better a method must be found so against every control."
+    )
+    if not one and line.datasets < LEAST_DATASETS:
+        limits = f"With fewer than {LEAST_DATASETS} data sets there is no verdict."
+    return (
+        f"Power at look-back {line.look_back} ({size}): of {methods}, the log ratio of errors "
+        f"varies by {over}, so that {found}. {limits}"
+    )
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low} to {high} seeds" if low != high else seeds(low)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -29,9 +29,17 @@ from harness.core.job import Record, canonical
 NAIVE = "seasonal_naive"
 """The forecast that skill is measured against and that failures are charged."""
 UNIFORM = "uniform"
-"""Equal patches at the task's K."""
+"""Equal patches at the task's K: what changes are measured against."""
 UNIFORM_BEST = "uniform_best"
-"""Equal patches of the length that validation prefers: what changes are measured against."""
+"""Equal patches of the length that validation prefers."""
+RANDOM_STEP = "random_step"
+"""Random boundaries, new at every step."""
+PHASE_SHIFT = "phase_shift"
+"""Equal patches on a grid that is moved at random."""
+UNIFORM_IDENTITY = "uniform_identity"
+"""Equal patches without a backbone: tokens go straight to the head."""
+MORE_CHOICES = "more choices than the others"
+"""Why a method of :func:`more_choices` has no place."""
 METRICS = ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
 
 WINDOWS = ["look_back", "dataset", "horizon"]
@@ -300,6 +308,25 @@ def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
         (task[0], method, name_of_run(method, task, seed))
         for method, *task, seed in lacking[["method", *run]].itertuples(index=False, name=None)
     ]
+
+
+def more_choices(rows: pd.DataFrame) -> set[tuple[int, str]]:
+    """Look-back and method of the ranked patchers that had more choices than another one there.
+
+    A choice is a setting of a sweep (``swept`` of :func:`selected`) or a trial of a search. Where
+    all have been swept, or all had the same number of trials, nobody had more.
+    """
+    own = rows[rows.ranked & (rows.kind == "patcher")]
+    nothing = pd.Series(0.0, own.index)
+    choices = pd.DataFrame(
+        {
+            "settings": (own.swept != "").astype(float) if "swept" in own else nothing,
+            "trials": own.trials.fillna(0) if "trials" in own else nothing,
+        }
+    )
+    most = choices.groupby([own.look_back, own.method]).max()
+    more = (most > most.groupby("look_back").transform("min")).any(axis=1)
+    return set(most.index[more])
 
 
 # Choosing

@@ -1,8 +1,9 @@
 """Leaderboards made up by chance: what the statistics say where the truth is known.
 
-``python -m harness simulate`` measures the large version, in a minute or two on one core:
-``results/calibration.csv`` says how often an interval holds the truth and how often a table has a
-false win, ``results/power.csv`` how often a true gain is called better.
+``python -m harness simulate`` measures the large version, in a few minutes on one core:
+``results/calibration.csv`` says how often an interval holds the truth, how often a table has a
+false win, how often a cell is bold that should not be, and whether a gain is found as often as
+:mod:`harness.report.power` foretells.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from harness.core.files import write_text
-from harness.core.protocol import SMALLEST_EFFECT
-from harness.report import figures, statistics
+from harness.report import statistics
+from harness.report.percent import MARGIN
+from harness.report.power import gain_found
 from harness.report.statistics import CONTROLS, LEVEL
 
 # table: a made-up leaderboard. method: the controls, then the candidates, which are held to them.
@@ -38,7 +40,7 @@ TAILS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] =
 
 @dataclass(frozen=True)
 class World:
-    """What errors are made of; sizes in percent of the MSE.
+    """What logarithms of errors are made of; sizes in hundredths, which are percent nearly.
 
     ``spread`` is the standard deviation over data sets of the true difference between two methods,
     ``noise`` that of a method's error over seeds, half of whose variance all horizons of a data
@@ -68,7 +70,7 @@ class World:
         shared = source.standard_normal((*places[:4], self.seeds))
         single = source.standard_normal((*places[:3], self.horizons, self.seeds))
         scale = np.exp(self.uneven * source.standard_normal((tables, 1, self.datasets, 1, 1)))
-        return 1 + scale * (own + self.noise * (shared + single) / np.sqrt(2)) / 100
+        return np.exp(scale * (own + self.noise * (shared + single) / np.sqrt(2)) / 100)
 
 
 WORLDS = {
@@ -82,6 +84,8 @@ WORLDS = {
     "5 data sets": World(datasets=5),
     "12 data sets": World(datasets=12),
     "30 methods": World(methods=30),
+    "3 seeds, much noise": World(seeds=3, noise=3.0),
+    "little noise": World(noise=0.1),
     "rare losses": World(spread=1.0, tails=SKEWED, rare_losses=True),
 }
 """The last one breaks what is assumed, to show how much that matters."""
@@ -106,8 +110,8 @@ def rows(errors: Errors) -> pd.DataFrame:
 
 
 def against(errors: Errors, control: int) -> Means:
-    """The candidates' changes against a control, in percent of its error, by data set."""
-    return (100 * (errors[:, len(CONTROLS) :] / errors[:, [control]] - 1)).mean(axis=(3, 4))
+    """The candidates' log ratios to a control, by data set."""
+    return np.log(errors[:, len(CONTROLS) :] / errors[:, [control]]).mean(axis=(3, 4))
 
 
 def p_value(
@@ -131,7 +135,7 @@ def better(errors: Errors) -> Found:
     changes = np.stack([mean.mean(axis=2) for mean in means])
     p = np.stack([p_value(mean) for mean in means])
     hardest = np.where(changes < 0, p, 1).max(axis=0)
-    return (holm(hardest) < LEVEL) & (changes <= -SMALLEST_EFFECT).all(axis=0)
+    return (holm(hardest) < LEVEL) & (changes <= -MARGIN).all(axis=0)
 
 
 # What others do
@@ -153,8 +157,8 @@ def uncorrected(errors: Errors) -> Found:
 
 def pooled(errors: Errors) -> Found:
     """t-tests over cells as if these were independent, with Holm's correction over methods."""
-    cells = errors.mean(axis=4).reshape(*errors.shape[:2], -1)
-    deltas = 100 * (cells[:, len(CONTROLS) :] / cells[:, :1] - 1)
+    cells = np.log(errors).mean(axis=4).reshape(*errors.shape[:2], -1)
+    deltas = cells[:, len(CONTROLS) :] - cells[:, :1]
     return (holm(p_value(deltas)) < LEVEL) & (deltas.mean(axis=2) < 0)
 
 
@@ -179,66 +183,77 @@ def false_wins(world: World, tables: int, rule: Rule = better) -> float:
     return float(rule(errors).any(axis=1).mean())
 
 
-def power(world: World, gain: float, tables: int) -> float:
-    """How often a method with a true ``gain`` in percent is called better than equal controls."""
+def false_bold(world: World, tables: int) -> float:
+    """How often a method is bold on a task that is worse than the best one by the smallest effect.
+
+    The share of all such methods, of which every one is exactly that much worse; who has the least
+    error that a cell shows is left out, as bold says nothing of it.
+    """
+    alone = replace(world, datasets=1, horizons=1, spread=0.0)
+    errors = alone.errors(tables, np.random.default_rng(4))[:, len(CONTROLS) :, 0, 0]
+    errors[:, 1:] *= np.exp(MARGIN)
+    best = errors.mean(axis=2).argmin(axis=1)
+    ratios = np.log(errors / errors[np.arange(tables), best][:, None])
+    p = statistics.equivalence(ratios.reshape(-1, world.seeds).T).reshape(tables, world.methods)
+    is_worse = np.ones(p.shape, bool)
+    is_worse[:, 0] = is_worse[np.arange(tables), best] = False
+    return float((p < LEVEL)[is_worse].mean())
+
+
+def found(world: World, gain: float, tables: int, *, alike: bool) -> float:
+    """How often a method with a true ``gain``, a logarithm, is called better.
+
+    The controls are ``alike``, or all but the reference are 5 % worse, so that it alone decides.
+    """
     errors = world.errors(tables, np.random.default_rng(3))
-    errors[:, len(CONTROLS)] *= 1 - gain / 100
+    if not alike:
+        errors[:, 1 : len(CONTROLS)] *= 1.05
+    errors[:, len(CONTROLS)] *= np.exp(-gain)
     return float(better(errors)[:, 0].mean())
 
 
+def foretold(world: World, tables: int, *, alike: bool) -> float:
+    """How often the gain is found of which :mod:`harness.report.power` says 80 %.
+
+    It is told the true spread of a method's gains over data sets.
+    """
+    spread = against(world.errors(tables, np.random.default_rng(5)), 0).std()
+    gain = gain_found(float(spread), world.datasets, world.methods)
+    return found(world, gain, tables, alike=alike)
+
+
 def calibration(tables: int) -> pd.DataFrame:
-    """Coverage and false wins by world: of what ships, and of what does not."""
+    """Coverage, false wins, false bold and gains found, by world, also of what does not ship."""
     measures: dict[str, Callable[[World], float]] = {
         "coverage": lambda world: coverage(world, tables),
         "coverage, plain percentiles": lambda world: coverage(world, tables, percentile),
         "false wins": lambda world: false_wins(world, tables),
         "false wins, uncorrected": lambda world: false_wins(world, tables, uncorrected),
         "false wins, cells pooled": lambda world: false_wins(world, tables, pooled),
+        "false bold": lambda world: false_bold(world, tables),
+        "found, 80 % foretold": lambda world: foretold(world, tables, alike=False),
+        "found, all controls alike": lambda world: foretold(world, tables, alike=True),
     }
-    shares = {
-        (name, what): measure(world)
+    shares = [
+        (name, what, measure(world))
         for name, world in WORLDS.items()
         for what, measure in measures.items()
-    }
-    index = pd.MultiIndex.from_tuples(list(shares), names=["world", "measure"])
-    return with_error(pd.DataFrame({"share": list(shares.values())}, index), "share", tables)
+    ]
+    return with_error(pd.DataFrame(shares, columns=["world", "measure", "share"]), tables)
 
 
-GAINS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2, 2.5, 3)
-STUDIES = [
-    *(World(spread=spread, datasets=sets) for sets in (7, 12) for spread in (0.25, 0.5, 1.0)),
-    World(seeds=3),
-]
-
-
-def powers(tables: int) -> pd.DataFrame:
-    """Power by study and true effect, in percent of the MSE."""
-    shares = {
-        (world.datasets, world.seeds, world.methods, world.spread, world.noise, gain): power(
-            world, gain, tables
-        )
-        for world in STUDIES
-        for gain in GAINS
-    }
-    names = ["datasets", "seeds", "methods", "spread", "noise", "effect"]
-    index = pd.MultiIndex.from_tuples(list(shares), names=names)
-    return with_error(pd.DataFrame({"power": list(shares.values())}, index), "power", tables)
-
-
-def with_error(table: pd.DataFrame, share: str, tables: int) -> pd.DataFrame:
-    """The same with the Monte-Carlo standard error of a share, and the number of tables."""
-    spread = np.sqrt(table[share] * (1 - table[share]) / tables)
+def with_error(table: pd.DataFrame, tables: int) -> pd.DataFrame:
+    """The same with the Monte-Carlo standard error of the share, and the number of tables."""
+    spread = np.sqrt(table.share * (1 - table.share) / tables)
     return table.assign(error=spread, tables=tables)
 
 
-def main(results: Path, tables: int = 4000) -> list[Path]:
-    """Measure all of it, write the two files and draw the second; returns what is written.
+def main(results: Path, tables: int = 4000) -> Path:
+    """Measure all of it and write ``calibration.csv``, whose path is returned.
 
     ``tables`` made-up leaderboards stand behind every number.
     """
-    paths = []
-    for name, table in (("calibration", calibration(tables)), ("power", powers(tables))):
-        paths.append(results / f"{name}.csv")
-        text = table.to_csv(float_format="%.4g", lineterminator="\n")
-        write_text(paths[-1], text)
-    return [*paths, *figures.save(figures.power(pd.read_csv(paths[-1])), results / "power")]
+    path = results / "calibration.csv"
+    text = calibration(tables).to_csv(index=False, float_format="%.4g", lineterminator="\n")
+    write_text(path, text)
+    return path

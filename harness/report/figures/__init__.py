@@ -23,7 +23,6 @@ from harness.report.figures.scores import (
     forest,
     gap_closed,
     pareto,
-    power,
     seed_spread,
 )
 from harness.report.figures.training import curves, hindsight, tuning
@@ -43,7 +42,6 @@ __all__ = [
     "lengths",
     "overlay",
     "pareto",
-    "power",
     "save",
     "seed_spread",
     "tuning",

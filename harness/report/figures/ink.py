@@ -34,7 +34,12 @@ DARK = {
 }
 """Each colour of the light theme, and what it is in the dark one."""
 
-CONTROLS = {"uniform": (INK, "-"), "uniform_best": (INK, "--"), "random_step": (GREY, "-")}
+CONTROLS = {
+    "uniform": (INK, "-"),
+    "uniform_best": (INK, "--"),
+    "random_step": (GREY, "-"),
+    "phase_shift": (GREY, "--"),
+}
 """Methods that are never left out, with the line that is theirs in every figure."""
 
 WIDTH = 9.0

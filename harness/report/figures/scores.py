@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +24,6 @@ from harness.report.figures.ink import (
     GREEN,
     GREY,
     GROUND,
-    HUES,
     INK,
     LINES,
     PANELS,
@@ -46,6 +44,7 @@ from harness.report.figures.ink import (
     task_names,
     view,
 )
+from harness.report.percent import percent
 from harness.results.table import TASK
 
 _ROLES = {"patcher": BLUE, "patcher, never ranked": GREEN, "own forecaster": RED}
@@ -185,9 +184,9 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
     """Error against cost, both relative to uniform patches, and the front of ranked patchers.
 
     ``rows`` as :func:`harness.results.table.charged` gives them. Both are compared task by task
-    and averaged over data sets; a panel a look-back. A method that lacks tasks is hollow and never
-    on the front, since its error and cost there are unknown. A method that costs nothing has no
-    place on the logarithmic axis and is not drawn.
+    and averaged as ratios over data sets; a panel a look-back. A method that lacks tasks is hollow
+    and never on the front, since its error and cost there are unknown. A method that costs nothing
+    has no place on the logarithmic axis and is not drawn.
 
     Raises:
         ValueError: a column is missing, or no method can be held against ``uniform``.
@@ -224,7 +223,7 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
 def seed_spread(rows: pd.DataFrame) -> Figure:
     """How far seeds of one method lie apart: a panel a look-back, a dot a cell, a bar all cells.
 
-    A dot is the standard deviation over seeds relative to their mean, the bar the root of the mean
+    A dot is the standard deviation over seeds of log MSE in percent, the bar the root of the mean
     square. Only finished runs count, and only cells with two of them or more. A difference between
     methods that is smaller than this takes many seeds to see.
 
@@ -232,12 +231,14 @@ def seed_spread(rows: pd.DataFrame) -> Figure:
         ValueError: no cell has two finished runs, or a column is missing.
     """
     need(rows, *TASK, "method", "status", "mse")
-    cells = rows[rows.status == "done"].groupby(["method", *TASK]).mse.agg(["std", "mean"])
-    table = cells[cells["std"].notna() & (cells["mean"] > 0)].reset_index()
+    done = rows[(rows.status == "done") & (rows.mse > 0)]
+    logarithms = np.log(done.mse).groupby([done[name] for name in ("method", *TASK)])
+    table = logarithms.std().dropna().rename("deviation").reset_index()
     if table.empty:
         raise NothingToDrawError("no two finished seeds of one cell to compare")
-    table["spread"] = 100 * table["std"] / table["mean"]
-    bars = (table.spread**2).groupby([table.look_back, table.method]).mean() ** 0.5
+    table["spread"] = percent(table.deviation)
+    squares = (table.deviation**2).groupby([table.look_back, table.method])
+    bars = percent(squares.mean() ** 0.5)
     everyone = bars.groupby("method").mean().sort_values(kind="stable")
     methods = shown(list(everyone.index), 2 * LINES)
     tracks = sorted(set(table.look_back), reverse=True)
@@ -266,7 +267,7 @@ def seed_spread(rows: pd.DataFrame) -> Figure:
         axes.set_xlim(rim, max(2 * table.spread.max(), 2 * SMALLEST_EFFECT))
         lines_of(axes, methods)
         axes.set_title(f"look-back {track}" if len(tracks) > 1 else "")
-    label = "standard deviation over seeds, % of their mean"
+    label = "standard deviation over seeds of log MSE, %"
     foot(figure, label, method=len(everyone) - len(methods))
     head(figure, "Spread over seeds", keys_of(grid[0]))
     return figure
@@ -309,37 +310,6 @@ def gap_closed(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@styled
-def power(table: pd.DataFrame) -> Figure:
-    """How often a true gain is called better, against its size: a line a case.
-
-    ``table`` as :mod:`harness.studies.simulation` writes it to ``results/power.csv``: ``effect``,
-    the gain in percent, and ``power``, the share of simulated tables in which it was found; what
-    else differs between lines is the case.
-
-    Raises:
-        ValueError: no gains, or a column is missing.
-    """
-    need(table, "effect", "power")
-    cases = _cases(table.drop(columns=["effect", "power", "error", "tables"], errors="ignore"))
-    names = list(dict.fromkeys(cases))
-    styles = dict(zip(names, product(("-", "--", ":"), HUES), strict=False))
-    figure = Figure(figsize=(WIDTH, 3.4))
-    axes = figure.subplots()
-    axes.axvspan(0, SMALLEST_EFFECT, color=BAND, linewidth=0)
-    axes.axhline(80, color=RULE, linewidth=0.8)
-    for case, (dashes, colour) in styles.items():
-        own = table[cases == case].sort_values("effect")
-        line: dict[str, Any] = {"color": colour, "linestyle": dashes, "clip_on": False}
-        axes.plot(own.effect, 100 * own.power, marker="o", markersize=4, label=case, **line)
-    axes.set(ylim=(0, 102), ylabel="called better, %", yticks=range(0, 101, 20))
-    axes.set_xlim(0, 1.02 * table.effect.max())
-    if len(names) > 1:
-        figure.legend(loc="outside right upper")
-    foot(figure, "true gain: reduction of MSE, %", case=len(names) - len(styles))
-    return figure
-
-
 # Parts
 
 
@@ -362,13 +332,6 @@ def _runs(axes: Axes, runs: pd.DataFrame, means: pd.Series[float]) -> None:
     margin = 0.08 * (patchers.max() - patchers.min())
     axes.set_xlim(patchers.min() - margin, patchers.max() + margin)
     at_rims(axes, means, "{:.3g}")
-
-
-def _cases(table: pd.DataFrame) -> pd.Series[str]:
-    """By line what differs between lines, in words."""
-    several = [column for column in table if len(table[column].unique()) > 1]
-    words = [f"{column} " + table[column].astype(str) for column in several]
-    return pd.Series(list(map(", ".join, zip(*words, strict=True))) or "", table.index)
 
 
 def _roles(runs: pd.DataFrame) -> list[str]:
@@ -429,18 +392,21 @@ def _effects(axes: Axes, effects: pd.DataFrame, methods: Sequence[str]) -> None:
 
 
 def _relative(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
-    """By method ``change`` of MSE (%) and ``cost`` against uniform, best first.
+    """By method ``change`` of MSE (%) and ``cost`` against uniform, geometric means, best first.
 
     ``complete`` says whether the method has every task that uniform has.
     """
-    costly = rows[rows.mse.notna() & (rows[cost] > 0)]
-    cells = costly.groupby(["method", *TASK])[["mse", cost]].mean()
+    costly = rows[(rows.mse > 0) & (rows[cost] > 0)]
+    logarithms = costly[["mse", cost]].transform(np.log)
+    cells = logarithms.groupby([costly[name] for name in ("method", *TASK)]).mean()
     if "uniform" not in cells.index:
         return pd.DataFrame()
     uniform = cells.loc["uniform"]
     against = uniform.reindex(cells.index.droplevel("method")).set_axis(cells.index)
-    ratio = (cells / against).dropna().set_axis(["change", "cost"], axis=1)
+    ratio = (cells - against).dropna().set_axis(["change", "cost"], axis=1)
     means = ratio.groupby(["method", "dataset"]).mean().groupby("method").mean()
+    # Digits that sums of logarithms leave behind must not decide what costs more.
+    means = means.transform(np.exp).round(9)
     first = rows.drop_duplicates("method").set_index("method")
     table = means.assign(
         change=100 * (means.change - 1),
