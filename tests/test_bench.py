@@ -172,16 +172,15 @@ def test_settings_that_are_no_longer_planned_go_with_the_next_run(folders: Folde
     assert sorted(sizes(folders)) == [4, 8, 8, 16, 16]
 
 
-def test_more_patches_than_the_head_has_bins_are_refused_before_a_run(folders: Folders) -> None:
-    """A patch length is a setting like others, but K tokens must suit the head, whoever sets K."""
+def test_a_patch_length_that_cannot_be_is_refused_before_a_run(folders: Folders) -> None:
+    """A patch length is a setting like others; the method itself says which ones it takes."""
     real = replace(folders, methods=METHODS)
     planned = [
         replace(job(method="uniform_best"), hyperparameters=(("patch", patch),))
-        for patch in (8, 2, 49)
+        for patch in (8, 49)
     ]
-    fits, blurred, long = survey(planned, real)
-    assert (fits.state, blurred.state, long.state) == ("missing", "broken", "broken")
-    assert "of 8 steps, fewer than the 24 patches" in blurred.why
+    fits, long = survey(planned, real)
+    assert (fits.state, long.state) == ("missing", "broken")
     assert "patch is 49; a length from 1 to 48" in long.why
 
 

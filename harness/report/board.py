@@ -103,6 +103,7 @@ class Board:
         reasons |= {
             (look_back, method): HAS_HOLES for look_back, method, _ in missing_runs(self.pooled)
         }
+        reasons |= dict.fromkeys(panel.only_planted(runs), panel.ONLY_PLANTED)
         return _ranking(runs, _cells(runs), reasons)
 
     @cached_property
@@ -209,7 +210,7 @@ def _cells(runs: pd.DataFrame) -> pd.DataFrame:
 def _ranking(
     runs: pd.DataFrame, cells: pd.DataFrame, reasons: dict[tuple[int, str], str]
 ) -> pd.DataFrame:
-    pooled, bare = panel.real(runs), panel.only_planted(runs)
+    pooled = panel.real(runs)
     effects, verdicts = statistics.effects(pooled), statistics.verdicts(pooled)
     tracks = [
         _track(
@@ -218,7 +219,6 @@ def _ranking(
             effects[effects.look_back == look_back],
             verdicts[verdicts.look_back == look_back].set_index("method"),
             {method: why for (where, method), why in reasons.items() if where == look_back},
-            {method for where, method in bare if where == look_back},
         )
         for look_back, own in runs.groupby("look_back")
     ]
@@ -232,25 +232,18 @@ def _track(
     effects: pd.DataFrame,
     verdicts: pd.DataFrame,
     reasons: dict[str, str],
-    bare: set[str],
 ) -> pd.DataFrame:
-    """The lines of one look-back.
-
-    ``reasons`` are why ranked methods have no place, by method; those ``bare`` of real data sets
-    are not compared.
-    """
+    """The lines of one look-back; ``reasons`` are why methods have no place, by method."""
     by_method = runs.groupby("method")
     table = by_method[["kind", "ranked", "strict", "rules"]].first()
     table.insert(0, "look_back", runs.look_back.iloc[0])
     table = table.join(_costs(runs))
-    table["beside"] = [
-        panel.ONLY_PLANTED if line.Index in bare else _beside(line, reasons)
-        for line in table.itertuples()
-    ]
+    table["beside"] = [_beside(line, reasons) for line in table.itertuples()]
     tracks = table.strict.map({True: "strict", False: "soft"})
     table["track"] = tracks.where(table.beside == "", "")
     table["mean_rank"] = _mean_ranks(cells, table.track)
-    table["skill"] = _skill(cells).mask(table.index.isin(bare))
+    bare = table.beside == panel.ONLY_PLANTED
+    table["skill"] = _skill(cells).mask(bare)
     table["reference"] = reference = _reference(effects, reasons)
     own = effects[effects.control == reference].set_index("method")
     numbers = ["change", "low", "high", "win_rate", "lacking"]
@@ -265,7 +258,7 @@ def _track(
         table[f"p_{control}"] = against.astype(float)
     table = table.join(verdicts[["verdict", "why", "p"]])
     table["tasks"] = cells.groupby("method").size()
-    compared = cells[~cells.method.isin(bare)]
+    compared = cells[~cells.method.isin(bare[bare].index)]
     table["tasks_of"] = len((compared if len(compared) else cells)[TASK].drop_duplicates())
     return _placed_in_order(table.reset_index())
 
@@ -311,6 +304,8 @@ def _costs(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _beside(line: Any, reasons: dict[str, str]) -> str:  # noqa: ANN401 - a named tuple of pandas
     """Why the method is not ranked; nothing if it is."""
+    if reasons.get(line.Index) == panel.ONLY_PLANTED:
+        return panel.ONLY_PLANTED
     if line.kind == "reference":
         return "own forecaster"
     if not line.ranked:

@@ -214,7 +214,9 @@ def cell_tests(rows: pd.DataFrame) -> pd.DataFrame:
     :data:`LEAST_SEEDS` common seeds.
     """
     lines = [_of_task(own) for _, own in in_order(rows).groupby(TASK)]
-    return pd.concat(lines, ignore_index=True) if lines else pd.DataFrame(columns=_TESTS)
+    if not lines:
+        return pd.DataFrame(columns=_TESTS).astype({"ties_with_best": bool})
+    return pd.concat(lines, ignore_index=True)
 
 
 _TESTS = [*TASK, "method", "p", "ties_with_best"]

@@ -93,7 +93,7 @@ function filter() {
     row.dataset.method.toLowerCase().includes(part) && is(row, "verdict") && is(row, "promise");
   for (const track of all(".track")) {
     track.hidden = Boolean(wanted.track) && track.dataset.track !== wanted.track;
-    for (const row of all("tbody tr", track)) row.hidden = !fits(row);
+    for (const row of all("tr[data-method]", track)) row.hidden = !fits(row);
     if (!track.hidden) {
       const rows = [...find(".ranking, .cells", track).tBodies[0].rows];
       const shown = rows.filter((row) => !row.hidden).length;
