@@ -156,14 +156,10 @@ def test_uniform_best_at_the_tasks_own_length_forecasts_as_uniform() -> None:
 def test_uniform_identity_is_the_shared_forecaster_without_its_backbone() -> None:
     """On equal patches, with the suite's embedder and head, and no weight in between."""
     place = task(48, 6)
-    made = []
-    for make in (
-        lambda: UniformIdentity(place, SMALL),
-        lambda: PatchForecaster(place, replace(SMALL, backbone="identity"), Uniform(place)),
-    ):
-        torch.manual_seed(0)
-        made.append(make().eval())
-    own, other = made
+    torch.manual_seed(0)
+    own = UniformIdentity(place, SMALL).eval()
+    torch.manual_seed(0)
+    other = PatchForecaster(place, replace(SMALL, backbone="identity"), Uniform(place)).eval()
     past, ids = torch.randn(4, 2, 48), torch.arange(8).view(4, 2)
     assert torch.equal(own(past, ids).future, other(past, ids).future)
     assert not list(own.backbone.parameters())

@@ -353,6 +353,7 @@ def test_where_draws_are_scored_draws_go_on(method: type[PolicyPatcher]) -> None
 def test_the_last_phase_has_a_tenth_of_all_rates(budget: Budget) -> None:
     """Of the rates that the real schedule gives, summed over the steps; .1 of steps has none."""
     parameter = nn.Parameter(torch.zeros(1))
+    assert budget.steps is not None
     total = budget.epochs * budget.steps
     optimiser = torch.optim.SGD([parameter], lr=1.0)
     schedule, rates = _schedule(optimiser, budget, total), []
@@ -392,6 +393,7 @@ def test_the_forecaster_moves_in_the_last_phase() -> None:
     budget = Budget(epochs=10, steps=4, batch=8, learning_rate=5e-3, patience=10)
     fit(model, part, part, budget, seed=0, on_epoch=note)
     way = [float((b - a).norm()) for a, b in itertools.pairwise(moved)]
+    assert isinstance(model.patcher, PolicyPatcher)
     assert model.patcher.final > 0.4
     assert sum(way[6:]) > 0.05 * sum(way)
 

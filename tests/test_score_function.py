@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
 from harness.model.forecaster import PatchForecaster, training_loss
-from harness.model.patcher import Patches, Rows
+from harness.model.patcher import Patches, Rows, Rule
 from harness.model.stem import Stem
 from methods.score_function import ScoreFunction
 from methods.score_function_discounted import ScoreFunctionDiscounted, discounted
@@ -249,7 +249,8 @@ def test_without_chance_it_takes_the_largest_logits_or_spreads_evenly(
     assert patcher.evaluation_rule == "sample"
     given(patcher, torch.tensor([-2.0, 3.0, 2.9, -2.0, 2.8, -2.0], dtype=torch.float64))
     shown = rows(torch.zeros(2, 7, dtype=torch.float64), seed=None)
-    for rule, starts in (("best", [0, 2, 3, 7]), ("even", [0, 2, 5, 7])):
+    expected: dict[Rule, list[int]] = {"best": [0, 2, 3, 7], "even": [0, 2, 5, 7]}
+    for rule, starts in expected.items():
         patches = patcher(replace(shown, rule=rule))
         assert patches.start.tolist() == [starts] * 2
         assert patches.valid.tolist() == [[True, True, True, False]] * 2
