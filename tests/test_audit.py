@@ -15,6 +15,7 @@ from harness.bench import audit, local, suite
 from harness.bench.plan import plan
 from harness.cli import options, verbs
 from harness.core.job import Job, Provenance, Record, job_key, job_of, new_record
+from harness.core.protocol import PROTOCOL
 from harness.model import registry
 from harness.report import tables
 from harness.results.rows import put_row, read_rows, write_rows
@@ -146,7 +147,7 @@ def test_rows_as_a_bench_leaves_them_are_accepted(results: Path, suites: Path) -
         ),
         ({"data_hash": "abc"}, "data_hash is abc..., that of const "),
         ({"method_source": "abc"}, "stale: the method was edited"),
-        ({"protocol": "0"}, "stale: protocol 0 -> 1"),
+        ({"protocol": "0"}, f"stale: protocol 0 -> {PROTOCOL}"),
         ({"trials": "20"}, "trials is 20, its search had 0"),
         ({"key": "0123456789abcdef"}, "key is 0123456789abcdef, the row gives "),
     ],

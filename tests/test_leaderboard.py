@@ -945,7 +945,7 @@ def test_git_keeps_rows_and_leaderboards_and_nothing_that_is_made_of_them() -> N
 
     assert git("check-ignore", *made, *kept) == made
     files = git("ls-files", "results")
-    assert {Path(path).suffix for path in files} == {".csv", ".md", ".toml"}
+    assert {Path(path).suffix for path in files} <= {".csv", ".md", ".toml"}
     assert [path for path in files if f"/{tables.MADE}/" in path] == []
 
 
