@@ -295,7 +295,7 @@ def test_alike_are_rows_with_a_true_boundary() -> None:
 
 def habits(patches: Patches, look_back: int = 30, at_once: int = 16) -> dict[str, float | None]:
     """Position bias and distinct plans, in batches."""
-    found = Habits(look_back)
+    found = Habits(look_back, min(patches.start.shape[1], look_back))
     for rows in torch.arange(len(patches.start)).split(at_once):
         found.add(patches.rows(rows))
     return found.scores()
@@ -307,13 +307,23 @@ def test_the_same_cut_everywhere_is_the_largest_bias_and_one_plan() -> None:
         assert habits(patches) == {
             "position_bias": pytest.approx(1),
             "distinct": 1 / len(patches.start),
+            "equal": 0,
         }
+
+
+def test_equal_is_the_share_of_rows_that_uniform_would_cut_alike() -> None:
+    """One of four: K equal patches, whatever slots they are in; other numbers do not count."""
+    length = torch.tensor([[4, 0, 4, 4], [4, 8, 0, 0], [3, 3, 3, 3], [4, 4, 3, 1]])
+    found = Habits(12, 3)
+    found.add(Patches(length.cumsum(1) - length, length, length > 0))
+    assert found.scores()["equal"] == 0.25
 
 
 def test_even_spread_is_no_bias() -> None:
     """A grid that stands at each step once over the rows has no habit; half of them has one."""
     start = torch.stack([torch.zeros(29, dtype=torch.long), torch.arange(1, 30)], dim=1)
-    assert habits(from_starts(start, 30)) == {"position_bias": pytest.approx(0), "distinct": 1.0}
+    even = habits(from_starts(start, 30))
+    assert even == {"position_bias": pytest.approx(0), "distinct": 1.0, "equal": 1 / 29}
     # All boundaries in the last 14 of 29 steps: 1 - 14 / 29, of at most 1 - 1 / 29.
     late = habits(from_starts(start[15:], 30))
     assert late["position_bias"] == pytest.approx((1 - 14 / 29) / (1 - 1 / 29))
@@ -341,4 +351,4 @@ def test_empty_slots_make_no_other_plan() -> None:
 def test_where_there_is_no_choice_there_is_no_bias() -> None:
     """No boundary at all, or one at each step: the bias is left empty."""
     for patches in (drawn(5, patches=1), drawn(5, patches=30)):
-        assert habits(patches) == {"position_bias": None, "distinct": 0.2}
+        assert habits(patches) == {"position_bias": None, "distinct": 0.2, "equal": 1}

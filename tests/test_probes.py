@@ -162,7 +162,7 @@ def test_habits_and_agreement_are_of_the_chosen_rule(rule: Rule) -> None:
     expected = {}
     for each in RULES:
         own = build(Wavering, each).cut(every.past, every.ids)
-        habits, agreement = Habits(TASK.look_back), Agreement()
+        habits, agreement = Habits(TASK.look_back, TASK.patches), Agreement()
         habits.add(own)
         assert every.truth is not None
         agreement.add(own, every.truth.repeat_interleave(2, dim=0))
@@ -306,7 +306,7 @@ def test_true_boundaries_agree_with_themselves() -> None:
     assert equal["position_bias"] == pytest.approx(1)
     every = windows.batch(torch.arange(COUNT))
     own = build(Oracle).cut(every.past, every.ids, every.truth)
-    habits = Habits(TASK.look_back)
+    habits = Habits(TASK.look_back, TASK.patches)
     habits.add(own)
     bias = habits.scores()["position_bias"]
     assert 0 < (bias or 0) < 0.5
@@ -436,7 +436,14 @@ def test_what_does_not_exist_is_not_measured() -> None:
     windows, _ = planted(1, channels=1)
     unmarked = scores(Uniform, dataclasses.replace(windows, marks=None))
     there = [name for name, value in unmarked.items() if value is not None]
-    assert there == ["mse_best", "mse_permuted", "mse_no_content", "position_bias", "distinct"]
+    assert there == [
+        "mse_best",
+        "mse_permuted",
+        "mse_no_content",
+        "position_bias",
+        "distinct",
+        "equal",
+    ]
 
 
 def test_a_large_test_part_is_sampled_evenly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ class Record:
     ``rule`` is the one that ``mse`` and all else is measured by. The MSE with a suffix is under
     each declared rule, under other boundaries or without content, ``f1_n`` the agreement of the
     boundaries with true ones within n steps (:mod:`harness.run.probes`); ``covering``,
-    ``distance`` in steps, ``rand``, ``position_bias`` and ``distinct`` say more about them
+    ``distance`` in steps, ``rand``, ``position_bias``, ``distinct`` and ``equal`` say more of them
     (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
     ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
     (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
@@ -119,6 +119,7 @@ class Record:
     tokens_train: float | None = None
     position_bias: float | None = None
     distinct: float | None = None
+    equal: float | None = None
     mse_event: float | None = None
     mse_calm: float | None = None
     windows_event: int | None = None

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from harness.model.patcher import Patches, Rows
+from harness.model.patcher import Patches, Rows, uniform_starts
 
 TOLERANCES = (0, 1, 2, 3)
 """Steps by which a boundary may miss the true one and still be counted as found."""
@@ -87,12 +87,15 @@ class Habits:
     the content cannot have a ``position_bias`` near 1, nor only a few ``distinct`` plans.
     """
 
-    def __init__(self, look_back: int, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, look_back: int, patches: int, device: torch.device | str | None = None
+    ) -> None:
         # The number of a plan is the sum of a random number for each boundary (Zobrist 1970): the
         # chance that two of n different plans share one is n^2 in 2^65.
         draw = torch.Generator().manual_seed(0)
         numbers = torch.randint(-(2**63), 2**63 - 1, (look_back,), generator=draw)
         self._numbers = numbers.to(device)
+        self._equal = self._numbers[uniform_starts(look_back, patches)[1:]].sum()
         self._often = torch.zeros(look_back, dtype=torch.long, device=device)
         self._plans: list[Tensor] = []
 
@@ -104,7 +107,7 @@ class Habits:
         self._plans.append(torch.where(_counts(patches), number, 0).sum(dim=1))
 
     def scores(self) -> dict[str, float | None]:
-        """Two numbers from 0 to 1.
+        """Three numbers from 0 to 1.
 
         - ``position_bias``: the total variation distance between where boundaries lie in the
           look-back and an even spread over its steps, as a share of the largest distance possible
@@ -114,15 +117,19 @@ class Habits:
           at each step.
         - ``distinct``: different plans as a share of the rows: 1 if no two rows are cut alike,
           1 / rows if all are.
+        - ``equal``: the share of rows that are cut into K equal patches, as ``uniform`` cuts them.
         """
         plans, often = torch.cat(self._plans), self._often[1:].double()
-        distinct = len(plans.unique()) / len(plans)
+        scores = {
+            "distinct": len(plans.unique()) / len(plans),
+            "equal": float((plans == self._equal).double().mean()),
+        }
         steps, placed = len(often), float(often.sum())
         if placed in (0, steps * len(plans)):
-            return {"position_bias": None, "distinct": distinct}
+            return {"position_bias": None, **scores}
         variation = float((often / placed - 1 / steps).abs().sum()) / 2
         largest = 1 - placed / len(plans) / steps
-        return {"position_bias": variation / largest, "distinct": distinct}
+        return {"position_bias": variation / largest, **scores}
 
 
 def matches(patches: Patches, truth: Bool[Tensor, "row time"]) -> Int[Tensor, "row tolerance"]:

@@ -42,7 +42,7 @@ def under_other_boundaries(
       the patches tell by themselves, beside mean and scale of the row.
     - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near its boundaries come to
       the true ones (:class:`harness.run.boundaries.Agreement`).
-    - ``position_bias``, ``distinct``: whether its boundaries differ from row to row
+    - ``position_bias``, ``distinct``, ``equal``: whether its boundaries differ from row to row
       (:class:`harness.run.boundaries.Habits`).
 
     None, or no entry, for what does not exist: another channel or window, a true boundary. Each
@@ -54,7 +54,8 @@ def under_other_boundaries(
     squares: dict[str, torch.Tensor] = defaultdict(
         lambda: torch.zeros((), dtype=torch.float64, device=device)
     )
-    agreement, habits = Agreement(device), Habits(windows.look_back, device)
+    agreement = Agreement(device)
+    habits = Habits(windows.look_back, model.task.patches, device)
     spread = evenly_spaced(count, SAMPLE, device)
     with testing(model, device, budget):
         for index in spread.split(at_once or windows.at_once):
