@@ -127,7 +127,7 @@ def readings(family: str) -> pd.DataFrame:
     """What the panel says of the family, a line a method; a skip without any run of it."""
     if not any(data.planted_family(row.dataset)[0] == family for row in rows("planted")):
         pytest.skip(f"no rows of {family} are committed")
-    return panel().loc[family]
+    return panel().loc[[family]].droplevel("family")
 
 
 @pytest.mark.parametrize(
