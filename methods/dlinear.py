@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -17,16 +19,21 @@ class DLinear(Forecaster):
 
     Fidelity: paper. Weights shared by all channels; a window of 25 steps, end values repeated;
     weights that start as the mean of the look-back, as in its published script; the shared
-    training budget.
+    training budget. ``pace`` is the learning rate as a multiple of the suite's.
     """
 
-    def __init__(self, task: Task, architecture: Architecture, *, window: int = 25) -> None:
+    def __init__(
+        self, task: Task, architecture: Architecture, *, window: int = 25, pace: float = 1.0
+    ) -> None:
         super().__init__(task, architecture)
-        self.window = window
+        self.window, self.pace = window, pace
         self.trend = nn.Linear(task.look_back, task.horizon)
         self.rest = nn.Linear(task.look_back, task.horizon)
         for layer in (self.trend, self.rest):
             nn.init.constant_(layer.weight, 1 / task.look_back)
+
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:
+        return super().parameter_groups(self.pace * learning_rate)
 
     def forward(
         self,

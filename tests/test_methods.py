@@ -182,3 +182,17 @@ def test_patchtst_adds_up_attention_scores_over_layers() -> None:
     below = torch.randn(2, 2, 5, 5)
     layer = model.layers[1]
     assert torch.allclose(layer(token, below)[1], layer(token, None)[1] + below, atol=1e-5)
+
+
+def test_references_keep_settings_of_their_own() -> None:
+    """PatchTST's size and dropout go before the suite's; both learn at their own pace."""
+    suite = Architecture(width=32, layers=2, dropout=0.2)
+    task = Task("x", 96, 24, 12)
+    given = PatchTST(task, suite, width=16, layers=3, dropout=0.5)
+    assert given.embed.out_features == 16
+    assert len(given.layers) == 3
+    assert given.dropout.dropped == 128
+    own = PatchTST(task, suite)
+    assert (own.embed.out_features, len(own.layers)) == (32, 2)
+    for model in (PatchTST(task, suite, pace=0.25), DLinear(task, suite, pace=0.25)):
+        assert [group["lr"] for group in model.parameter_groups(4e-3)] == [1e-3]
