@@ -29,8 +29,15 @@ JOB = Job(
 )
 
 
-def go(job: Job, runs: Path) -> Record:
-    return run(job, directories=(), device="cpu", runs=runs, provenance=Provenance("c", "v"))
+def go(job: Job, runs: Path, methods: Path = registry.METHODS) -> Record:
+    return run(
+        job,
+        directories=(),
+        device="cpu",
+        runs=runs,
+        provenance=Provenance("c", "v"),
+        methods=methods,
+    )
 
 
 MEASURED = ("train_seconds", "evaluate_seconds", "peak_memory_mb")
@@ -97,14 +104,7 @@ def test_a_patcher_that_can_stand_alone_is_left_alone_in_the_bundle(tmp_path: Pa
     """What it learned loads for another look-back; others leave none: fixed, or on features."""
     (tmp_path / "portable.py").write_text(PORTABLE)
     job = dataclasses.replace(JOB, method="portable", hyperparameters=(("bias", False),))
-    record = run(
-        job,
-        directories=(),
-        device="cpu",
-        runs=tmp_path / "runs",
-        provenance=Provenance("c", "v"),
-        methods=tmp_path,
-    )
+    record = go(job, tmp_path / "runs", tmp_path)
     bundle = read_bundle(tmp_path / "runs" / record.key)
     assert bundle.patcher is not None
     assert bundle.weights is not None
@@ -143,14 +143,7 @@ def test_the_chosen_rule_is_scored_told_and_left_in_the_bundle(tmp_path: Path) -
     (tmp_path / "ruled.py").write_text(RULED)
     budget = dataclasses.replace(JOB.budget, epochs=3, steps=None, learning_rate=5e-3)
     job = dataclasses.replace(JOB, method="ruled", budget=budget)
-    record = run(
-        job,
-        directories=(),
-        device="cpu",
-        runs=tmp_path / "runs",
-        provenance=Provenance("c", "v"),
-        methods=tmp_path,
-    )
+    record = go(job, tmp_path / "runs", tmp_path)
     assert (record.rules, record.rule) == ("sample best even", "even")
     assert record.mse_even == pytest.approx(record.mse)
     assert record.mse_sample == record.mse_best

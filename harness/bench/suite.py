@@ -270,7 +270,7 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
     )
 
 
-def _shared(table: Mapping[str, Any], block: Any) -> Any:  # noqa: ANN401 - from TOML
+def _shared(table: Mapping[str, Any], block: object) -> object:
     """A block with what the suite says for all of them, as far as both are tables."""
     if not isinstance(block, dict):
         return block
