@@ -6,6 +6,7 @@ Chromium is the one that PATCHBENCH_CHROMIUM names, else ``chromium`` or ``googl
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Literal
@@ -219,7 +220,7 @@ def test_deep_links_open_what_they_name(page: Page, address: str) -> None:
     expect(page.get_by_role("dialog")).to_contain_text(f"jumps on {SETS[-1]} 96→24 K=12")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    assert "#cell" not in page.url
+    expect(page).not_to_have_url(re.compile("#cell"))
     page.evaluate("location.hash = '#cell/nobody/ETTh2/96/24/12'")
     expect(page.get_by_role("dialog")).to_contain_text("No such cell")
 
