@@ -275,18 +275,20 @@ class Policy(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, values: Float[Tensor, "row time"]) -> Float[Tensor, "row output step"]:
-        around = (self.reach, self.reach)
-        level = functional.pad(values[:, None], around, "replicate")
-        change = functional.pad(values.diff(dim=1).abs()[:, None], (1 + self.reach, self.reach))
-        of_level, of_change = self.window.weight.chunk(2, dim=1)
-        kernel = torch.cat([of_level - of_level.mean(-1, keepdim=True), of_change], dim=1)
-        seen = torch.cat([level, change], dim=1)
-        to_logits = self.out.weight[..., None], self.out.bias
-        logits = [
-            functional.conv1d(functional.conv1d(part, kernel, self.window.bias).relu(), *to_logits)
-            for part in seen.split(rows_at_once(values.device, len(kernel) * values.shape[1]))
-        ]
-        return torch.cat(logits)[..., 1:]
+        reach = self.reach
+        level = functional.pad(values[:, None], (reach, reach), "replicate")[:, 0]
+        change = functional.pad(values.diff(dim=1).abs(), (1 + reach, reach))
+        seen = torch.stack([level, change], dim=1).unfold(-1, 2 * reach + 1, 1)[:, :, 1:]
+        of_level, of_change = self.window.weight.unbind(1)
+        of_level = of_level - of_level.mean(-1, keepdim=True)
+        # A matrix product: a convolution takes up to twice as long here.
+        kernel = torch.cat([of_level, of_change], dim=1).T
+        logits = []
+        for part in seen.split(rows_at_once(values.device, kernel.shape[1] * values.shape[1])):
+            window = part.transpose(1, 2).flatten(2)  # [row, step, value or change of each step]
+            hidden = functional.relu(window @ kernel + self.window.bias)
+            logits.append(self.out(hidden))
+        return torch.cat(logits).transpose(1, 2)
 
 
 class PolicyPatcher(Patcher):
@@ -333,7 +335,7 @@ class PolicyPatcher(Patcher):
         self,
         task: Task,
         *,
-        draws: int = 8,
+        draws: int = 4,
         advantage: str = "loo",
         reward: str = "loss",
         entropy: float = 0.01,

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.core.task import Architecture
-from harness.model.backbones import Transformer, attention
+from harness.model.attention import attention
+from harness.model.backbones import Transformer
 from harness.model.layers import Dropout
 
 
@@ -38,17 +39,25 @@ def test_rows_pass_a_few_at_a_time_without_a_gradient_and_nothing_changes(
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_attention_is_torchs_own(*, masked: bool) -> None:
-    """Written out for a CPU, it is scaled dot-product attention, with and without a mask."""
+@pytest.mark.parametrize("patches", [7, 20])
+def test_attention_is_torchs_own(patches: int, *, masked: bool) -> None:
+    """Written out for a CPU, it is scaled dot-product attention, and so is its gradient.
+
+    Rows shorter than a vector of the processor have a softmax of their own.
+    """
     torch.manual_seed(0)
-    packed = torch.randn(3, 7, 3, 2, 5)
-    mask = (torch.rand(3, 1, 1, 7) < 0.6).index_fill(3, torch.tensor(0), value=True)
+    packed = torch.randn(3, patches, 3, 2, 5, requires_grad=True)
+    open_ = (torch.rand(3, 1, 1, patches) < 0.6).index_fill(3, torch.tensor(0), value=True)
+    mask = open_ if masked else None
     query, key, value = packed.permute(2, 0, 3, 1, 4)
-    expected = functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask if masked else None
-    )
-    found = attention(packed, mask if masked else None)
-    assert torch.allclose(found, expected.transpose(1, 2).flatten(2), atol=1e-6)
+    expected = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    expected = expected.transpose(1, 2).flatten(2)
+    found = attention(packed, mask)
+    assert torch.allclose(found, expected, atol=1e-6)
+    weight = torch.randn_like(expected)
+    (of_expected,) = torch.autograd.grad((expected * weight).sum(), packed)
+    (of_found,) = torch.autograd.grad((found * weight).sum(), packed)
+    assert torch.allclose(of_found, of_expected, atol=1e-6)
 
 
 def test_tokens_and_both_branches_of_each_layer_are_dropped_from() -> None:

@@ -366,8 +366,8 @@ def planted(family: str, count: int, seed: int) -> Windows:
         look_back=LOOK_BACK,
         horizon=HORIZON,
         offset=0,
-        mean=torch.zeros(1),
-        scale=torch.ones(1),
+        mean=torch.zeros(1, dtype=torch.float64),
+        scale=torch.ones(1, dtype=torch.float64),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,14 +19,8 @@ def random_errors(dtype: torch.dtype = torch.float64) -> Errors:
     generator = torch.Generator().manual_seed(0)
     shape = (2, BATCH, CHANNELS, HORIZON)
     forecast, target = torch.randn(shape, generator=generator, dtype=dtype)
-    mean, spread = torch.tensor([[5.0, -40.0, 0.0], [2.0, 10.0, 0.1]], dtype=dtype)[..., None]
-    return Errors(
-        forecast,
-        target,
-        forecast * spread + mean,
-        target * spread + mean,
-        torch.tensor([1.5, 8.0, 0.05], dtype=dtype),
-    )
+    units = torch.tensor([[5.0, -40.0, 0.0], [2.0, 10.0, 0.1], [1.5, 8.0, 0.05]])
+    return Errors(forecast, target, *units.double())
 
 
 def means(errors: Errors, batch: int = BATCH) -> dict[str, float]:
@@ -37,23 +31,21 @@ def means(errors: Errors, batch: int = BATCH) -> dict[str, float]:
 
 
 def part(errors: Errors, windows: slice) -> Errors:
-    cut = {
-        f.name: getattr(errors, f.name)[windows] for f in fields(Errors) if f.name != "naive_scale"
-    }
-    return replace(errors, **cut)
+    return replace(errors, forecast=errors.forecast[windows], target=errors.target[windows])
 
 
 def single(forecast: float, target: float, scale: float = 1.0) -> dict[str, float]:
     """One window, channel and step, with a scaler of mean 0 and deviation 10."""
     point = torch.tensor([[[forecast]]]), torch.tensor([[[target]]])
-    return means(Errors(point[0] / 10, point[1] / 10, point[0], point[1], torch.tensor([scale])))
+    units = torch.tensor([[0.0], [10.0], [scale]], dtype=torch.float64)
+    return means(Errors(point[0] / 10, point[1] / 10, *units))
 
 
 def gluonts_means(errors: Errors) -> dict[str, float]:
     scaled = {"label": errors.target.numpy(), "mean": errors.forecast.numpy()}
     raw = {
-        "label": errors.target_raw.numpy(),
-        "mean": errors.forecast_raw.numpy(),
+        "label": errors.raw(errors.target).numpy(),
+        "mean": errors.raw(errors.forecast).numpy(),
         "seasonal_error": errors.naive_scale.numpy()[:, None],
     }
     pointwise = {
@@ -105,7 +97,7 @@ def test_sums_keep_small_errors_beside_large_ones() -> None:
     totals = Totals()
     for values in (large, *[small] * 100):
         zeros = torch.zeros_like(values)
-        totals.add(Errors(values, zeros, values, zeros, torch.ones(1)))
+        totals.add(Errors(values, zeros, *torch.ones(3, 1, dtype=torch.float64)))
     assert totals.means()["mse"] * totals.count == pytest.approx(1e8 + 10, rel=1e-9)
     assert totals.count == 100_001
 
@@ -149,8 +141,8 @@ def test_a_constant_channel_stays_out_of_mase() -> None:
     varying = Errors(
         errors.forecast[:, :2],
         errors.target[:, :2],
-        errors.forecast_raw[:, :2],
-        errors.target_raw[:, :2],
+        errors.mean[:2],
+        errors.scale[:2],
         errors.naive_scale[:2],
     )
     scale = naive_scale(torch.tensor([[0.0, 0.0, 7.0], [1.5, 8.0, 7.0]], dtype=torch.float64), 1)

@@ -670,7 +670,7 @@ def test_credit_changes_no_boundary_and_no_log_probability() -> None:
 
 def test_so_many_draws_of_each_row_learn() -> None:
     """Three of eight have a gradient, eight thirds of it, and not always the same three."""
-    patcher, whole = made(rollout_share=0.4), made()
+    patcher, whole = made(draws=8, rollout_share=0.4), made(draws=8)
     policy = Given(LOGITS.expand(50, 1, STEPS).clone())
     patcher.register_module("policy", policy)
     rows = Rows(torch.zeros(50, 9).double(), torch.arange(50), generator=torch.Generator())
@@ -763,7 +763,7 @@ def test_an_expectation_makes_up_for_few_draws() -> None:
 def test_the_expectation_learns_from_its_own_error_only() -> None:
     """It falls in with the mean reward of each row, and has nothing from the policy loss."""
     torch.manual_seed(0)
-    patcher = made(baseline=2.0, entropy=0.0)
+    patcher = made(draws=8, baseline=2.0, entropy=0.0)
     policy, own = (group["params"] for group in patcher.parameter_groups(1e-2))
     assert {id(p) for p in own} == {id(p) for p in patcher.expectation.parameters()}
     assert len(policy) + len(own) == len(list(patcher.parameters()))

@@ -86,8 +86,8 @@ def planted(count: int = COUNT, channels: int = 2) -> tuple[Windows, Series]:
         look_back=LOOK_BACK,
         horizon=HORIZON,
         offset=0,
-        mean=torch.zeros(channels),
-        scale=torch.ones(channels),
+        mean=torch.zeros(channels, dtype=torch.float64),
+        scale=torch.ones(channels, dtype=torch.float64),
         marks=torch.from_numpy(truth.flatten()),
     )
     size = values.shape[1]
@@ -212,8 +212,8 @@ def test_boundaries_that_follow_the_clock_lose_much_when_swapped() -> None:
         look_back=72,
         horizon=24,
         offset=0,
-        mean=torch.zeros(2),
-        scale=torch.ones(2),
+        mean=torch.zeros(2, dtype=torch.float64),
+        scale=torch.ones(2, dtype=torch.float64),
     )
     model = Watched(task, SMALL, Clock(task)).eval()
     under_other_boundaries(model, windows, budget=BUDGET, at_once=96)

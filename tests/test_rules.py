@@ -55,8 +55,8 @@ def windows(seed: int, *, wild: bool = False) -> Windows:
         look_back=48,
         horizon=12,
         offset=0,
-        mean=torch.zeros(1),
-        scale=torch.ones(1),
+        mean=torch.zeros(1, dtype=torch.float64),
+        scale=torch.ones(1, dtype=torch.float64),
     )
 
 

@@ -314,12 +314,17 @@ def canonical(value: object) -> str:
 
 def _plain(job: Job) -> dict[str, Any]:
     # Not asdict, which copies every value: a plan of thousands of jobs asks for thousands of keys.
-    plain = {name: vars(part) if is_dataclass(part) else part for name, part in vars(job).items()}
+    plain = {name: _set(part) if is_dataclass(part) else part for name, part in vars(job).items()}
     del plain["trials"]
     plain["hyperparameters"] = dict(job.hyperparameters)
     if job.source is not None:
         plain["source"] = {**vars(job.source), "path": str(job.source.path)}
     return plain
+
+
+def _set(part: Any) -> dict[str, Any]:
+    # What is not set is left out, so that an option that is added later changes no older key.
+    return {name: value for name, value in vars(part).items() if value is not None}
 
 
 def _key(job: Mapping[str, Any], method_source: str, protocol: int, data_hash: str) -> str:

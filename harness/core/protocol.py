@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of the rules of comparison; a change of them makes every older row stale."""
 
 SMALLEST_EFFECT = 0.5

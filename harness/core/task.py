@@ -61,7 +61,6 @@ class Architecture:
     dropout: float = 0.2
     points: int = 16
     embedder: Literal["area", "mean"] = "area"
-    phase: bool = True
     backbone: Literal["transformer", "identity"] = "transformer"
     head: Literal["decoding", "query", "flatten"] = "decoding"
     instance_norm: bool = True
@@ -87,6 +86,11 @@ class Budget:
     steps of an epoch; None means a full pass over the training windows. ``patience`` is in epochs
     without a better validation loss. ``warmup`` is the fraction of all steps over which the
     learning rate rises.
+
+    ``valid_windows``, ``test_windows`` and ``probe_windows`` cap how many windows, evenly spaced
+    and the same for all, the validation error, the test error and the errors under other
+    boundaries are taken on; None means all, of the last one at most 4096. An error on some of the
+    test windows is for trials: it is marked and never ranked beside those on all.
     """
 
     __pydantic_config__ = STRICT
@@ -103,11 +107,14 @@ class Budget:
     clip: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    valid_windows: int | None = None
+    test_windows: int | None = None
+    probe_windows: int | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "epochs", "batch", "patience")
-        if self.steps is not None:
-            _positive(self, "steps")
+        caps = ("steps", "valid_windows", "test_windows", "probe_windows")
+        _positive(self, *(cap for cap in caps if getattr(self, cap) is not None))
         if not self.learning_rate > 0:
             raise ValueError(
                 f"learning_rate is {self.learning_rate!r}; a number above 0 is needed"

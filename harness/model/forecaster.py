@@ -200,9 +200,12 @@ class PatchForecaster(Forecaster):
         parts = [(ids.flatten(), self.cut(past, ids, truth)) for past, ids, truth in windows]
         rows = max(int(ids.max()) for ids, _ in parts) + 1
         shape = (rows, self.patcher.slots, 2)
-        known = torch.zeros(shape, dtype=torch.int16, device=parts[0][0].device)
+        # int16 where it can hold every step: half of the memory.
+        fits = self.task.look_back <= torch.iinfo(torch.int16).max
+        kind = torch.int16 if fits else torch.int32
+        known = torch.zeros(shape, dtype=kind, device=parts[0][0].device)
         for ids, patches in parts:
-            known[ids] = torch.stack([patches.start, patches.length], dim=-1).to(torch.int16)
+            known[ids] = torch.stack([patches.start, patches.length], dim=-1).to(kind)
         self.known = known
 
     def forget(self) -> None:

@@ -71,8 +71,7 @@ def evaluate(
     started = time.perf_counter()
     device = windows.values.device
     unit = naive_scale(torch.from_numpy(series.values[: series.borders[0]]), series.season)
-    unit = unit.to(device, torch.float32)
-    mean, scale = windows.mean[:, None], windows.scale[:, None]
+    units = windows.mean, windows.scale, unit.to(device)
     totals, regions = Totals(device), Regions(device)
     tokens: list[torch.Tensor] = []
     padded = 0
@@ -80,14 +79,12 @@ def evaluate(
         for batch in windows.batches(at_once or windows.at_once):
             # A copy of the past: the windows' memory holds the future right after it.
             forecast = model(batch.past.clone(), batch.ids, batch.truth)
-            future = forecast.future[0].float()
-            raw, raw_target = future * scale + mean, batch.future * scale + mean
-            errors = Errors(future, batch.future, raw, raw_target, unit)
+            errors = Errors(forecast.future[0].float(), batch.future, *units)
             totals.add(errors)
             first = batch.ids // windows.channels - windows.offset
             regions.add(errors, events.gather(0, first + windows.look_back - 1) >= first)
             if forecast.patches is not None:
-                tokens.append(forecast.patches.valid.sum(dim=1, dtype=torch.int16))
+                tokens.append(forecast.patches.valid.sum(dim=1, dtype=torch.int32))
                 padded = forecast.patches.valid.shape[1]
         metrics = totals.means()
         seconds = time.perf_counter() - started

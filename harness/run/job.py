@@ -48,6 +48,7 @@ def run(
     forget_peak(device)
     model = build(method, job, device)
     train, valid = windows.development(series, job.task, device)
+    valid = valid.spread(job.budget.valid_windows)
     spent = cost(model, train, job.budget)
 
     torch.manual_seed(seed_of(job, "dropout"))
@@ -68,7 +69,9 @@ def run(
         test = windows.test(series, job.task, device)
         measured = {
             "valid_mse": fitted.valid_mse,
-            **evaluate(model, test, series, budget=job.budget).fields(),
+            **evaluate(
+                model, test.spread(job.budget.test_windows), series, budget=job.budget
+            ).fields(),
             "tokens_train": mean_tokens(model, train, budget=job.budget),
         }
         # A reference may be the shared forecaster with a part left out; its boundaries are not the

@@ -11,22 +11,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class Errors:
-    """A batch of forecasts beside what came true, in scaled and in original (raw) units.
+    """A batch of forecasts beside what came true, in scaled units, and what leads back.
 
-    ``naive_scale`` comes from :func:`naive_scale` and is in original units.
+    ``mean`` and ``scale`` are of the scaler, ``naive_scale`` comes from :func:`naive_scale`; all
+    three are in original (raw) units and in float64. A raw error is the scaled one times the
+    scale: as a difference of raw values it would lose its digits to the level of the series.
     """
 
     forecast: Float[Tensor, "batch channel horizon"]
     target: Float[Tensor, "batch channel horizon"]
-    forecast_raw: Float[Tensor, "batch channel horizon"]
-    target_raw: Float[Tensor, "batch channel horizon"]
-    naive_scale: Float[Tensor, " channel"]
+    mean: Float64[Tensor, " channel"]
+    scale: Float64[Tensor, " channel"]
+    naive_scale: Float64[Tensor, " channel"]
+
+    def raw(self, scaled: Float[Tensor, "batch channel horizon"]) -> Tensor:
+        """Scaled values in original units, float64."""
+        return scaled.double() * self.scale[:, None] + self.mean[:, None]
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,11 @@ def _mae(errors: Errors) -> Tensor:
 
 
 def _mse_raw(errors: Errors) -> Tensor:
-    return (errors.forecast_raw - errors.target_raw).square()
+    return _mae_raw(errors).square()
 
 
 def _mae_raw(errors: Errors) -> Tensor:
-    return (errors.forecast_raw - errors.target_raw).abs()
+    return _mae(errors).double() * errors.scale[:, None]
 
 
 def _mase(errors: Errors) -> Tensor:
@@ -61,11 +67,11 @@ def _mase(errors: Errors) -> Tensor:
     scale = errors.naive_scale
     has_scale = scale > 0
     weight = torch.where(has_scale, len(scale) / has_scale.sum(), 0)
-    return _mae_raw(errors) * (weight / torch.where(has_scale, scale, 1))[:, None]
+    return _mae_raw(errors) / torch.where(has_scale, scale, 1)[:, None] * weight[:, None]
 
 
 def _smape(errors: Errors) -> Tensor:
-    size = errors.forecast_raw.abs() + errors.target_raw.abs()
+    size = errors.raw(errors.forecast).abs() + errors.raw(errors.target).abs()
     return 200 * _mae_raw(errors) / torch.where(size > 0, size, 1)
 
 

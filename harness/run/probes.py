@@ -22,7 +22,8 @@ from harness.run.evaluate import testing
 from harness.run.windows import Windows, evenly_spaced
 
 SAMPLE = 4096
-"""The most windows whose boundaries are examined, evenly spaced over the test part."""
+"""The most windows whose boundaries are examined, evenly spaced over the test part, where a budget
+does not set fewer."""
 
 
 def under_other_boundaries(
@@ -46,8 +47,8 @@ def under_other_boundaries(
       (:class:`harness.run.boundaries.Habits`).
 
     None, or no entry, for what does not exist: another channel or window, a true boundary. Each
-    error costs no more than the test itself, and is taken on at most ``SAMPLE`` windows; none
-    depends on the batch size.
+    error costs no more than the test itself, and is taken on the budget's ``probe_windows`` or on
+    at most ``SAMPLE`` windows; none depends on the batch size.
     """
     count, device, patcher = len(windows), windows.values.device, model.patcher
     far = far_away(count, model.task.season)
@@ -56,7 +57,7 @@ def under_other_boundaries(
     )
     agreement = Agreement(device)
     habits = Habits(windows.look_back, model.task.patches, device)
-    spread = evenly_spaced(count, SAMPLE, device)
+    spread = evenly_spaced(count, budget.probe_windows or SAMPLE, device)
     with testing(model, device, budget):
         for index in spread.split(at_once or windows.at_once):
             batch = windows.batch(index)
@@ -133,11 +134,12 @@ def sampled_boundaries(
     }
 
 
-def _in_order(starts: NDArray[np.int64], look_back: int) -> NDArray[np.int16]:
+def _in_order(starts: NDArray[np.int64], look_back: int) -> NDArray[np.integer[Any]]:
     """Starts first, -1 where the look-back stands for none, and no column without a start."""
     starts = np.sort(starts, axis=1)
     used = (starts < look_back).any(axis=0)
-    return np.where(starts < look_back, starts, -1)[:, used].astype(np.int16)
+    narrow = np.promote_types(np.int16, np.min_scalar_type(-look_back))
+    return np.where(starts < look_back, starts, -1)[:, used].astype(narrow)
 
 
 def window_to_show(

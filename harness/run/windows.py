@@ -7,11 +7,11 @@ begins; the test windows from :func:`test`, which only evaluation calls.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from harness.core.task import Task
@@ -42,8 +42,8 @@ class Windows:
     look_back: int
     horizon: int
     offset: int
-    mean: Float[Tensor, " channel"]
-    scale: Float[Tensor, " channel"]
+    mean: Float64[Tensor, " channel"]
+    scale: Float64[Tensor, " channel"]
     marks: Bool[Tensor, " time"] | None = None
 
     def __len__(self) -> int:
@@ -74,6 +74,14 @@ class Windows:
             future=steps[..., self.look_back :],
             ids=numbers + torch.arange(self.channels, device=start.device),
             truth=None if self.marks is None else self.marks.unfold(0, self.look_back, 1)[start],
+        )
+
+    def spread(self, most: int | None) -> Windows:
+        """At most so many of these windows, evenly spaced; all of them for None."""
+        if most is None:
+            return self
+        return replace(
+            self, starts=self.starts[evenly_spaced(len(self), most, self.starts.device)]
         )
 
     def batches(self, size: int) -> Iterator[Batch]:
@@ -118,8 +126,8 @@ def evenly_spaced(count: int, most: int, device: torch.device) -> Int[Tensor, " 
     return torch.arange(chosen, device=device) * count // chosen
 
 
-def standard(series: Series) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
-    """Mean and standard deviation (by n) of each channel over the training part only, float64."""
+def standard(series: Series) -> tuple[Float64[Tensor, " channel"], Float64[Tensor, " channel"]]:
+    """Mean and standard deviation (by n) of each channel over the training part only."""
     train = torch.from_numpy(series.values[: series.borders[0]].copy())
     if not series.standardise:
         return torch.zeros_like(train[0]), torch.ones_like(train[0])
@@ -164,7 +172,7 @@ def _cut(series: Series, task: Task, first: int, end: int, part: str, device: st
         look_back=task.look_back,
         horizon=task.horizon,
         offset=first,
-        mean=mean.to(device, torch.float32),
-        scale=scale.to(device, torch.float32),
+        mean=mean.to(device),
+        scale=scale.to(device),
         marks=marks,
     )
