@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_waves import BUDGET, SMALL, TASK, build, waves
 from torch import Tensor, nn
 
+from harness.data import Series
 from harness.model.forecaster import PatchForecaster
 from harness.model.patcher import Patcher, Patches, Rows
 from harness.run import windows
@@ -100,3 +105,29 @@ def test_tokens_are_counted_as_they_were_used() -> None:
     model = PatchForecaster(TASK, SMALL, Soft(TASK))
     scored = evaluate(model, windows.test(waves(), TASK), waves(), budget=BUDGET)
     assert (scored.tokens_mean, scored.tokens_p95, scored.tokens_padded) == (3.5, 4.0, 5.0)
+
+
+@given(
+    level=st.sampled_from([0.0, 1e4, 1e8, -1e8]),
+    scale=st.sampled_from([1e-20, 1e-6, 1.0, 1e6, 1e20]),
+)
+@settings(deadline=None, max_examples=12)
+def test_errors_survive_any_level_and_scale(level: float, scale: float) -> None:
+    """A series in other units has the same scaled errors and MASE, and raw errors as large."""
+
+    def scored(series: Series) -> dict[str, float]:
+        model = RepeatLast(TASK, SMALL)
+        return evaluate(model, windows.test(series, TASK), series, budget=BUDGET).metrics
+
+    plain = scored(waves())
+    moved = replace(waves(), values=(waves().values + level) * scale)
+    expected = {
+        "mse": plain["mse"],
+        "mae": plain["mae"],
+        "mse_raw": plain["mse_raw"] * scale**2,
+        "mae_raw": plain["mae_raw"] * scale,
+        "mase": plain["mase"],
+    }
+    got = scored(moved)
+    assert {name: got[name] for name in expected} == pytest.approx(expected, rel=1e-4, abs=0)
+    assert 0 < got["smape"] <= 200

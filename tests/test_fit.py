@@ -30,6 +30,7 @@ from harness.model.patcher import (
 from harness.run import windows
 from harness.run.fit import DivergedError, fit, validation_error, validation_errors
 from harness.run.windows import Windows
+from methods.l2_optimal import L2Optimal
 from methods.mosaic import Mosaic
 from methods.patchtst import PatchTST
 from methods.random_step import RandomStep
@@ -493,3 +494,17 @@ def test_fixed_boundaries_are_computed_once_for_each_window() -> None:
     batch = valid.batch(torch.arange(3))
     model.cut(batch.past, batch.ids)
     assert patcher.cuts == (len(train) + len(valid) + 3) * 2
+
+
+@pytest.mark.parametrize("look_back", [32, 33_000])
+def test_the_validation_error_is_that_of_the_weights_kept_at_any_look_back(look_back: int) -> None:
+    """Remembered boundaries are those that would be cut anew, beyond 32,767 steps as well."""
+    task = dataclasses.replace(TASK, look_back=look_back)
+    series = waves(look_back + 400)
+    series = dataclasses.replace(series, borders=(look_back + 200, look_back + 220, look_back + 400))
+    train, valid = windows.development(series, task)
+    torch.manual_seed(0)
+    model = PatchForecaster(task, SMALL, L2Optimal(task) if look_back == 32 else Uniform(task))
+    budget = dataclasses.replace(BUDGET, epochs=1, steps=2, batch=100)
+    fitted = fit(model, train, valid, budget, seed=0)
+    assert validation_error(model, valid, budget) == fitted.valid_mse

@@ -242,3 +242,21 @@ def test_an_unknown_method_is_refused_with_the_nearest(tmp_path: Path) -> None:
     """A misspelt method says what it may have meant."""
     with pytest.raises(ValueError, match="did you mean 'uniform'"):
         go(dataclasses.replace(JOB, method="unifrom"), tmp_path)
+
+
+def test_windows_are_capped_where_the_budget_says_so(tmp_path: Path) -> None:
+    """Some of the windows are other errors, another key, and a row that says how many."""
+    whole = go(JOB, tmp_path)
+    assert whole.windows is not None
+    for cap, other in (
+        ("valid_windows", "valid_mse"),
+        ("test_windows", "mse"),
+        ("probe_windows", "mse_swapped"),
+    ):
+        budget = dataclasses.replace(JOB.budget, **{cap: 5})
+        some = go(dataclasses.replace(JOB, budget=budget), tmp_path)
+        assert some.key != whole.key
+        assert getattr(some, other) != getattr(whole, other)
+        assert some.windows == (5 if cap == "test_windows" else whole.windows)
+    with pytest.raises(ValueError, match="valid_windows is 0; a whole number of 1 or more"):
+        dataclasses.replace(JOB.budget, valid_windows=0)

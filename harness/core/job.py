@@ -322,7 +322,7 @@ def _plain(job: Job) -> dict[str, Any]:
     return plain
 
 
-def _set(part: Any) -> dict[str, Any]:
+def _set(part: object) -> dict[str, Any]:
     # What is not set is left out, so that an option that is added later changes no older key.
     return {name: value for name, value in vars(part).items() if value is not None}
 
