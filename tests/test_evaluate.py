@@ -99,7 +99,7 @@ def test_tokens_are_counted_as_they_were_used() -> None:
             start = torch.tensor([0, 8, 16, 24, 32]).repeat(len(rows.values), 1)
             length = torch.tensor([8, 8, 8, 8, 0]).repeat(len(rows.values), 1)
             few = rows.ids % 2 == 1
-            length[few, 2], length[few, 3] = 16, 0
+            start[few, 3], length[few, 2], length[few, 3] = 32, 16, 0
             return Patches(start, length, length > 0)
 
     model = PatchForecaster(TASK, SMALL, Soft(TASK))

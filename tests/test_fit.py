@@ -501,7 +501,9 @@ def test_the_validation_error_is_that_of_the_weights_kept_at_any_look_back(look_
     """Remembered boundaries are those that would be cut anew, beyond 32,767 steps as well."""
     task = dataclasses.replace(TASK, look_back=look_back)
     series = waves(look_back + 400)
-    series = dataclasses.replace(series, borders=(look_back + 200, look_back + 220, look_back + 400))
+    series = dataclasses.replace(
+        series, borders=(look_back + 200, look_back + 220, look_back + 400)
+    )
     train, valid = windows.development(series, task)
     torch.manual_seed(0)
     model = PatchForecaster(task, SMALL, L2Optimal(task) if look_back == 32 else Uniform(task))

@@ -253,7 +253,7 @@ def test_windows_are_capped_where_the_budget_says_so(tmp_path: Path) -> None:
         ("test_windows", "mse"),
         ("probe_windows", "mse_swapped"),
     ):
-        budget = dataclasses.replace(JOB.budget, **{cap: 5})
+        budget = dataclasses.replace(JOB.budget, **{cap: 5})  # type: ignore[arg-type]  # named by a text
         some = go(dataclasses.replace(JOB, budget=budget), tmp_path)
         assert some.key != whole.key
         assert getattr(some, other) != getattr(whole, other)

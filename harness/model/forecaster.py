@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
 from harness.model.backbones import BACKBONES, dechunk
+from harness.model.contract import Watch
 from harness.model.embedders import EMBEDDERS, AreaEmbedder
 from harness.model.heads import HEADS, DecodingHead
 from harness.model.layers import instance_norm
@@ -63,6 +65,11 @@ class Forecaster(nn.Module):
     ) -> Forecast:
         raise NotImplementedError(f"{type(self).__name__} does not forecast")
 
+    @contextmanager
+    def watched(self, where: str) -> Iterator[None]:
+        """Hold it to the contract of patchers here, if it has one; ``where`` is for errors."""
+        yield
+
     def advance(self, progress: float) -> None:
         """Take note of how much of training has passed: 0 at the first step, 1 after the last."""
 
@@ -100,6 +107,8 @@ class PatchForecaster(Forecaster):
         self.patcher = patcher
         self.instance_norm, self.pace = architecture.instance_norm, architecture.pace
         self.known: Int[Tensor, "row patch two"] | None = None
+        self.watch: Watch | None = None
+        """Looks at all patches while it is set."""
 
     def prepare(self, pasts: Iterable[Float[Tensor, "batch channel time"]]) -> None:
         if not self.patcher.frozen:
@@ -150,7 +159,7 @@ class PatchForecaster(Forecaster):
         """Where the patcher cuts each channel of each window, by its own rule or another one."""
         if self.known is not None:
             start, length = self.known[ids.flatten()].long().unbind(-1)
-            return Patches(start, length, length > 0)
+            return Patches(start, length, length > 0)  # watched when they were made
         values = self._normalise(past)[0].flatten(0, 1)
         rows = Rows(
             values=values,
@@ -161,7 +170,27 @@ class PatchForecaster(Forecaster):
             rule=rule or self.patcher.evaluation_rule,
         )
         patches: Patches = self.patcher(rows)
+        if self.watch is not None:
+            self.watch.see(patches, self.patcher, len(values))
         return patches
+
+    @contextmanager
+    def watched(self, where: str) -> Iterator[None]:
+        """Hold the patcher to its contract here; ``where`` are words for an error.
+
+        Raises:
+            ContractError: on the way out, or at once where a shape is wrong.
+        """
+        watch = Watch()
+        outer, self.watch = self.watch, watch
+        try:
+            yield
+        except Exception:
+            watch.verify(self.patcher, where)  # the cause, if it is this, is what to tell
+            raise
+        finally:
+            self.watch = outer
+        watch.verify(self.patcher, where)
 
     def predict(
         self,

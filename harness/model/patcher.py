@@ -402,9 +402,22 @@ def from_scores(
     ``score[:, i]`` rates a boundary at time step ``i + 1`` (step 0 always starts a patch), so a
     row of L steps has L - 1 scores. The choice is exact and has a static shape: no threshold.
     ``slots`` above ``patches`` are left empty.
+
+    Raises:
+        ValueError: a score that is not a number; on a GPU, where asking would stall every step,
+            such a row gets empty patches, which break the contract.
     """
     chosen = score.topk(patches - 1, dim=1).indices
+    chosen = _refuse_nan(score, chosen)
     return from_chosen(chosen, score.shape[1] + 1, slots=slots, **extra)
+
+
+def _refuse_nan(score: Tensor, chosen: Tensor) -> Tensor:
+    """The steps chosen by these scores; raises, or spoils them, where a score is not a number."""
+    wrong = score.isnan().any(1, keepdim=True)
+    if score.device.type == "cpu" and wrong.any():
+        raise ValueError(f"the scores of {int(wrong.sum())} of {len(score)} rows are not numbers")
+    return torch.where(wrong, 1, chosen)
 
 
 def from_chosen(
@@ -476,6 +489,7 @@ def from_inclusion(
     index = torch.searchsorted(total, mark).clamp_max(steps - 1)
     # Strictly increasing, and with room for the boundaries still to come.
     chosen = order + (index - order).clamp(0, steps - inner).cummax(dim=1).values
+    chosen = _refuse_nan(probability, chosen)
     return from_chosen(chosen, steps + 1, slots=slots, **extra)
 
 
@@ -494,7 +508,7 @@ def from_marks(
     best = torch.where(mark, priority, -1.0).topk(min(slots - 1, mark.shape[1]), dim=1)
     # A boundary that is not there is put at the end of the row: its patch has length 0.
     inner = torch.where(best.values >= 0, best.indices + 1, look_back).sort(dim=1).values
-    start = functional.pad(inner, (1, 0))
+    start = functional.pad(_refuse_nan(priority, inner), (1, 0))
     start = functional.pad(start, (0, slots - start.shape[1]), value=look_back)
     return from_starts(start, look_back, **extra)
 

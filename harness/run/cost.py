@@ -48,7 +48,7 @@ def cost(model: Forecaster, train: Windows, budget: Budget) -> Cost:
     model = copy.deepcopy(model)
     sample = train.batch(torch.arange(min(2, len(train)), device=train.values.device))
     generator = torch.Generator(sample.past.device).manual_seed(0)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), model.watched("on training windows"):
         model.eval()
         with torch.no_grad():
             forward = _flops(model, sample, None)
@@ -81,7 +81,7 @@ def mean_tokens(
     """
     device = windows.values.device
     used, rows = torch.zeros((), dtype=torch.long, device=device), 0
-    with testing(model, device, budget):
+    with testing(model, device, budget, "on training windows"):
         for index in evenly_spaced(len(windows), 512, device).split(at_once or windows.at_once):
             batch = windows.batch(index)
             # Cheaper than a forecast, where a model can be asked for its patches alone.

@@ -107,15 +107,23 @@ def evaluate(
 
 
 @contextmanager
-def testing(model: Forecaster, device: torch.device, budget: Budget) -> Iterator[None]:
+def testing(
+    model: Forecaster,
+    device: torch.device,
+    budget: Budget,
+    where: str = "on the test windows",
+) -> Iterator[None]:
     """In evaluation, without gradients, in the budget's precision; nothing of the model changes.
 
+    A patcher is held to its contract; ``where`` are words for an error.
+
     Raises:
+        ContractError: patches that break the contract.
         ValueError: on the way out, a weight or a buffer that is not what it was.
     """
     model.eval()
     before = _state(model)
-    with torch.inference_mode(), autocast(device, budget.precision):
+    with torch.inference_mode(), autocast(device, budget.precision), model.watched(where):
         yield
     if any(not torch.equal(value, before[name]) for name, value in _state(model).items()):
         raise ValueError(

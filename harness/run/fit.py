@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,8 @@ def fit(
 
     Raises:
         DivergedError: a loss that is not finite.
+        ContractError: patches that break the contract, in the first step or on any validation
+            window.
     """
     started = time.perf_counter()
     device = train.values.device
@@ -101,16 +104,17 @@ def fit(
         total = torch.zeros((), dtype=torch.float64, device=device)
         for index in torch.randperm(len(train), generator=order).split(budget.batch)[:per_epoch]:
             model.advance(steps / total_steps)
-            total += _step(
-                forward,
-                model,
-                train,
-                index.to(device).split(micro_batch or budget.batch),
-                groups,
-                optimiser,
-                budget,
-                drawing,
-            )
+            with nullcontext() if steps else model.watched("on the first training batch"):
+                total += _step(
+                    forward,
+                    model,
+                    train,
+                    index.to(device).split(micro_batch or budget.batch),
+                    groups,
+                    optimiser,
+                    budget,
+                    drawing,
+                )
             schedule.step()
             steps += 1
         by_rule = validation_errors(model, valid, budget)
@@ -167,7 +171,8 @@ def validation_error(model: Forecaster, valid: Windows, budget: Budget) -> float
     """Mean squared error over every validation window, in standardised units."""
     model.eval()
     total = torch.zeros((), dtype=torch.float64, device=valid.values.device)
-    with torch.inference_mode(), autocast(valid.values.device, budget.precision):
+    watched = model.watched("on the validation windows")
+    with torch.inference_mode(), autocast(valid.values.device, budget.precision), watched:
         for batch in valid.batches(valid.at_once):
             future = model(batch.past, batch.ids, batch.truth).future[0]
             total += (future - batch.future).square().sum(dtype=torch.float64)
@@ -179,7 +184,7 @@ def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: i
     rows = len(train) * train.channels
     fits = rows * model.patcher.slots * 4 <= _REMEMBERED_MB * 2**20
     if model.patcher.fixed and fits and uses >= len(train):
-        with torch.no_grad():
+        with torch.no_grad(), model.watched("before training"):
             model.remember(
                 (batch.past, batch.ids, batch.truth)
                 for part in (train, valid)
