@@ -25,7 +25,7 @@ from harness.results.table import published_errors, read_table, row_files
 
 RESULTS = Path(__file__).parent.parent / "results"
 SUITES = RESULTS.parent / "suites"
-COMMITTED = ("planted", "screening", "ltsf")
+COMMITTED = ("planted", "screening", "ltsf_full")
 PUBLISHED_CELL = ["dataset", "look_back", "horizon"]
 FAIR = {"weather": 1.0, "los_loop": 3.0, "metro_traffic": 15.0}
 """Percent that a moving grid may cost on the sets that this was settled on, and on ETTh1 1 %.
@@ -211,7 +211,7 @@ def test_a_moving_grid_costs_little(dataset: str) -> None:
 )
 def test_on_etth1_boundaries_may_move(method: str, percent: float) -> None:
     """Moved, irregular or random at every row: over three seeds at look-back 512."""
-    assert changes("ltsf", method, on_etth1(512)) <= percent
+    assert changes("ltsf_full", method, on_etth1(512)) <= percent
 
 
 @pytest.mark.parametrize("dataset", ["weather", "metro_traffic", "los_loop"])
@@ -241,4 +241,4 @@ def test_errors_stand_beside_the_published_ones(
     cell = ("ETTh1", look_back, 96, reference)
     if cell not in table.index:
         pytest.skip(f"nothing is published of {reference} there")
-    assert mean(errors("ltsf", method, on_etth1(look_back))) <= 1.03 * table.published[cell]
+    assert mean(errors("ltsf_full", method, on_etth1(look_back))) <= 1.03 * table.published[cell]
