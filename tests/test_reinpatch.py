@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from harness.core.task import Architecture, Budget, Task
 from harness.model.forecaster import Forecast, PatchForecaster, autocast, training_loss
 from harness.model.patcher import Patcher, Patches, Rows, Rule, uniform_starts
-from harness.run.fit import _schedule, fit
+from harness.run.fit import fit, rate_factor
 from harness.run.windows import Windows
 from methods._policy import PolicyPatcher
 from methods.random_step import RandomStep
@@ -352,15 +352,9 @@ def test_where_draws_are_scored_draws_go_on(method: type[PolicyPatcher]) -> None
 )
 def test_the_last_phase_has_a_tenth_of_all_rates(budget: Budget) -> None:
     """Of the rates that the real schedule gives, summed over the steps; .1 of steps has none."""
-    parameter = nn.Parameter(torch.zeros(1))
     assert budget.steps is not None
     total = budget.epochs * budget.steps
-    optimiser = torch.optim.SGD([parameter], lr=1.0)
-    schedule, rates = _schedule(optimiser, budget, total), []
-    for _ in range(total):
-        rates.append(float(schedule.get_last_lr()[0]))
-        optimiser.step()
-        schedule.step()
+    rates = [rate_factor(step, budget, total) for step in range(total)]
 
     def share(final: float) -> float:
         settled = [rate for step, rate in enumerate(rates) if step / total >= 1 - final]

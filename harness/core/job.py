@@ -68,7 +68,8 @@ class Record:
     (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
     others. ``strict`` is what a patcher declares of its budget, ``failure`` is one of
     :data:`FAILURES`, ``attempts`` how often the job was started,
-    ``micro_batch`` the windows in one pass of a training step, ``trials`` those that its tuning
+    ``micro_batch`` the windows in one pass of a training step, ``engine`` how steps were taken
+    ("eager", or on a GPU "graph"; :mod:`harness.run.step`), ``trials`` those that its tuning
     used. What is not measured, or younger than its row, is None.
 
     Raises:
@@ -137,6 +138,7 @@ class Record:
     peak_memory_mb: float | None = None
     attempts: int | None = None
     micro_batch: int | None = None
+    engine: str | None = None
     trials: int | None = None
     failure: str | None = None
     device: str
@@ -276,6 +278,7 @@ def new_record(
     strict: bool | None = None,
     rules: str | None = None,
     rule: str | None = None,
+    engine: str | None = None,
     **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
 ) -> Record:
     """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
@@ -303,6 +306,7 @@ def new_record(
         strict=strict,
         rules=rules,
         rule=rule,
+        engine=engine,
         **measured,  # type: ignore[arg-type]  # columns of two types, which the record checks
     )
 

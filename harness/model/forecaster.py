@@ -227,7 +227,7 @@ class PatchForecaster(Forecaster):
         cut.
         """
         parts = [(ids.flatten(), self.cut(past, ids, truth)) for past, ids, truth in windows]
-        rows = max(int(ids.max()) for ids, _ in parts) + 1
+        rows = int(torch.stack([ids.max() for ids, _ in parts]).max()) + 1
         shape = (rows, self.patcher.slots, 2)
         # int16 where it can hold every step: half of the memory.
         fits = self.task.look_back <= torch.iinfo(torch.int16).max

@@ -35,7 +35,7 @@ class Dropout(nn.Module):
 
     Drawing them is a good part of a training step on a CPU; this takes 2 ns an element where
     ``nn.Dropout`` takes 9 (one core). The rate is rounded to 1/256 and the kept values are scaled
-    by the rounded rate, so the mean is exact.
+    by the rounded rate, so the mean is exact. On other devices it is torch's, at the same rate.
     """
 
     def __init__(self, rate: float) -> None:
@@ -46,6 +46,8 @@ class Dropout(nn.Module):
         # Not without a gradient either: rollouts are to differ in their boundaries only.
         if not (self.training and self.dropped and torch.is_grad_enabled()):
             return values
+        if values.device.type != "cpu":
+            return functional.dropout(values, self.dropped / 256)
         count = values.numel()
         words = torch.empty((count + 7) // 8, dtype=torch.int64, device=values.device)
         # From -2**63 without an upper end: all 64 bits are random, the sign bit too.

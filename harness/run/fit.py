@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.core.task import Budget
-from harness.model.forecaster import Forecast, Forecaster, PatchForecaster, autocast, training_loss
+from harness.model.forecaster import Forecaster, PatchForecaster, autocast
 from harness.model.patcher import Rule
+from harness.run.step import Plain, Recorded
 from harness.run.windows import Windows
 
 
@@ -24,7 +25,7 @@ class Fitted:
 
     ``rule`` is None for a forecaster without a patcher. ``curves`` has a row an epoch, in which
     ``valid_mse`` is by the epoch's best rule; where there is a choice, ``valid_mse_sample`` and so
-    on are by each.
+    on are by each. ``engine`` says how steps were taken (:mod:`harness.run.step`).
     """
 
     valid_mse: float
@@ -33,6 +34,7 @@ class Fitted:
     seconds: float = 0.0
     curves: list[dict[str, float]] = field(default_factory=list)
     rule: Rule | None = None
+    engine: str = "eager"
 
 
 class DivergedError(ArithmeticError):
@@ -88,11 +90,13 @@ def fit(
     order = torch.Generator().manual_seed(seed)
     drawing = torch.Generator(device).manual_seed(seed)
     groups = model.parameter_groups(budget.learning_rate)
+    rates = [group["lr"] for group in groups]
     optimiser = _optimiser(groups, budget, device)
     per_epoch = int(min(math.ceil(len(train) / budget.batch), budget.steps or math.inf))
     total_steps = per_epoch * budget.epochs
-    schedule = _schedule(optimiser, budget, total_steps)
     forward = torch.compile(model) if budget.compile else model
+    step = Plain(forward, model, train, groups, optimiser, budget, drawing, micro_batch)
+    recorded = Recorded(step) if device.type == "cuda" and not budget.compile else None
 
     if isinstance(model, PatchForecaster):
         _remember(model, train, valid, uses=total_steps * budget.batch)
@@ -102,21 +106,15 @@ def fit(
     for epoch in range(1, budget.epochs + 1):
         model.train()
         total = torch.zeros((), dtype=torch.float64, device=device)
-        for index in torch.randperm(len(train), generator=order).split(budget.batch)[:per_epoch]:
+        shuffled = torch.randperm(len(train), generator=order).to(device)
+        for index in shuffled.split(budget.batch)[:per_epoch]:
             model.advance(steps / total_steps)
+            _set_rates(optimiser, rates, rate := rate_factor(steps, budget, total_steps))
             with nullcontext() if steps else model.watched("on the first training batch"):
-                total += _step(
-                    forward,
-                    model,
-                    train,
-                    index.to(device).split(micro_batch or budget.batch),
-                    groups,
-                    optimiser,
-                    budget,
-                    drawing,
-                )
-            schedule.step()
+                total += (recorded or step)(index)
             steps += 1
+        if recorded is not None:
+            recorded.renew()
         by_rule = validation_errors(model, valid, budget)
         error = min(by_rule.values())
         curves.append(
@@ -125,7 +123,7 @@ def fit(
                 "train_mse": float(total) / per_epoch,
                 "valid_mse": error,
                 **_of_each(by_rule),
-                "learning_rate": float(schedule.get_last_lr()[0]),
+                "learning_rate": rates[0] * rate,
                 "seconds": time.perf_counter() - started,
             }
         )
@@ -142,7 +140,8 @@ def fit(
     if isinstance(model, PatchForecaster):
         model.forget()
         rule = model.patcher.evaluation_rule
-    return Fitted(best, len(curves), steps, time.perf_counter() - started, curves, rule)
+    engine = "eager" if recorded is None else recorded.engine
+    return Fitted(best, len(curves), steps, time.perf_counter() - started, curves, rule, engine)
 
 
 def validation_errors(
@@ -195,54 +194,37 @@ def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: i
 _REMEMBERED_MB = 256
 
 
-def _step(
-    forward: Callable[..., Forecast],
-    model: Forecaster,
-    train: Windows,
-    parts: Sequence[Tensor],
-    groups: list[dict[str, Any]],
-    optimiser: torch.optim.Optimizer,
-    budget: Budget,
-    drawing: torch.Generator,
-) -> Tensor:
-    """One step on the windows numbered in all ``parts``, a part at a time; their mean loss."""
-    windows = sum(map(len, parts))
-    total = torch.zeros((), device=parts[0].device)
-    for index in parts:
-        batch = train.batch(index)
-        with autocast(index.device, budget.precision):
-            forecast = forward(batch.past, batch.ids, batch.truth, drawing)
-            loss, beside = training_loss(model, forecast, batch.future)
-        share = len(index) / windows
-        (share * (loss if beside is None else loss + beside)).backward()
-        total += share * loss.detach()
-    for group in groups:
-        nn.utils.clip_grad_norm_(group["params"], budget.clip, foreach=True)
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    return total
-
-
 def _optimiser(
     groups: list[dict[str, Any]], budget: Budget, device: torch.device
 ) -> torch.optim.Optimizer:
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[budget.optimiser]
-    return kind(groups, weight_decay=budget.weight_decay, fused=device.type in ("cpu", "cuda"))
+    if device.type == "cuda":  # rates that a recorded step reads anew each time
+        groups = [group | {"lr": torch.tensor(group["lr"], device=device)} for group in groups]
+    return kind(
+        groups,
+        weight_decay=budget.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+        capturable=device.type == "cuda",
+    )
 
 
-def _schedule(
-    optimiser: torch.optim.Optimizer, budget: Budget, total: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def _set_rates(optimiser: torch.optim.Optimizer, rates: Sequence[float], factor: float) -> None:
+    """The learning rate of each group; of a recorded step the rate is a tensor that stays."""
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * factor)
+        else:
+            group["lr"] = rate * factor
+
+
+def rate_factor(step: int, budget: Budget, total: int) -> float:
+    """The learning rate at a step, as a multiple of the budget's."""
     rising = max(1, round(budget.warmup * total))
-
-    def factor(step: int) -> float:
-        if step < rising and budget.warmup:
-            return (step + 1) / rising
-        if budget.schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    if step < rising and budget.warmup:
+        return (step + 1) / rising
+    if budget.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:

@@ -94,6 +94,7 @@ def run(
         failure="diverged" if diverged else None,
         attempts=attempts,
         micro_batch=micro_batch or job.budget.batch,
+        engine=fitted.engine,
         epochs=fitted.epochs,
         steps=fitted.steps,
         train_seconds=fitted.seconds,

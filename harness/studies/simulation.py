@@ -44,7 +44,7 @@ class World:
 
     ``spread`` is the standard deviation over data sets of the true difference between two methods,
     ``noise`` that of a method's error over seeds, half of whose variance all horizons of a data
-    set share. Equal patches have a noise of 0.4 to 0.6 on ETTh1 (``results/ltsf_full/uniform.csv``).
+    set share. Equal patches have a noise of 0.4 to 0.6 on ETTh1 (rows of ``ltsf_full``).
     ``uneven`` is the standard deviation of the logarithm of a data set's scale, by which spread
     and noise are multiplied. ``rare_losses`` leaves the spread to the methods alone, so that with
     skewed tails what one gains on most data sets it loses on few. All methods are held to the
