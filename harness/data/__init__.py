@@ -2,10 +2,11 @@
 
 ``published`` says which public sets there are, ``copies`` finds and verifies their files,
 ``embedded`` needs none, ``planted`` draws series with known boundaries, ``custom`` reads what a
-:class:`Source` describes. None of them uses the network: ``download`` does.
+:class:`Source` describes, ``panels`` files of many series. None of them uses the network: ``download`` does.
 """
 
 from harness.core.source import Source
+from harness.data.panels import Channel, load_panel, read_panel
 from harness.data.planted import FAMILIES as PLANTED_FAMILIES
 from harness.data.planted import HORIZON as PLANTED_HORIZON
 from harness.data.planted import LOOK_BACK as PLANTED_LOOK_BACK
@@ -36,6 +37,7 @@ __all__ = [
     "PLANTED_LOOK_BACK",
     "PLANTED_WINDOW",
     "TEST_WINDOWS",
+    "Channel",
     "Entry",
     "PlantedFamily",
     "Series",
@@ -46,11 +48,13 @@ __all__ = [
     "file_of",
     "known",
     "load",
+    "load_panel",
     "missing",
     "pinned",
     "plant",
     "planted_family",
     "planted_names",
+    "read_panel",
     "season",
     "user_cache",
 ]
