@@ -2,7 +2,8 @@
 
 ``published`` says which public sets there are, ``copies`` finds and verifies their files,
 ``embedded`` needs none, ``planted`` draws series with known boundaries, ``custom`` reads what a
-:class:`Source` describes, ``panels`` files of many series. None of them uses the network: ``download`` does.
+:class:`Source` describes, ``panels`` reads files of many series. None of them uses the network:
+``download`` does.
 """
 
 from harness.core.source import Source

@@ -23,13 +23,13 @@ LONG = ("item_id", "timestamp", "target")
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """One series of a file: ``stamps`` [time] of type datetime64[us], ``values`` [time] or NaN.
+    """One series of a file: ``stamps`` [time] in microseconds since 1970, ``values`` [time], NaN too.
 
     ``is_column``: it is one of several variables on one clock, and not one of many items.
     """
 
     name: str
-    stamps: NDArray[np.datetime64]
+    stamps: NDArray[np.int64]
     values: NDArray[np.float64]
     is_column: bool
 
@@ -53,9 +53,8 @@ def read_panel(path: Path) -> tuple[list[Channel], str]:
         names = [str(name) for name in frame.columns if name != "date"]
         clock = tables.stamps(path, frame["date"])
         values = _canonical(tables.numbers(path, frame, names))
-        stamps = clock.view("datetime64[us]")
         channels = [
-            Channel(name, stamps, column, is_column=True)
+            Channel(name, clock, column, is_column=True)
             for name, column in zip(names, values.T, strict=True)
         ]
         return channels, value_hash(names, clock, values)
@@ -71,9 +70,7 @@ def read_panel(path: Path) -> tuple[list[Channel], str]:
         raise ValueError(f"{path}: the values of item {twice!r} are not one after the other")
     pieces = list(zip(starts, [*starts[1:], len(items)], strict=True))
     channels = [
-        Channel(
-            name, clock[start:end].view("datetime64[us]"), values[start:end, 0], is_column=False
-        )
+        Channel(name, clock[start:end], values[start:end, 0], is_column=False)
         for name, (start, end) in zip(names, pieces, strict=True)
     ]
     lengths = [f"{name}:{end - start}" for name, (start, end) in zip(names, pieces, strict=True)]
@@ -93,8 +90,7 @@ def load_panel(file: str, folders: Sequence[Path], expected: str) -> list[Channe
     if path is None:
         looked = ", ".join(map(str, folders)) or "no folder was given"
         raise FileNotFoundError(
-            f"not here: {file}; looked in: {looked}; "
-            "set PATCHBENCH_DATA to a folder that holds it"
+            f"not here: {file}; looked in: {looked}; set PATCHBENCH_DATA to a folder that holds it"
         )
     channels, digest = read_panel(path)
     compare(file, path, expected, digest)

@@ -1,4 +1,4 @@
-"""Published zero-shot tasks: made from files, held to their published anchors, forecast and scored.
+"""Published zero-shot tasks: made of files, held to their published anchors, forecast and scored.
 
 ``tasks`` knows them without their data, ``recipes`` makes their series of files, ``cases`` cuts
 the series, ``gate`` lets only those tasks pass whose seasonal naive has the published error. Any

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.zero_shot.cases import Cases, cut
+from harness.zero_shot.cases import Cases, cut, filled
 from harness.zero_shot.recipes import items
 from harness.zero_shot.scores import LEVELS, score
 from harness.zero_shot.tasks import BENCHMARKS, ZeroShotTask
@@ -42,11 +42,5 @@ def seasonal_naive(cases: Cases) -> NDArray[np.float64]:
     A value that is missing there is the last one before it that is not.
     """
     steps = np.arange(cases.task.horizon) % cases.task.season
-    points = np.stack([_filled(case.past)[-cases.task.season :][steps] for case in cases.cases])
+    points = np.stack([filled(case.past)[-cases.task.season :][steps] for case in cases.cases])
     return np.repeat(points[:, None].astype(np.float64), len(LEVELS), axis=1)
-
-
-def _filled(past: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Gaps filled with the last value before them."""
-    known = np.maximum.accumulate(np.where(np.isnan(past), 0, np.arange(len(past))))
-    return past[known]

@@ -46,7 +46,8 @@ def items(task: ZeroShotTask, folders: Sequence[Path]) -> list[Item]:
         for channel in data.load_panel(source.file, folders, source.pinned):
             if source.channel not in (None, channel.name):
                 continue
-            made = recipe(pd.Series(channel.values, index=pd.DatetimeIndex(channel.stamps)))
+            clock = pd.DatetimeIndex(channel.stamps.view("datetime64[us]"))
+            made = recipe(pd.Series(channel.values, index=clock))
             found.append(
                 Item(
                     name=f"{Path(source.file).stem}/{channel.name}",

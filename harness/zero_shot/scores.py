@@ -1,13 +1,11 @@
 """Scores of forecasts by the three rules of the benchmarks.
 
 - fev-bench: SQL, MASE and WAPE of each window and variable, then their mean.
-- chronos-II: MASE and WQL over the series, of which each has one window.
+- chronos-II: MASE and WQL over all series, of which each has one window.
 - gift-eval: MASE and CRPS over one pool of items, windows and steps. What it calls CRPS is the
-  quantile loss weighted by the size of the values, as WQL is.
+  quantile loss divided by the mean size of what came true, which is WQL.
 
-So there are two ways to measure a quantile loss, scaled for each case as in MASE (SQL) or divided
-by the mean size of what came true (WQL, CRPS), and two pools, one or many. Values that are missing,
-and cases without a scale, are masked: left out and counted.
+Values that are missing, and cases without a scale, are masked: left out and counted.
 """
 
 from __future__ import annotations
@@ -37,7 +35,8 @@ class Scores:
     """How good the forecasts of a task are; lower is better.
 
     ``quantile`` is SQL, WQL or CRPS, as ``metric`` says. ``wape`` is None where the benchmark has
-    none, or where it is undefined, as in a window in which a variable is 0 throughout. ``cases`` are all cases, ``masked`` those with a value that could not be scored.
+    none, and where it is undefined: a variable is 0 throughout a window. ``masked`` of all
+    ``cases`` have a value that could not be scored.
     """
 
     mase: float
