@@ -46,7 +46,7 @@ def small_cases(benchmark: BenchmarkName = "gift-eval", *, gaps: bool = False) -
     return cut(replace(TASK, benchmark=benchmark), items)
 
 
-class Spread(Predictor):
+class Spread(Predictor):  # type: ignore[misc]  # gluonts has no annotations
     """Nine quantiles around the last value: a draw, which depends on the entry alone."""
 
     def __init__(self, prediction_length: int) -> None:

@@ -164,7 +164,7 @@ def test_classical_models_use_the_season_where_there_are_two(
         for season, length in ((4, 7), (4, 8), (24, 60), (25, 60)):
             found = classical.Classical(prediction_length=2, season_length=season, model=model)
             past = np.arange(float(length))
-            found.predict_item({"start": pd.Period("2020", "h"), "item_id": "a", "target": past})
+            found.forecast({"start": pd.Period("2020", "h"), "item_id": "a", "target": past})
     assert seen == [1, 4, 24, 25, 1, 4, 24, 1]
 
 

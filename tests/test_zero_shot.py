@@ -197,9 +197,9 @@ def test_the_regular_grid_of_weather_has_gaps_and_no_double() -> None:
     steps.iloc[0] = -9999
     twice = pd.concat([steps.iloc[:2], steps.iloc[1:2] + 100, steps.iloc[2:]])
     grid = recipes.regular_grid(twice)
-    np.testing.assert_array_equal(grid, [-9999, 1, 2, np.nan, *range(4, 13)])
+    np.testing.assert_array_equal(grid, [-9999, 1, 2, np.nan, *np.arange(4.0, 13)])
     hours = recipes.regular_grid_hourly(twice)
-    np.testing.assert_allclose(hours, [(-9999 + 1 + 2 + 4) / 4, np.mean(range(5, 11))])
+    np.testing.assert_allclose(hours, [(-9999 + 1 + 2 + 4) / 4, np.arange(5.0, 11).mean()])
 
 
 def test_an_unknown_recipe_is_refused() -> None:

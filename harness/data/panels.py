@@ -23,9 +23,10 @@ LONG = ("item_id", "timestamp", "target")
 
 @dataclass(frozen=True, eq=False)
 class Channel:
-    """One series of a file: ``stamps`` [time] in microseconds since 1970, ``values`` [time], NaN too.
+    """One series of a file: ``values`` [time], NaN where one is missing.
 
-    ``is_column``: it is one of several variables on one clock, and not one of many items.
+    ``stamps`` [time] are in microseconds since 1970. ``is_column``: it is one of several variables
+    on one clock, and not one of many items.
     """
 
     name: str

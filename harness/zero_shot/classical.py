@@ -1,28 +1,23 @@
 """Classical models of sktime as predictors: the context of the learned ones."""
 
-# Without `from __future__ import annotations`: gluonts reads the annotations of a constructor when
-# it is called, and cannot read them as text.
+from __future__ import annotations
 
 import warnings
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.words import unknown
 from harness.zero_shot.cases import filled
-from harness.zero_shot.predictors import (
-    Entry,
-    QuantileForecast,
-    RepresentablePredictor,
-    validated,
-)
+from harness.zero_shot.predictors import Entry, Predictor, QuantileForecast
 from harness.zero_shot.scores import LEVELS
 
 Array = NDArray[np.float64]
 
 
-class Classical(RepresentablePredictor):
+class Classical(Predictor):  # type: ignore[misc]  # gluonts has no annotations
     """Theta or AutoETS of sktime, fitted to the end of each past.
 
     ``model`` is "theta" or "ets"; ``context`` is the most steps that it is fitted to. The season
@@ -31,12 +26,11 @@ class Classical(RepresentablePredictor):
     constant.
     """
 
-    @validated()
     def __init__(
         self,
         prediction_length: int,
         season_length: int,
-        model: Literal["theta", "ets"] = "theta",
+        model: str = "theta",
         context: int = 512,
     ) -> None:
         super().__init__(prediction_length=prediction_length)
@@ -44,10 +38,14 @@ class Classical(RepresentablePredictor):
             raise ValueError(unknown("classical model", model, _MODELS))
         self.model, self.season_length, self.context = model, season_length, context
 
-    def predict_item(self, item: Entry) -> QuantileForecast:
-        """The forecast of one series."""
-        target = np.asarray(item["target"], dtype=np.float64)
-        past = filled(target)[-self.context :]
+    def predict(self, dataset: Iterable[Entry]) -> Iterator[QuantileForecast]:
+        yield from map(self.forecast, dataset)
+
+    def forecast(self, item: Entry) -> QuantileForecast:
+        """That of one series."""
+        target = item["target"]
+        past = filled(target).astype(np.float64)
+        past = past[np.isfinite(past)][-self.context :]
         if past.min() == past.max():
             quantiles = np.full((len(LEVELS), self.prediction_length), past[0])
         else:

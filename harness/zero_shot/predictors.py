@@ -17,18 +17,15 @@ from harness.zero_shot.tasks import ZeroShotTask
 with warnings.catch_warnings():
     # At import it asks for a faster JSON library, which nothing here would gain by.
     warnings.filterwarnings("ignore", "Using `json`-module for json-handling")
-    from gluonts.core.component import validated
     from gluonts.model.forecast import Forecast, QuantileForecast
-    from gluonts.model.predictor import Predictor, RepresentablePredictor
+    from gluonts.model.predictor import Predictor
 
 __all__ = [
     "Entry",
     "Forecast",
     "Predictor",
     "QuantileForecast",
-    "RepresentablePredictor",
     "make",
-    "validated",
 ]
 
 Entry = Mapping[str, Any]
