@@ -14,7 +14,7 @@ from small_cases import TASK, item, small_cases
 
 from harness import data
 from harness.zero_shot import gate, recipes, tasks
-from harness.zero_shot.cases import cut, filled
+from harness.zero_shot.cases import cut
 from harness.zero_shot.tasks import SourceFile
 
 
@@ -277,7 +277,7 @@ def test_the_seasonal_naive_repeats_the_last_season() -> None:
 def test_gaps_are_filled_from_the_left() -> None:
     """Nothing of what comes after a gap is used in it."""
     np.testing.assert_array_equal(
-        filled(np.array([np.nan, 1, np.nan, np.nan, 4])), [np.nan, 1, 1, 1, 4]
+        data.filled(np.array([np.nan, 1, np.nan, np.nan, 4])), [np.nan, 1, 1, 1, 4]
     )
 
 

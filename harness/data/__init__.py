@@ -2,11 +2,14 @@
 
 ``published`` says which public sets there are, ``copies`` finds and verifies their files,
 ``embedded`` needs none, ``planted`` draws series with known boundaries, ``custom`` reads what a
-:class:`Source` describes, ``panels`` reads files of many series. None of them uses the network:
+:class:`Source` describes, ``panels`` reads files of many series, ``corpora`` and ``sampling`` are
+for pre-training and ``leakage`` keeps targets out of it. None of them uses the network:
 ``download`` does.
 """
 
 from harness.core.source import Source
+from harness.data.corpora import Corpus, Pool, load_corpus, read_corpus
+from harness.data.leakage import Match, Tag, matches, relation, require_clean, tag
 from harness.data.panels import Channel, load_panel, read_panel
 from harness.data.planted import FAMILIES as PLANTED_FAMILIES
 from harness.data.planted import HORIZON as PLANTED_HORIZON
@@ -17,7 +20,8 @@ from harness.data.planted import family_of as planted_family
 from harness.data.planted import names as planted_names
 from harness.data.planted import plant
 from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
-from harness.data.series import Series
+from harness.data.sampling import Sample, Sampler
+from harness.data.series import Series, filled
 from harness.data.sets import (
     entry,
     explain_missing,
@@ -39,23 +43,36 @@ __all__ = [
     "PLANTED_WINDOW",
     "TEST_WINDOWS",
     "Channel",
+    "Corpus",
     "Entry",
+    "Match",
     "PlantedFamily",
+    "Pool",
+    "Sample",
+    "Sampler",
     "Series",
     "Source",
+    "Tag",
     "entry",
     "explain_missing",
     "fetch",
     "file_of",
+    "filled",
     "known",
     "load",
+    "load_corpus",
     "load_panel",
+    "matches",
     "missing",
     "pinned",
     "plant",
     "planted_family",
     "planted_names",
+    "read_corpus",
     "read_panel",
+    "relation",
+    "require_clean",
     "season",
+    "tag",
     "user_cache",
 ]

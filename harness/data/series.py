@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,14 @@ class Series:
             )
         if not 0 < train < valid < test <= shape[0]:
             raise ValueError(f"{self.name!r}: borders {self.borders} do not cut {shape[0]} steps")
+
+
+def filled(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Gaps of a series [time] filled with the value before them; one at the very start stays."""
+    if not np.isnan(values).any():
+        return values
+    known = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    return values[known]
 
 
 def value_hash(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,14 +69,6 @@ def cut(task: ZeroShotTask, items: Sequence[Item]) -> Cases:
                 )
             )
     return Cases(task, tuple(cases))
-
-
-def filled(past: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Gaps of a past [time] filled with the value before them; one at the very start stays."""
-    if not np.isnan(past).any():
-        return past
-    known = np.maximum.accumulate(np.where(np.isnan(past), 0, np.arange(len(past))))
-    return past[known]
 
 
 def _refuse(task: ZeroShotTask, item: Item, past: NDArray[np.float32]) -> None:

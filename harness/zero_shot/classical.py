@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.words import unknown
-from harness.zero_shot.cases import filled
+from harness.data import filled
 from harness.zero_shot.predictors import Entry, Predictor, QuantileForecast
 from harness.zero_shot.scores import LEVELS
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.zero_shot.cases import Cases, cut, filled
+from harness.data import filled
+from harness.zero_shot.cases import Cases, cut
 from harness.zero_shot.recipes import items
 from harness.zero_shot.scores import LEVELS, score
 from harness.zero_shot.tasks import BENCHMARKS, ZeroShotTask
