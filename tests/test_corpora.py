@@ -204,7 +204,7 @@ def test_rows_are_stretches_of_their_series() -> None:
         middle, beside = row[1:-1], row[:-2] + row[2:]
         cosine = middle @ beside / (middle @ middle) / 2
         np.testing.assert_allclose(beside, 2 * cosine * middle, atol=1e-4 * np.abs(row).max())
-        decimations.add(round(np.arccos(cosine) * 200 / (2 * np.pi)))
+        decimations.add(round(float(np.arccos(cosine)) * 200 / (2 * np.pi)))
         sizes.append(np.abs(row).max())
     assert decimations == set(DECIMATIONS)
     assert np.std(np.log(sizes)) == pytest.approx(0.5, abs=0.1)

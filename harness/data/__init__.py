@@ -8,8 +8,8 @@ for pre-training and ``leakage`` keeps targets out of it. None of them uses the 
 """
 
 from harness.core.source import Source
-from harness.data.corpora import Corpus, Pool, load_corpus, read_corpus
-from harness.data.leakage import Match, Tag, matches, relation, require_clean, tag
+from harness.data.corpora import Corpus, Pool, load_corpus, load_member, read_corpus
+from harness.data.leakage import Match, Tag, matches, relation, tag
 from harness.data.panels import Channel, load_panel, read_panel
 from harness.data.planted import FAMILIES as PLANTED_FAMILIES
 from harness.data.planted import HORIZON as PLANTED_HORIZON
@@ -61,6 +61,7 @@ __all__ = [
     "known",
     "load",
     "load_corpus",
+    "load_member",
     "load_panel",
     "matches",
     "missing",
@@ -71,7 +72,6 @@ __all__ = [
     "read_corpus",
     "read_panel",
     "relation",
-    "require_clean",
     "season",
     "tag",
     "user_cache",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.core.schema import STRICT, MistakeError, from_table
 from harness.data import synthetic
-from harness.data.panels import load_panel
+from harness.data.panels import Channel, load_panel
 
 LARGEST_SHARE = 0.15
 """Of rows that are drawn from one member, where there are enough members for that."""
@@ -111,9 +111,7 @@ def load_corpus(corpus: Corpus, folders: Sequence[Path]) -> list[Pool]:
         FileNotFoundError: a member is in none of the folders; names it.
         ValueError: a member does not have its value hash; names it.
     """
-    loaded = {
-        file: load_panel(file, folders, member.hash) for file, member in corpus.members.items()
-    }
+    loaded = {file: load_member(corpus, file, folders) for file in corpus.members}
     counts = [sum(len(one.values) for one in channels) for channels in loaded.values()]
     drawn = corpus.synthetic
     real = 1.0 if drawn is None else 1 - drawn.share
@@ -131,6 +129,11 @@ def load_corpus(corpus: Corpus, folders: Sequence[Path]) -> list[Pool]:
         names = tuple(f"{number}" for number in range(drawn.series))
         pools.append(Pool(f"synthetic-{drawn.seed}", drawn.share, names, series))
     return pools
+
+
+def load_member(corpus: Corpus, file: str, folders: Sequence[Path]) -> list[Channel]:
+    """The series of one member, with their stamps; errors as of :func:`load_corpus`."""
+    return load_panel(file, folders, corpus.members[file].hash)
 
 
 def shares(counts: Sequence[int]) -> list[float]:

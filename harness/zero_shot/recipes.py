@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness import data
 from harness.core.words import unknown
-from harness.zero_shot.tasks import ZeroShotTask
+from harness.zero_shot.tasks import SourceFile, ZeroShotTask
 
 Stamped = pd.Series  # of float64, by stamp
 Recipe = Callable[[Stamped], Stamped]
@@ -43,9 +43,7 @@ def items(task: ZeroShotTask, folders: Sequence[Path]) -> list[Item]:
         raise ValueError(f"{task}: {unknown('recipe', task.recipe, RECIPES)}")
     recipe, found = RECIPES[task.recipe], []
     for source in task.sources:
-        for channel in data.load_panel(source.file, folders, source.pinned):
-            if source.channel not in (None, channel.name):
-                continue
+        for channel in to_forecast(source, folders):
             clock = pd.DatetimeIndex(channel.stamps.view("datetime64[us]"))
             made = recipe(pd.Series(channel.values, index=clock))
             found.append(
@@ -57,6 +55,12 @@ def items(task: ZeroShotTask, folders: Sequence[Path]) -> list[Item]:
                 )
             )
     return found
+
+
+def to_forecast(source: SourceFile, folders: Sequence[Path]) -> list[data.Channel]:
+    """Those series of a file that tasks forecast; errors as of :func:`items`."""
+    channels = data.load_panel(source.file, folders, source.pinned)
+    return [channel for channel in channels if source.channel in (None, channel.name)]
 
 
 def as_it_is(series: Stamped) -> Stamped:

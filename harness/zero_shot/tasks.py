@@ -112,14 +112,14 @@ class ZeroShotTask:
 @cache
 def tasks() -> Mapping[str, ZeroShotTask]:
     """All tasks by name, "gift-eval/ett1/H/short" for example."""
-    found = (from_texts(ZeroShotTask, line) for line in _lines("tasks.csv"))
+    found = (from_texts(ZeroShotTask, line) for line in lines("tasks.csv"))
     return {str(task): task for task in found}
 
 
 @cache
 def files() -> Mapping[str, SourceFile]:
     """All files that tasks are made of, by their path in the data folder."""
-    found = (from_texts(SourceFile, line) for line in _lines("files.csv"))
+    found = (from_texts(SourceFile, line) for line in lines("files.csv"))
     return {source.file: source for source in found}
 
 
@@ -134,6 +134,7 @@ def find(name: str) -> ZeroShotTask:
     return tasks()[name]
 
 
-def _lines(file: str) -> list[dict[str, str]]:
+def lines(file: str) -> list[dict[str, str]]:
+    """The lines of a table of this folder, as texts by column."""
     with (HERE / file).open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(lines))
