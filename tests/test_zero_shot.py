@@ -15,6 +15,7 @@ from small_cases import TASK, item, small_cases
 from harness import data
 from harness.zero_shot import gate, recipes, tasks
 from harness.zero_shot.cases import cut
+from harness.zero_shot.scores import score
 from harness.zero_shot.tasks import SourceFile
 
 
@@ -80,7 +81,7 @@ def test_an_altered_file_is_named(tmp_path: Path, data_folder: Path) -> None:
     assert str(tmp_path) in str(refusal.value)
 
 
-def test_another_recipe_is_refused(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_recipe_is_refused(data_folder: Path) -> None:
     """Hourly ETTm is not ETTh: the naive error tells, and the refusal names the files."""
     task = tasks.find("gift-eval/ett1/H/short")
     assert gate.admit(task, [data_folder])
@@ -89,6 +90,25 @@ def test_another_recipe_is_refused(data_folder: Path, monkeypatch: pytest.Monkey
         gate.admit(other, [data_folder])
     assert "ltsf/ETTh1.parquet differ" in str(refusal.value)
     assert f"{task.naive_mase:.10g} is published" in str(refusal.value)
+
+
+def test_another_naive_error_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files as they should be, and another error than the published one: both are named."""
+    clock = pd.date_range("2020-01-01", periods=40, freq="h")
+    values = np.random.default_rng(0).normal(size=40)
+    pd.DataFrame({"date": clock, "a": values}).to_csv(tmp_path / "tiny.csv", index=False)
+    digest = data.read_panel(tmp_path / "tiny.csv")[1]
+    source = SourceFile("tiny.csv", "tiny", "none", hash=digest)
+    monkeypatch.setattr(tasks, "files", lambda: {"tiny.csv": source})
+    task = replace(TASK, files="tiny.csv")
+    with pytest.raises(ValueError, match=r"tiny is refused: .* 1 is published") as refusal:
+        gate.admit(task, [tmp_path])
+    assert "tiny.csv differ" in str(refusal.value)
+    made = cut(task, recipes.items(task, [tmp_path]))
+    right = score(made, gate.seasonal_naive(made)).mase
+    assert len(gate.admit(replace(task, naive_mase=right * (1 + 9e-7)), [tmp_path])) == 2
+    with pytest.raises(ValueError, match="is refused"):
+        gate.admit(replace(task, naive_mase=right * (1 + 2e-6)), [tmp_path])
 
 
 def test_files_may_lie_flat(tmp_path: Path, data_folder: Path) -> None:
