@@ -129,6 +129,7 @@ def test_shares_go_by_the_root_and_none_is_too_large() -> None:
     assert found[-1] == LARGEST_SHARE  # only once the first has given away what it had too much
     assert found[1:9] == pytest.approx([0.7 / 8] * 8)
     assert shares([100] * 8 + [225]) == pytest.approx([0.85 / 8] * 8 + [0.15])
+    assert shares([100] * 10 + [400] * 2) == pytest.approx([1 / 14] * 10 + [1 / 7] * 2)
     assert shares([4, 9]) == [0.5, 0.5]
     assert shares([]) == []
 
