@@ -122,7 +122,7 @@ def test_no_predictor_sees_a_future() -> None:
     cases = small_cases()
     given = entries(cases)
     assert [entry["start"] + len(entry["target"]) for entry in given] == [
-        case.start for case in cases.cases
+        case.start for case in cases
     ]
     given[0]["target"][:] = 0
     assert (cases.cases[0].past != 0).all()

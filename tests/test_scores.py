@@ -43,7 +43,7 @@ def of_gluonts(predictor: Predictor, cases: Cases) -> dict[str, float]:
         *(MASE(), ND(), MeanWeightedSumQuantileLoss(LEVELS)),
         AverageMeanScaledQuantileLoss(LEVELS),
     ]
-    found = list(dict.fromkeys(case.item for case in cases.cases))
+    found = list(dict.fromkeys(case.item for case in cases))
     pools: Iterable[tuple[int, Sequence[Item]]] = [(task.tail, found)]
     if task.benchmark == "fev-bench":
         channels = sorted({one.channel for one in found})
@@ -185,6 +185,16 @@ def test_forecasts_of_another_shape_are_refused() -> None:
     cases = small_cases()
     with pytest.raises(ValueError, match=r"shape \[8, 9, 3\] are needed, not \[8, 3, 9\]"):
         losses(cases, np.zeros((8, 3, 9)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_forecasts_that_are_no_numbers_are_not_masked(value: float) -> None:
+    """Left out like values that are missing, they would cost nothing; they are refused."""
+    cases = small_cases()
+    quantiles = ask(Spread(3), cases)
+    quantiles[3, 2, 1] = value
+    with pytest.raises(ValueError, match="gift-eval/tiny: forecasts are NaN or infinite"):
+        score(cases, quantiles)
 
 
 def test_the_task_of_these_tests_is_a_task() -> None:

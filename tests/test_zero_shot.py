@@ -45,7 +45,7 @@ def test_the_seasonal_naive_of_every_task_is_the_published_one(
 ) -> None:
     """The gate lets each of the 54 pass: its naive MASE is that of the benchmark to 1e-6."""
     cases = gate.admit(tasks.find(name), [data_folder])
-    assert all(case.future.shape == (cases.task.horizon,) for case in cases.cases)
+    assert all(case.future.shape == (cases.task.horizon,) for case in cases)
     assert len(cases) % cases.task.windows == 0
 
 
@@ -249,7 +249,7 @@ def test_values_are_in_single_precision(tmp_path: Path, monkeypatch: pytest.Monk
 def test_windows_follow_each_other_to_the_end() -> None:
     """Each past goes up to its future, and the last future is the end of the series."""
     cases = cut(TASK, [item(np.arange(20.0)), item(np.arange(30.0), "b")])
-    assert [case.window for case in cases.cases] == [0, 1, 0, 1]
+    assert [case.window for case in cases] == [0, 1, 0, 1]
     first, second = cases.cases[:2]
     assert (len(first.past), first.future.tolist()) == (14, [14, 15, 16])
     assert (len(second.past), second.future.tolist()) == (17, [17, 18, 19])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,13 +37,16 @@ class Cases:
     task: ZeroShotTask
     cases: tuple[Case, ...]
 
+    def __iter__(self) -> Iterator[Case]:
+        return iter(self.cases)
+
     def __len__(self) -> int:
         return len(self.cases)
 
     @property
     def futures(self) -> NDArray[np.float64]:
         """What came true [case, step]."""
-        return np.stack([case.future for case in self.cases]).astype(np.float64)
+        return np.stack([case.future for case in self]).astype(np.float64)
 
 
 def cut(task: ZeroShotTask, items: Sequence[Item]) -> Cases:

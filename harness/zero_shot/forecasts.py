@@ -18,7 +18,7 @@ def entries(cases: Cases) -> list[Entry]:
     """The pasts of all cases, as gluonts has series; nothing of any future is in them."""
     return [
         {"item_id": case.item.name, "start": case.item.start, "target": case.past.copy()}
-        for case in cases.cases
+        for case in cases
     ]
 
 
@@ -32,7 +32,7 @@ def ask(predictor: Predictor, cases: Cases) -> NDArray[np.float64]:
     who = f"{type(predictor).__name__} on {cases.task}"
     given = iter(predictor.predict(entries(cases)))
     quantiles = np.empty((len(cases), len(LEVELS), cases.task.horizon))
-    for number, case in enumerate(cases.cases):
+    for number, case in enumerate(cases):
         forecast = next(given, None)
         if forecast is None:
             raise ValueError(

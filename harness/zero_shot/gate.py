@@ -43,5 +43,5 @@ def seasonal_naive(cases: Cases) -> NDArray[np.float64]:
     A value that is missing there is the last one before it that is not.
     """
     steps = np.arange(cases.task.horizon) % cases.task.season
-    points = np.stack([filled(case.past)[-cases.task.season :][steps] for case in cases.cases])
+    points = np.stack([filled(case.past)[-cases.task.season :][steps] for case in cases])
     return np.repeat(points[:, None].astype(np.float64), len(LEVELS), axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,9 @@ def search(
 ) -> list[data.Match]:
     """The best place that the values of each target have in the files of a corpus.
 
-    Targets are :data:`SERIES` series, evenly spread, of each file that tasks are made of, or of
-    the files ``among`` these. Of all of them in the open corpus it takes some six minutes of a
-    CPU. ``progress`` is told of each member that is done.
+    Targets are up to :data:`SERIES` series, evenly spread, of each file that tasks are made of, or
+    of the files ``among`` these. All of them in the open corpus take a CPU some six minutes.
+    ``progress`` is told of each member that is done.
 
     Raises:
         FileNotFoundError: a file is in none of the folders.
@@ -39,7 +40,7 @@ def search(
     targets = []
     for file in files() if among is None else among:
         series = to_forecast(files()[file], folders)
-        chosen = series[:: max(1, len(series) // SERIES)][:SERIES]
+        chosen = series[:: math.ceil(len(series) / SERIES)]
         targets += [replace(one, name=f"{file}:{one.name}") for one in chosen]
     best: dict[str, data.Match] = {}
     for file in corpus.members:

@@ -68,11 +68,9 @@ class Losses:
 
     def of(self, chosen: NDArray[np.bool_]) -> Losses:
         """Those of some cases."""
-        return Losses(*(part[chosen] for part in self._parts))
-
-    @property
-    def _parts(self) -> tuple[Array, Array, Array, Array]:
-        return self.absolute, self.quantile, self.size, self.scale
+        return Losses(
+            self.absolute[chosen], self.quantile[chosen], self.size[chosen], self.scale[chosen]
+        )
 
     @property
     def masked(self) -> int:
@@ -100,7 +98,7 @@ def losses(cases: Cases, quantiles: Array) -> Losses:
     """The losses of forecasts ``quantiles`` [case, level, step], at all of :data:`LEVELS`.
 
     Raises:
-        ValueError: forecasts of another shape.
+        ValueError: forecasts of another shape, or that are no numbers.
     """
     truth = cases.futures
     expected = (len(truth), len(LEVELS), truth.shape[1])
@@ -109,10 +107,13 @@ def losses(cases: Cases, quantiles: Array) -> Losses:
             f"{cases.task}: forecasts [case, level, step] of shape {list(expected)} are needed, "
             f"not {list(quantiles.shape)}"
         )
+    if not np.isfinite(quantiles).all():
+        # They would be masked like a value that is missing, and so cost nothing.
+        raise ValueError(f"{cases.task}: forecasts are NaN or infinite")
     error = truth[:, None] - quantiles
     level = np.array(LEVELS)[:, None]
     pinball = np.maximum(level * error, (level - 1) * error)
-    scale = np.array([seasonal_scale(case.past, cases.task.season) for case in cases.cases])
+    scale = np.array([seasonal_scale(case.past, cases.task.season) for case in cases])
     return Losses(
         absolute=np.abs(error[:, MEDIAN]),
         quantile=2 * pinball.mean(1),
@@ -155,8 +156,8 @@ def seasonal_scale(past: NDArray[np.float32], season: int) -> float:
 
 def _windows_and_channels(cases: Cases) -> Iterator[NDArray[np.bool_]]:
     """Which cases are of one window and one variable."""
-    windows = np.array([case.window for case in cases.cases])
-    channels = np.array([case.item.channel for case in cases.cases])
+    windows = np.array([case.window for case in cases])
+    channels = np.array([case.item.channel for case in cases])
     for window in np.unique(windows):
         for channel in np.unique(channels):
             yield (windows == window) & (channels == channel)
