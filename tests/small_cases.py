@@ -26,6 +26,7 @@ TASK = ZeroShotTask(
     season=4,
     tail=6,
     naive_mase=1.0,
+    naive_quantile=1.0,
 )
 
 

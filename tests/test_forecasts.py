@@ -14,7 +14,7 @@ from harness.zero_shot.cases import cut
 from harness.zero_shot.forecasts import ask, entries
 from harness.zero_shot.gate import seasonal_naive
 from harness.zero_shot.predictors import Entry, Predictor, QuantileForecast, make
-from harness.zero_shot.scores import LEVELS, score
+from harness.zero_shot.scores import LEVELS, MEDIAN, score
 
 NAIVE = "gluonts.model.seasonal_naive:SeasonalNaivePredictor"
 CLASSICAL = "harness.zero_shot.classical:Classical"
@@ -130,9 +130,11 @@ def test_no_predictor_sees_a_future() -> None:
 
 
 def test_the_seasonal_naive_of_gluonts_is_ours() -> None:
-    """By import path, with horizon and season of the task: the same forecasts to the digit."""
-    cases = small_cases()
+    """By import path, with horizon and season of the task: the same points to the digit."""
+    cases = small_cases("chronos-II")
     np.testing.assert_array_equal(ask(make(NAIVE, cases.task), cases), seasonal_naive(cases))
+    spread = seasonal_naive(small_cases("gift-eval"))
+    np.testing.assert_array_equal(spread[:, MEDIAN], seasonal_naive(cases)[:, MEDIAN])
 
 
 @pytest.mark.parametrize("model", ["theta", "ets"])

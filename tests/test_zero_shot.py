@@ -43,7 +43,7 @@ def test_an_unknown_task_is_told_its_nearest() -> None:
 def test_the_seasonal_naive_of_every_task_is_the_published_one(
     name: str, data_folder: Path
 ) -> None:
-    """The gate lets each of the 54 pass: its naive MASE is that of the benchmark to 1e-6."""
+    """The gate lets each of the 54 pass: MASE and quantile metric of its naive agree to 1e-6."""
     cases = gate.admit(tasks.find(name), [data_folder])
     assert all(case.future.shape == (cases.task.horizon,) for case in cases)
     assert len(cases) % cases.task.windows == 0
@@ -92,8 +92,8 @@ def test_another_recipe_is_refused(data_folder: Path) -> None:
     assert f"{task.naive_mase:.10g} is published" in str(refusal.value)
 
 
-def test_another_naive_error_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files as they should be, and another error than the published one: both are named."""
+def test_another_naive_score_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files as they should be, and another score than the published one: both are named."""
     clock = pd.date_range("2020-01-01", periods=40, freq="h")
     values = np.random.default_rng(0).normal(size=40)
     pd.DataFrame({"date": clock, "a": values}).to_csv(tmp_path / "tiny.csv", index=False)
@@ -105,10 +105,15 @@ def test_another_naive_error_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         gate.admit(task, [tmp_path])
     assert "tiny.csv differ" in str(refusal.value)
     made = cut(task, recipes.items(task, [tmp_path]))
-    right = score(made, gate.seasonal_naive(made)).mase
-    assert len(gate.admit(replace(task, naive_mase=right * (1 + 9e-7)), [tmp_path])) == 2
-    with pytest.raises(ValueError, match="is refused"):
-        gate.admit(replace(task, naive_mase=right * (1 + 2e-6)), [tmp_path])
+    right = score(made, gate.seasonal_naive(made))
+    own = replace(task, naive_mase=right.mase, naive_quantile=right.quantile)
+    assert len(gate.admit(own, [tmp_path])) == 2
+    for name, metric in (("naive_mase", "MASE"), ("naive_quantile", "CRPS")):
+        near = getattr(own, name) * (1 + 9e-7)
+        assert gate.admit(replace(own, **{name: near}), [tmp_path])
+        far = getattr(own, name) * (1 + 2e-6)
+        with pytest.raises(ValueError, match=f"naive has a {metric} of"):
+            gate.admit(replace(own, **{name: far}), [tmp_path])
 
 
 def test_files_may_lie_flat(tmp_path: Path, data_folder: Path) -> None:
@@ -286,12 +291,34 @@ def test_a_series_without_a_scale_is_refused_by_name(values: np.ndarray, message
 
 
 def test_the_seasonal_naive_repeats_the_last_season() -> None:
-    """Over its length, and past gaps, where the value before counts."""
+    """Over its length, and past gaps, where the value before counts; Chronos' has no spread."""
     past = np.r_[np.arange(16.0), np.nan]
-    cases = cut(replace(TASK, windows=1, tail=6, horizon=6), [item(np.r_[past, np.zeros(6)])])
-    naive = gate.seasonal_naive(cases)
+    task = replace(TASK, benchmark="chronos-II", windows=1, tail=6, horizon=6)
+    naive = gate.seasonal_naive(cut(task, [item(np.r_[past, np.zeros(6)])]))
     assert naive.shape == (1, 9, 6)
     assert (naive == [13, 14, 15, 15, 13, 14]).all()
+
+
+def test_the_spread_of_the_seasonal_naive_grows_with_the_seasons() -> None:
+    """Seasonal differences of 3 and 1 are 2.236 wide, and the root of 2 more a season later.
+
+    fev-bench takes them from the last 1,000 steps alone, GIFT-Eval from all.
+    """
+    past = np.zeros(2000)
+    past[:1000:2], past[1000::2] = np.arange(500) * 3.0, np.arange(500) * 1.0
+    past[1::2] = past[::2]
+    values = np.r_[past, np.zeros(4)]
+    upper = {}
+    for benchmark in ("fev-bench", "gift-eval"):
+        task = replace(TASK, benchmark=benchmark, season=2, horizon=4, windows=1, tail=4)
+        naive = gate.seasonal_naive(cut(task, [item(values)]))[0]
+        assert (naive[4] == 499).all()
+        upper[benchmark] = naive[8] - naive[4]
+    one, two = 1.2815515655 * np.array([1, np.sqrt(2)])  # the 90 % quantile of a normal
+    np.testing.assert_allclose(upper["fev-bench"], [one, one, two, two])
+    squares = np.r_[np.full(998, 9.0), np.full(2, 1497.0**2), np.ones(998)]
+    width = np.sqrt(squares.mean())
+    np.testing.assert_allclose(upper["gift-eval"], width * np.array([one, one, two, two]))
 
 
 def test_gaps_are_filled_from_the_left() -> None:

@@ -25,22 +25,27 @@ BenchmarkName = Literal["fev-bench", "chronos-II", "gift-eval"]
 class Benchmark:
     """Whose tasks they are: how it calls its quantile metric, and where its figures stand.
 
-    ``source`` has the seasonal-naive errors that the tasks are held to: repository, file, commit.
+    ``source`` has the scores of the seasonal naive that tasks are held to: repository, file,
+    commit. The spread of that naive was taken from the last ``naive_past`` steps of each past; of
+    all if that is None, and with 0 all its quantiles are its point forecast.
     """
 
     quantile_metric: str
     source: str
+    naive_past: int | None
 
 
 BENCHMARKS: Mapping[BenchmarkName, Benchmark] = {
     "fev-bench": Benchmark(
-        "SQL", "autogluon/fev:benchmarks/fev_bench/results/seasonal_naive.csv@1bc95fd"
+        "SQL", "autogluon/fev:benchmarks/fev_bench/results/seasonal_naive.csv@1bc95fd", 1000
     ),
     "chronos-II": Benchmark(
-        "WQL", "autogluon/fev:benchmarks/chronos_zeroshot/results/seasonal_naive.csv@1bc95fd"
+        "WQL", "autogluon/fev:benchmarks/chronos_zeroshot/results/seasonal_naive.csv@1bc95fd", 0
     ),
     "gift-eval": Benchmark(
-        "CRPS", "SalesforceAIResearch/gift-eval:results/seasonal_naive/all_results.csv@4fd98a9"
+        "CRPS",
+        "SalesforceAIResearch/gift-eval:results/seasonal_naive/all_results.csv@4fd98a9",
+        None,
     ),
 }
 
@@ -77,8 +82,9 @@ class ZeroShotTask:
     ``task`` is its name in its benchmark. ``files``, separated by spaces, and ``recipe``, a
     function of :mod:`harness.zero_shot.recipes`, make its series; ``frequency`` is that of
     pandas' periods. ``season``, of the scale of MASE and of the seasonal naive, is in steps. The
-    first window begins ``tail`` steps before the end of each series. ``naive_mase`` is the
-    published MASE of the seasonal naive.
+    first window begins ``tail`` steps before the end of each series. ``naive_mase`` and
+    ``naive_quantile`` are the published scores of the seasonal naive, by MASE and by the
+    benchmark's quantile metric.
     """
 
     __pydantic_config__ = STRICT
@@ -93,6 +99,7 @@ class ZeroShotTask:
     season: int
     tail: int
     naive_mase: float
+    naive_quantile: float
 
     def __str__(self) -> str:
         return f"{self.benchmark}/{self.task}"
