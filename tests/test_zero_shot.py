@@ -148,6 +148,14 @@ def test_a_long_file_is_taken_apart(tmp_path: Path) -> None:
     assert data.read_panel(tmp_path / "a.csv")[1] == digest
 
 
+def test_any_form_of_a_file_will_do(tmp_path: Path) -> None:
+    """What is known of a file is of its values: a csv is found in the place of a parquet file."""
+    (tmp_path / "any").mkdir()
+    long_frame().to_csv(tmp_path / "any/a.csv.gz", index=False)
+    digest = data.read_panel(tmp_path / "any/a.csv.gz")[1]
+    assert len(data.load_panel("monash/a.parquet", [tmp_path], digest)) == 2
+
+
 def test_the_hash_of_a_long_file_knows_which_series_a_value_is_of(tmp_path: Path) -> None:
     """The same values and stamps under other items are another file."""
     hashes = set()

@@ -81,13 +81,14 @@ def read_panel(path: Path) -> tuple[list[Channel], str]:
 def load_panel(file: str, folders: Sequence[Path], expected: str) -> list[Channel]:
     """The series of ``file`` ("monash/hospital.parquet"), if they are what ``expected`` says.
 
-    A folder may have the file in a sub-folder of any name, or be flat.
+    A folder may have the file in a sub-folder of any name, or be flat; csv and csv.gz will do as
+    well as parquet.
 
     Raises:
         FileNotFoundError: no folder has the file; names it and the folders.
         ValueError: what is there is not what it should be; names the file.
     """
-    path = copies.first(folders, [Path(file).name])
+    path = copies.first(folders, [f"{Path(file).stem}{form}" for form in STAMPED])
     if path is None:
         looked = ", ".join(map(str, folders)) or "no folder was given"
         raise FileNotFoundError(
