@@ -20,7 +20,7 @@ from harness.data.planted import family_of as planted_family
 from harness.data.planted import names as planted_names
 from harness.data.planted import plant
 from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
-from harness.data.sampling import Sample, Sampler
+from harness.data.sampling import Part, Sample, Sampler
 from harness.data.series import Series, filled
 from harness.data.sets import (
     entry,
@@ -46,6 +46,7 @@ __all__ = [
     "Corpus",
     "Entry",
     "Match",
+    "Part",
     "PlantedFamily",
     "Pool",
     "Sample",

@@ -70,8 +70,10 @@ class Sampler:
         weights = np.array([pool.share for pool, _ in self._members])
         self._shares = weights / weights.sum()
 
-    def draw(self, count: int, generator: np.random.Generator) -> Sample:
-        """So many rows.
+    def draw(
+        self, count: int, generator: np.random.Generator, length: int | None = None
+    ) -> Sample:
+        """So many rows, each of a random length, or all of one.
 
         Raises:
             ValueError: a member with next to no row that has enough values; names it.
@@ -81,7 +83,7 @@ class Sampler:
         known, scored = past.astype(bool), future.astype(bool)
         members = generator.choice(len(self._members), size=count, p=self._shares)
         for row, member in enumerate(members):
-            values = self._row(int(member), generator)
+            values = self._row(int(member), generator, length)
             head, tail = filled(values[:-HORIZON]), values[-HORIZON:]
             known[row, LONGEST - len(head) :] = ~np.isnan(head)
             scored[row] = ~np.isnan(tail)
@@ -90,12 +92,14 @@ class Sampler:
             future[row] = np.nan_to_num(factor * tail)
         return Sample(past, known, future, scored)
 
-    def _row(self, member: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    def _row(
+        self, member: int, generator: np.random.Generator, steps: int | None
+    ) -> NDArray[np.float32]:
         """A past and its future, one after the other, with few gaps."""
         pool, series = self._members[member]
         for _ in range(TRIES):
             values = pool.series[series[generator.integers(len(series))]]
-            length = int(generator.integers(SHORTEST, LONGEST + 1))
+            length = steps or int(generator.integers(SHORTEST, LONGEST + 1))
             decimation = int(generator.choice(DECIMATIONS))
             first, last = self._starts(len(values), (length + HORIZON) * decimation, decimation)
             if last < first:
