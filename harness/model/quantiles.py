@@ -1,7 +1,7 @@
 """The shared forecaster for series it was not trained on: pasts of any length, quantiles ahead.
 
-Stem, patcher, embedder and backbone are those of :class:`harness.model.forecaster.PatchForecaster`;
-the head asks the tokens instead of the steps of one look-back, so that it fits any length.
+Stem, patcher, embedder and backbone are those of the shared forecaster of one look-back; the head
+asks the tokens and not the steps of that look-back, so that it fits any length.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.core.task import Architecture, Task
 from harness.model.backbones import Transformer, dechunk
 from harness.model.embedders import AreaEmbedder
 from harness.model.layers import instance_norm
-from harness.model.patcher import Patcher, Patches, Rows, Rule
+from harness.model.patcher import Patcher, Patches, Rows
 from harness.model.stem import Stem
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -225,7 +225,7 @@ def pinball(
     aim: Float[Tensor, "row step"],
     scored: Bool[Tensor, "row step"],
 ) -> Float[Tensor, "draw row"]:
-    """Twice the mean pinball loss of each row over levels and scored steps: of the median |error|."""
+    """Twice the pinball loss, mean over levels and scored steps; of the median it is |error|."""
     level = torch.tensor(LEVELS, device=values.device)[:, None]
     error = aim[:, None] - values
     loss = 2 * torch.maximum(level * error, (level - 1) * error).mean(2)

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from harness import data
 from harness.core.files import write_bytes
-from harness.core.task import Architecture
+from harness.core.task import Architecture, Task
 from harness.model.patcher import Patcher, Rule
-from harness.model.quantiles import QuantileForecaster, pinball
+from harness.model.quantiles import FURTHEST, QuantileForecaster, pinball
 
 SIZES = {
     "S": Architecture(width=64, layers=3, heads=4, feedforward=256, dropout=0.0),
@@ -56,8 +56,18 @@ class Diet:
             )
 
 
+@dataclass(frozen=True)
+class Pretrained:
+    """A forecaster with its least validation loss, the rule of it, and a line for each check."""
+
+    model: QuantileForecaster
+    best: float
+    rule: Rule
+    curves: list[dict[str, float]]
+
+
 @dataclass
-class Progress:
+class _Progress:
     """How far pre-training is, and all that the next step needs."""
 
     step: int = 0
@@ -78,7 +88,7 @@ def pretrain(
     device: str = "cpu",
     checkpoint: Path | None = None,
     on_check: Callable[[dict[str, float]], object] = lambda told: None,
-) -> tuple[QuantileForecaster, Progress]:
+) -> Pretrained:
     """A forecaster trained on the training part of a corpus, with the weights of its best check.
 
     Half of the validation rows are later than the training part, half are of series held out. With
@@ -90,9 +100,7 @@ def pretrain(
         ArithmeticError: a loss that is not finite.
     """
     torch.manual_seed(seed)
-    model = QuantileForecaster(
-        method, architecture, hyperparameters=hyperparameters
-    ).to(device)
+    model = QuantileForecaster(method, architecture, hyperparameters=hyperparameters).to(device)
     groups = model.parameter_groups(diet.learning_rate)
     rates = [group["lr"] for group in groups]
     optimiser = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
@@ -101,7 +109,7 @@ def pretrain(
     sampler = data.Sampler(pools)
     valid = _validation(pools, diet, model.task.look_back, device)
     model.patcher.prepare(part for part, _, _ in _prepared(sampler, model, seed, device))
-    state = Progress()
+    state = _Progress()
     settings = {
         "method": method.__name__,
         "hyperparameters": dict(hyperparameters or {}),
@@ -153,7 +161,8 @@ def pretrain(
         if checkpoint is not None:
             _save(checkpoint, settings, state, model, optimiser, drawing, sampling)
     model.load_state_dict(state.kept)
-    return model.eval(), state
+    assert state.rule is not None
+    return Pretrained(model.eval(), state.best, state.rule, state.curves)
 
 
 Rows3 = tuple[Tensor, Tensor, Tensor]
@@ -162,7 +171,7 @@ Rows3 = tuple[Tensor, Tensor, Tensor]
 def _batch(
     sampler: data.Sampler,
     diet: Diet,
-    task: Any,
+    task: Task,
     generator: np.random.Generator,
     device: str,
 ) -> Rows3:
@@ -217,7 +226,7 @@ def _by_rule(model: QuantileForecaster, valid: Sequence[Rows3]) -> dict[Rule, fl
         rows = []
         for past, future, scored in valid:
             forecast = model(past, torch.arange(len(past), device=past.device))
-            aim = ((future - forecast.mean) / forecast.scale).clamp(-30, 30)
+            aim = ((future - forecast.mean) / forecast.scale).clamp(-FURTHEST, FURTHEST)
             rows.append(pinball(forecast.values[None], aim, scored)[0])
         losses[rule] = float(torch.cat(rows).double().mean())
     return losses
@@ -233,7 +242,7 @@ def _factor(step: int, diet: Diet) -> float:
 def _save(
     path: Path,
     settings: dict[str, Any],
-    state: Progress,
+    state: _Progress,
     model: QuantileForecaster,
     optimiser: torch.optim.Optimizer,
     drawing: torch.Generator,
@@ -256,7 +265,7 @@ def _save(
 def _resume(
     path: Path,
     settings: dict[str, Any],
-    state: Progress,
+    state: _Progress,
     model: QuantileForecaster,
     optimiser: torch.optim.Optimizer,
     drawing: torch.Generator,

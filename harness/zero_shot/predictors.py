@@ -18,13 +18,14 @@ with warnings.catch_warnings():
     # At import it asks for a faster JSON library, which nothing here would gain by.
     warnings.filterwarnings("ignore", "Using `json`-module for json-handling")
     from gluonts.model.forecast import Forecast, QuantileForecast
-    from gluonts.model.predictor import Predictor
+    from gluonts.model.predictor import Predictor, RepresentablePredictor
 
 __all__ = [
     "Entry",
     "Forecast",
     "Predictor",
     "QuantileForecast",
+    "RepresentablePredictor",
     "make",
 ]
 

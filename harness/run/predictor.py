@@ -1,0 +1,112 @@
+"""A pre-trained forecaster as a predictor of gluonts, which its tools can ask and store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.data import filled
+from harness.model.quantiles import LEVELS, QuantileForecaster
+from harness.run.artefact import hash_of, read
+from harness.zero_shot.predictors import Entry, Forecast, QuantileForecast, RepresentablePredictor
+
+MOST_ROLLS = 12
+"""Forecasts of a longer horizon go on from their own median at most so often."""
+
+AT_ONCE = 256  # series in one pass
+
+
+class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts has no types
+    """Forecasts of the artefact in a folder, at nine quantiles.
+
+    A past longer than the artefact's look-back is cut to its last steps, a shorter one to whole
+    patches; a gap has the value before it. ``artefact_hash`` is that of the folder when the
+    predictor was made, and refused are others when it is loaded.
+
+    Raises:
+        FileNotFoundError: no artefact is there.
+        ValueError: another artefact, or a horizon that would need too many rolls.
+    """
+
+    def __init__(
+        self, artefact: str, prediction_length: int, artefact_hash: str | None = None
+    ) -> None:
+        super().__init__(prediction_length=prediction_length)
+        self.artefact = artefact
+        self.artefact_hash = artefact_hash or hash_of(Path(artefact))
+        furthest = MOST_ROLLS * self.model.task.horizon
+        if prediction_length > furthest:
+            raise ValueError(
+                f"a horizon of {prediction_length} steps; {artefact} forecasts at most {furthest}"
+            )
+
+    def __getnewargs_ex__(self) -> tuple[tuple[()], dict[str, Any]]:
+        return (), {
+            "artefact": self.artefact,
+            "prediction_length": self.prediction_length,
+            "artefact_hash": self.artefact_hash,
+        }
+
+    @cached_property
+    def model(self) -> QuantileForecaster:
+        """The forecaster, loaded once."""
+        return read(Path(self.artefact), expected=self.artefact_hash)
+
+    def predict(self, dataset: Iterable[Entry], **_: Any) -> Iterator[Forecast]:  # noqa: ANN401 - what gluonts' tools pass on
+        """One forecast a series, in their order."""
+        series = iter(dataset)
+        while part := list(islice(series, AT_ONCE)):
+            values = self.quantiles([np.asarray(entry["target"]) for entry in part])
+            for entry, forecast in zip(part, values, strict=True):
+                yield QuantileForecast(
+                    forecast_arrays=forecast,
+                    forecast_keys=[str(level) for level in LEVELS],
+                    start_date=entry["start"] + len(entry["target"]),
+                    item_id=entry.get("item_id"),
+                )
+
+    def quantiles(self, pasts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Forecasts [series, level, step], in the units of each series."""
+        contexts = [self._context(past) for past in pasts]
+        ahead = np.empty((len(pasts), len(LEVELS), self.prediction_length))
+        lengths = np.array([len(context) for context in contexts])
+        for length in np.unique(lengths):
+            index = np.flatnonzero(lengths == length)
+            ahead[index] = self._rolled(np.stack([contexts[number] for number in index]))
+        return ahead
+
+    def _context(self, past: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The last whole patches of what is known of a past; of less than two, all of it."""
+        whole = filled(past.astype(np.float64))
+        whole = whole[~np.isnan(whole)][-self.model.task.look_back :]
+        size = self.model.task.look_back // self.model.task.patches
+        if len(whole) >= 2 * size:
+            return whole[len(whole) % size :]
+        # Two steps are the least that can be cut in two.
+        return np.pad(whole, (max(0, 2 - len(whole)), 0), "edge")
+
+    @torch.inference_mode()
+    def _rolled(self, past: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Forecasts of pasts of one length, each block going on from the median of the last."""
+        size, most = (
+            self.model.task.look_back // self.model.task.patches,
+            self.model.task.look_back,
+        )
+        blocks: list[NDArray[np.float64]] = []
+        while sum(block.shape[2] for block in blocks) < self.prediction_length:
+            # In float64 around the last value, so that the level costs no digits.
+            level, ids = past[:, -1:], torch.arange(len(past))
+            near = torch.from_numpy((past - level).astype(np.float32))
+            block = self.model(near, ids).original.double().numpy() + level[..., None]
+            blocks.append(block)
+            past = np.concatenate([past, block[:, LEVELS.index(0.5)]], axis=1)[:, -most:]
+            if past.shape[1] >= 2 * size:
+                past = past[:, past.shape[1] % size :]
+        return np.concatenate(blocks, axis=2)[..., : self.prediction_length]
