@@ -20,7 +20,7 @@ TAKES_leaderboard := SUITE RESULTS
 TAKES_validate := RESULTS
 TAKES_rerun := KEY RESULTS DATA DEVICE
 TAKES_track := SUITE RESULTS
-TAKES_ui := RESULTS
+TAKES_ui := SUITE RESULTS PORT
 TAKES_tune := SUITE DATASETS LOOK_BACKS HORIZONS METHODS TRIALS STORAGE DATA RESULTS JOBS DEVICE
 TAKES_check := METHOD
 TAKES_data := SUITE DATASETS DATA
@@ -145,8 +145,8 @@ rerun: $(STAMP) ## do the run of the row with KEY again and compare; the row sta
 track: $(STAMP) ## log in MLflow what it lacks of the runs and searches of SUITE
 	@$(PATCHBENCH) $@ $(options)
 
-ui: $(STAMP) ## open MLflow on the local runs, on 127.0.0.1
-	@$(PATCHBENCH) $@ $(options)
+ui: $(STAMP) ## open MLflow on the runs of SUITE, or of all suites, on 127.0.0.1
+	@exec $(PATCHBENCH) $@ $(options)
 
 tune: $(STAMP) ## search the hyperparameters of METHODS on validation data, with equal trials for each
 	@$(PATCHBENCH) $@ $(options)

@@ -429,14 +429,27 @@ def track(
 
 @app.command()
 def ui(
+    suite: Annotated[str, typer.Option("--suite", help="This one alone.")] = "",
     results: options.Results = RESULTS,
     port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000,
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Open the tracked runs in MLflow's own pages."""
-    from harness.report import tracking
+    from harness.report import serving
 
-    tracking.serve(results, port, tracking_uri)
+    # A desktop has a window for it; on a terminal without one a browser might take that over.
+    is_desktop = sys.platform in {"darwin", "win32"} or bool(
+        {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    )
+    serving.serve(
+        results,
+        port,
+        tracking_uri,
+        suite=options.name_of(suite) if suite else "",
+        tell=partial(display.tell_pages, is_open=is_desktop and sys.stdout.isatty()),
+        # Of a make that is killed outright nothing else would tell.
+        parent=os.getppid() if "MAKELEVEL" in os.environ else None,
+    )
 
 
 # --- how a verb works ----------------------------------------------------------------------------

@@ -13,11 +13,10 @@ import math
 import os
 import re
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -33,13 +32,13 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, Experiment, Metric, Param, Run
 from mlflow.store.db import utils as databases
 from mlflow.tracking import MlflowClient
 
 from harness.core.files import locked
 from harness.core.job import Record
-from harness.report import figures
+from harness.report import browsing, figures
 from harness.results.bundles import Bundle, read_bundle
 from harness.results.table import TASK, name_of_run
 
@@ -77,7 +76,7 @@ class Tracker:
 
     def __init__(self, results: Path, experiment: str, uri: str | None = None) -> None:
         results.mkdir(parents=True, exist_ok=True)
-        self._suite, self._uri = experiment, _driven(uri) if uri else _local(results)
+        self._suite, self._uri = experiment, store_of(results, uri)
         # A server keeps artifacts itself; for a database the default would be the working folder.
         is_server = self._uri.startswith("http")
         artifacts = None if is_server else (results / "mlflow-artifacts").resolve().as_uri()
@@ -90,6 +89,7 @@ class Tracker:
                 if known
                 else self._client.create_experiment(experiment, artifact_location=artifacts)
             )
+            _keep_views(self._client, known or self._client.get_experiment(self._experiment))
 
     def record(self, bundle: Path) -> str:
         """Log the bundle of a run and return MLflow's id for it.
@@ -229,19 +229,23 @@ class Tracker:
             source = Dataset(name, digest[:36], "local", name)
             self._client.log_inputs(run, [DatasetInput(source)])
 
-    @contextmanager
-    def _or_later(self) -> Iterator[None]:
-        """Turn an error of MLflow into one that says what logs later what is missing now."""
-        try:
-            with _quiet():
-                yield
-        except Exception as error:
-            said = f"MLflow at {self._uri}: {type(error).__name__}: {' '.join(str(error).split())}"
-            secret = re.compile(r"(?<=://)[^/@\s]*@")  # user and password of an address
-            raise TrackingError(
-                f"{secret.sub('', said)[:300]}. Results stand; make track SUITE={self._suite}"
-                " logs what is missing"
-            ) from error
+    def _or_later(self) -> AbstractContextManager[None]:
+        return _or_later(self._uri, self._suite)
+
+
+@contextmanager
+def _or_later(uri: str, suite: str) -> Iterator[None]:
+    """Turn an error of MLflow into one that says what logs later what is missing now."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        said = f"MLflow at {uri}: {type(error).__name__}: {' '.join(str(error).split())}"
+        secret = re.compile(r"(?<=://)[^/@\s]*@")  # user and password of an address
+        raise TrackingError(
+            f"{secret.sub('', said)[:300]}. Results stand; make track SUITE={suite}"
+            " logs what is missing"
+        ) from error
 
 
 def fill(
@@ -278,29 +282,35 @@ def fill(
     return Filled(logged, len(files) - logged - len(refused), refused)
 
 
-def serve(results: Path, port: int, uri: str | None = None) -> None:
-    """Turn this process into MLflow's web server on 127.0.0.1; say where to look.
+def store_of(results: Path, uri: str | None = None) -> str:
+    """The address of the store of these results: that at ``uri``, else the local one."""
+    return _driven(uri) if uri else _local(results)
 
-    A store that has a server of its own is only named.
+
+def suites(store: str) -> dict[str, str]:
+    """By suite the number of its experiment in the store, the one with the newest run first.
+
+    Experiments without runs of ours are left out; the others get the views that they lack.
 
     Raises:
-        FileNotFoundError: nothing has been tracked in ``results`` yet.
+        TrackingError: the store cannot be reached.
     """
-    if uri is not None and uri.startswith("http"):
-        sys.stdout.write(f"MLflow: {uri}\n")
-        return
-    if uri is None and not (results / "mlflow.db").exists():
-        raise FileNotFoundError(f"nothing is tracked in {results} yet: run a suite first")
-    sys.stdout.write(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
-    sys.stdout.flush()
-    # In the environment and not on the command line, which every user of the machine can read: an
-    # address may hold a password.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = _driven(uri) if uri else _local(results)
-    address = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    # For one reader one worker will do, without the seven processes of a job queue.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    command = [sys.executable, "-m", "mlflow", "ui", *address]
-    os.execv(sys.executable, command)  # noqa: S606 - no shell needed
+    with _or_later(store, "..."):
+        client, found = MlflowClient(store), []
+        for experiment in client.search_experiments():
+            number, newest = experiment.experiment_id, ["attributes.start_time DESC"]
+            runs = client.search_runs([number], "tags.level != ''", max_results=1, order_by=newest)
+            if runs:
+                _keep_views(client, experiment)
+                found.append((-runs[0].info.start_time, experiment.name, number))
+    return {name: number for _, name, number in sorted(found)}
+
+
+def _keep_views(client: MlflowClient, experiment: Experiment) -> None:
+    """Leave there what its pages show of it, if it is not there already."""
+    for name, text in browsing.tags().items():
+        if experiment.tags.get(name) != text:
+            client.set_experiment_tag(experiment.experiment_id, name, text)
 
 
 def _bundles(runs: Path, suite: str) -> Iterator[Path]:
@@ -390,7 +400,7 @@ def _artifacts(bundle: Path, content: Bundle, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what MLflow says about its migrations and its own deprecated calls."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.INFO))
