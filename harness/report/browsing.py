@@ -8,19 +8,22 @@ kept as MLflow keeps one that somebody shares: as a tag of the experiment, in JS
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 RUNS, CURVES = "runs", "curves"
-"""The views: a table of runs, and their learning curves; both by method and data set."""
+"""The views by their names: runs and their learning curves, both by method and data set."""
+LOCAL = "http://127.0.0.1:5000"
+"""The server of `make ui` if nothing else is said."""
 SHORT = "patchbench"
 """Where the local server knows suites by name: ``/patchbench/<suite>``."""
 _MACHINE_LEARNING = {"workflowType": "machine_learning"}
 _COLUMNS = (
-    *("tags.method", "tags.dataset", "tags.horizon", "tags.seed", "tags.status"),
     *("metrics.mse", "metrics.mae", "metrics.tokens_mean", "metrics.train_seconds"),
+    *("tags.method", "tags.dataset", "tags.horizon", "tags.seed", "tags.status"),
 )
-_WIDTHS = {"attributes.Run Name": 380, **dict.fromkeys(_COLUMNS, 110), "tags.method": 160}
+_WIDTHS = {"attributes.Run Name": 380, **dict.fromkeys(_COLUMNS, 100), "tags.method": 160}
 """Pixels; the name of a group has to fit, too."""
 _CHARTS = {
     "epoch": ("LINE", ("epoch/valid_mse", "epoch/train_mse")),
@@ -49,13 +52,29 @@ def run(server: str, experiment: str, identity: str) -> str:
     return f"{_experiment(server, experiment)}/runs/{identity}?{query}"
 
 
-def short(server: str, suite: str, key: str = "") -> str:
-    """The address that leads to a suite's runs, or to one of them, if the server is a local one.
+def short(server: str, suite: str, **wanted: str) -> str:
+    """The address by which a local server (:mod:`harness.report.serving`) leads to a suite's runs.
 
-    It holds whatever number the experiment has, so that a page or a row may say it.
+    It holds whatever number the experiment has, so a page may say it. ``wanted`` is a ``view``, or
+    the ``key`` of one run.
     """
-    address = f"{server}/{SHORT}/{quote(suite, safe='')}"
-    return f"{address}?{urlencode({'key': key})}" if key else address
+    return f"{server}/{SHORT}/{_quoted(suite)}?{urlencode(wanted)}"
+
+
+def cell(suite: str, method: str, task: Sequence[object]) -> str:
+    """Where a local server has the page of a suite, open at a cell; ``task`` as in rows' TASK."""
+    look_back, dataset, horizon, patches = task
+    place = "/".join(_quoted(part) for part in (method, dataset, look_back, horizon, patches))
+    return f"/{SHORT}/{_quoted(suite)}/report/index.html#cell/{place}"
+
+
+def rows(suite: str, method: str) -> str:
+    """Where a local server has the rows of a method."""
+    return f"/{SHORT}/{_quoted(suite)}/{_quoted(method)}.csv"
+
+
+def _quoted(part: object) -> str:
+    return quote(str(part), safe="")
 
 
 def _experiment(server: str, experiment: str) -> str:

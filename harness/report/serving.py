@@ -21,7 +21,8 @@ from urllib.request import urlopen
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 # It says before the first import of MLflow that it reports to nobody.
 from harness.report import browsing, tracking  # isort: skip
@@ -71,7 +72,7 @@ def serve(
         tell(shown)
         return
     with _listening(port) as listener:
-        pages = _pages(store)
+        pages = _pages(store, results)
         _in_background(lambda: _tell(server, shown, tell))
         if parent is not None:
             _in_background(lambda: _leave_with(parent, pages))
@@ -105,8 +106,8 @@ def _listening(port: int) -> socket.socket:
         ) from error
 
 
-def _pages(store: str) -> uvicorn.Server:
-    """The server, not yet running."""
+def _pages(store: str, results: Path) -> uvicorn.Server:
+    """The server, not yet running: MLflow's, and beside it the pages and rows of the results."""
     # What `mlflow ui` would set for its child process. Not in a command line, which every user
     # of the machine can read: an address may hold a password.
     os.environ["_MLFLOW_SERVER_FILE_STORE"] = store
@@ -116,7 +117,11 @@ def _pages(store: str) -> uvicorn.Server:
         warnings.simplefilter("ignore")  # what MLflow uses of its own dependencies is outdated
         from mlflow.server.fastapi_app import app  # reads the environment when it is imported
 
-    app.router.routes.insert(0, Route(f"/{browsing.SHORT}/{{suite}}", _lead(store)))
+    # Before MLflow's own, of which the last one takes every address that is left.
+    app.router.routes[:0] = [
+        Route(f"/{browsing.SHORT}/{{suite}}", _lead(store)),
+        Mount(f"/{browsing.SHORT}", StaticFiles(directory=results, check_dir=False)),
+    ]
     # Without its lifespan, which looks for containers of MLflow's assistant.
     setting = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
     return uvicorn.Server(setting)
@@ -127,13 +132,15 @@ def _lead(store: str) -> Callable[[Request], Response]:
     client = MlflowClient(store)
 
     def lead(request: Request) -> Response:
-        suite, key = request.path_params["suite"], request.query_params.get("key", "")
+        suite, wanted = request.path_params["suite"], request.query_params
         server = str(request.base_url)
         known = client.get_experiment_by_name(suite)
         if known is None:
             return _nothing(f"No runs of {suite!r} are tracked here", suite)
-        if not key:
-            return RedirectResponse(browsing.view(server, known.experiment_id, browsing.RUNS))
+        if "key" not in wanted:
+            name = browsing.CURVES if wanted.get("view") == browsing.CURVES else browsing.RUNS
+            return RedirectResponse(browsing.view(server, known.experiment_id, name))
+        key = wanted["key"]
         filtered = f"tags.key = '{re.sub('[^0-9a-f]', '', key)}'"
         runs = client.search_runs([known.experiment_id], filtered, max_results=1)
         if not runs:

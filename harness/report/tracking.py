@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -46,6 +47,7 @@ databases.MAX_RETRY_COUNT = 1  # the same for a database, which has no other swi
 
 _TAGS = ("suite", "method", "dataset", "look_back", "horizon", "patches", "seed", "status", "key")
 _PROVENANCE = ("device", "commit", "versions", "protocol", "data_hash", "failure", "error")
+_CARD = ("summary", "source", "fidelity")
 # MLflow takes 1000 items in one call, of which a job's settings are fewer than 100.
 _AT_ONCE = 900
 _ENDED = {"done": "FINISHED", "complete": "FINISHED", "pruned": "KILLED"}
@@ -67,15 +69,24 @@ class Filled:
 class Tracker:
     """An experiment a suite, a run a bundle: in ``results/mlflow.db``, or in the store at ``uri``.
 
-    Making one creates or migrates a local store, which takes seconds the first time.
+    Making one creates or migrates a local store, which takes seconds the first time. ``cards`` are
+    what the methods say of themselves, by name; the description of a run repeats it.
 
     Raises:
         TrackingError: the store cannot be reached or used; also by its methods, after at most
             a few seconds.
     """
 
-    def __init__(self, results: Path, experiment: str, uri: str | None = None) -> None:
+    def __init__(
+        self,
+        results: Path,
+        experiment: str,
+        uri: str | None = None,
+        *,
+        cards: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         results.mkdir(parents=True, exist_ok=True)
+        self._cards = cards
         self._suite, self._uri = experiment, store_of(results, uri)
         # A server keeps artifacts itself; for a database the default would be the working folder.
         is_server = self._uri.startswith("http")
@@ -148,7 +159,8 @@ class Tracker:
         record = content.record
         now = _now()
         spent = 1000 * ((record.train_seconds or 0) + (record.evaluate_seconds or 0))
-        tags = {name: str(getattr(record, name)) for name in (*_TAGS, *_PROVENANCE)}
+        tags = _said({name: getattr(record, name) for name in (*_TAGS, *_PROVENANCE)})
+        tags |= _origin(record.commit, _description(record, self._cards.get(record.method, {})))
         run = self._client.create_run(
             self._experiment,
             start_time=now - int(spent),
@@ -170,7 +182,7 @@ class Tracker:
         task = {name: choice[name] for name in ("dataset", "look_back", "horizon", "patches")}
         place = {"suite": job["suite"], "method": job["method"], "seed": job["seed"], **task}
         origin = {name: search[name] for name in ("device", "commit", "versions", "data_hash")}
-        tags = {name: str(value) for name, value in {**place, **origin}.items()}
+        tags = _said({**place, **origin}) | _origin(search["commit"], "")
         parent = self._client.create_run(
             self._experiment,
             start_time=int(1000 * trials.started.min()),
@@ -253,6 +265,7 @@ def fill(
     suite: str,
     uri: str | None = None,
     *,
+    cards: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> Filled:
     """Log all bundles and searches of a suite that the store lacks.
@@ -263,7 +276,7 @@ def fill(
     Raises:
         TrackingError: the store cannot be reached; what was logged before stays.
     """
-    tracker = Tracker(results, suite, uri)
+    tracker = Tracker(results, suite, uri, cards=cards)
     there = tracker.digests()
     files = [
         *_bundles(results / "runs", suite),
@@ -355,6 +368,38 @@ def _driven(uri: str) -> str:
 
 def _name(record: Record) -> str:
     return name_of_run(record.method, [getattr(record, name) for name in TASK], record.seed)
+
+
+def _said(values: Mapping[str, object]) -> dict[str, str]:
+    """The values as tags; what is empty is none."""
+    return {name: str(value) for name, value in values.items() if value not in {None, ""}}
+
+
+def _origin(commit: str, description: str) -> dict[str, str]:
+    """MLflow's own tags, of which its pages make their source and their description."""
+    named = {
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": "python -m harness",
+        "mlflow.source.git.commit": commit,
+        "mlflow.note.content": description,
+    }
+    return _said(named)
+
+
+def _description(record: Record, card: Mapping[str, str]) -> str:
+    """In Markdown: why the run failed, what the method says of itself, its cell and its row.
+
+    The links lead to what the local server (:mod:`harness.report.serving`) has.
+    """
+    task = [getattr(record, name) for name in TASK]
+    places = (
+        f"[Its cell on the page]({browsing.cell(record.suite, record.method, task)}), "
+        f"[the rows of the method]({browsing.rows(record.suite, record.method)}). "
+        f"Once more: `make rerun KEY={record.key}`"
+    )
+    said = [f"{name.capitalize()}: {card[name]}" for name in _CARD if card.get(name)]
+    failed = [f"Failed: {record.error}"] if record.error else []
+    return "\n\n".join([*failed, *said, places])
 
 
 def _metrics(content: Bundle, now: int) -> list[Metric]:
