@@ -387,7 +387,7 @@ def _origin(commit: str, description: str) -> dict[str, str]:
 
 
 def _description(record: Record, card: Mapping[str, str]) -> str:
-    """In Markdown: why the run failed, what the method says of itself, its cell and its row.
+    """In Markdown: why the run failed, where its cell and row are, what the method says of itself.
 
     The links lead to what the local server (:mod:`harness.report.serving`) has.
     """
@@ -399,7 +399,7 @@ def _description(record: Record, card: Mapping[str, str]) -> str:
     )
     said = [f"{name.capitalize()}: {card[name]}" for name in _CARD if card.get(name)]
     failed = [f"Failed: {record.error}"] if record.error else []
-    return "\n\n".join([*failed, *said, places])
+    return "\n\n".join([*failed, places, *said])
 
 
 def _metrics(content: Bundle, now: int) -> list[Metric]:
