@@ -530,6 +530,22 @@ def test_agreement_between_seeds_is_a_mean_over_pairs() -> None:
     assert [text.get_text() for text in axes.texts] == ["1 (1)", ".30 (.20)"]
 
 
+def test_the_lowest_panel_of_each_column_names_its_methods() -> None:
+    """Of three panels two stand lowest, the second and the third."""
+    table = pd.concat([alike().assign(dataset=name) for name in "abc"], ignore_index=True)
+    figure = figures.agreement_of_methods(table)
+    named = [bool(axes.xaxis.get_tick_params()["labelbottom"]) for axes in figure.axes]
+    assert named == [False, True, True]
+
+
+def test_the_lowest_curve_is_whole() -> None:
+    """First epochs may be above the panel; no error is below it, however good."""
+    table = epochs([*NAMES, "oracle"])
+    table.loc[table.method == "oracle", "valid_mse"] = 0.001
+    for axes in figures.curves(table).axes:
+        assert axes.get_ylim()[0] < 0.001
+
+
 def test_agreement_of_methods_is_the_same_both_ways() -> None:
     """A pair is drawn twice; one that was not compared is left empty."""
     table = alike(["a", "b"]).query("method_a == 'a'")
@@ -683,6 +699,18 @@ def test_free_forecasts_have_no_ratio_of_costs() -> None:
     rows["flops"] = rows.flops.where(rows.method != "hnet", 0.0)
     [axes] = figures.pareto(rows, "flops").axes
     assert "hnet" not in " ".join(text.get_text() for text in axes.texts)
+
+
+def test_a_figure_that_is_there_no_more_leaves_no_file(tmp_path: Path) -> None:
+    """All four are deleted, and no other; to delete what is not there is no error."""
+    figures.save(figures.overlay(window()), tmp_path / "ranks")
+    figures.save(figures.overlay(window()), tmp_path / "ranks-96")
+    figures.remove(tmp_path / "ranks")
+    figures.remove(tmp_path / "ranks")
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {
+        "ranks-96",
+        "ranks-96-dark",
+    }
 
 
 def test_where_all_cost_the_same_there_is_no_front() -> None:

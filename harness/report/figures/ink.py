@@ -206,11 +206,11 @@ def at_rims(axes: Axes, values: Iterable[float], form: str) -> None:
             axes.text(0, line, text, ha="left", va="center", **style)
 
 
-def view(values: pd.Series[float]) -> tuple[float, float]:
-    """The span of the values but those far out: three quartile ranges beyond the quartiles."""
-    first, third = values.quantile(0.25), values.quantile(0.75)
+def view(errors: pd.Series[float]) -> tuple[float, float]:
+    """The span of errors but those far above the others: by three quartile ranges."""
+    first, third = errors.quantile(0.25), errors.quantile(0.75)
     reach = 3 * (third - first) or math.inf
-    return span(values[values.between(first - reach, third + reach)])
+    return span(errors[errors <= third + reach])
 
 
 def span(values: pd.Series[float]) -> tuple[float, float]:
