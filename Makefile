@@ -116,11 +116,11 @@ test: $(STAMP) ## run the tests, on all cores; in one process: .venv/bin/python 
 golden: $(STAMP) ## write the golden digits anew; other digits only after PROTOCOL was raised
 	@$(VENV)/bin/python tests/golden/measure.py tests/golden
 
-test-browser: $(STAMP) ## try the page in Chromium, from PATH or PATCHBENCH_CHROMIUM
+test-browser: $(STAMP) ## try the page, and MLflow's, in Chromium (PATH or PATCHBENCH_CHROMIUM)
 	@$(VENV)/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || \
 		$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 			--constraint constraints.txt --editable '.[browser]'
-	@$(VENV)/bin/python -m pytest tests/browser_page.py
+	@$(VENV)/bin/python -m pytest tests/browser_page.py tests/browser_mlflow.py
 
 lint: $(STAMP) ## check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check

@@ -73,7 +73,7 @@ def test_a_store_that_has_a_server_is_not_served_again(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own addresses are told, and one that is down is an error in one line."""
-    monkeypatch.setattr("harness.report.tracking.suites", lambda store: {"tiny": "7"})
+    monkeypatch.setattr("harness.report.tracking.suites", lambda store, suite: {"tiny": "7"})
     told: list[list[Shown]] = []
     serving.serve(results, 5000, "http://team:5000", tell=told.append)
     ((shown,),) = told

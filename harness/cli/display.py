@@ -310,8 +310,8 @@ def show_summary(
 def tell_pages(shown: Sequence[Shown], *, is_open: bool) -> None:
     """Where each suite is in MLflow; in a browser the first one's runs, if ``is_open``."""
     for suite, runs, curves in shown:
-        say(f"{suite}, its runs:       {runs}")
-        say(f"{suite}, their curves:   {curves}")
+        say(f"{suite}, runs: {runs}")
+        say(f"{suite}, learning curves: {curves}")
     say("Ctrl-C ends it.")
     if is_open:
         import webbrowser

@@ -81,9 +81,7 @@ def serve(
 
 
 def _shown(store: str, server: str, suite: str) -> list[Shown]:
-    found = tracking.suites(store)
-    if suite:
-        found = {name: number for name, number in found.items() if name == suite}
+    found = tracking.suites(store, suite)
     if not found:
         of = f"of {suite!r} " if suite else ""
         raise ValueError(f"no runs {of}are tracked yet: make track SUITE={suite or '...'}")

@@ -1,4 +1,4 @@
-"""Runs and searches to look at in MLflow, local or a team's. The only module that knows MLflow.
+"""Runs and searches to look at in MLflow, local or a team's: the only module that writes there.
 
 No result is read back from there: the truth is the rows, the bundles and the files of the
 searches, and the store can be deleted and filled again from them. Only one process writes, the
@@ -300,10 +300,11 @@ def store_of(results: Path, uri: str | None = None) -> str:
     return _driven(uri) if uri else _local(results)
 
 
-def suites(store: str) -> dict[str, str]:
+def suites(store: str, suite: str = "") -> dict[str, str]:
     """By suite the number of its experiment in the store, the one with the newest run first.
 
-    Experiments without runs of ours are left out; the others get the views that they lack.
+    Of ``suite`` alone if it is named. Experiments without runs of ours are left out; the others
+    get the views that they lack.
 
     Raises:
         TrackingError: the store cannot be reached.
@@ -311,6 +312,8 @@ def suites(store: str) -> dict[str, str]:
     with _or_later(store, "..."):
         client, found = MlflowClient(store), []
         for experiment in client.search_experiments():
+            if suite not in {"", experiment.name}:
+                continue
             number, newest = experiment.experiment_id, ["attributes.start_time DESC"]
             runs = client.search_runs([number], "tags.level != ''", max_results=1, order_by=newest)
             if runs:
