@@ -18,7 +18,8 @@ from harness.results.table import METRICS, read_table
 
 
 def record(method: str, dataset: str, seed: int, **measured: Any) -> Record:  # noqa: ANN401 - columns
-    numbers = dict.fromkeys(METRICS, 1.0) | {"tokens_mean": 12.0, "position_bias": 0.2} | measured
+    numbers = {"tokens_mean": 12.0, "position_bias": 0.2, "ranked": True, "status": "done"}
+    values: dict[str, Any] = dict.fromkeys(METRICS, 1.0) | numbers | measured
     return new_record(
         Job("tiny", method, Task(dataset, 96, 24, 12), seed),
         Provenance("c0ffee", "torch"),
@@ -29,7 +30,7 @@ def record(method: str, dataset: str, seed: int, **measured: Any) -> Record:  # 
         data_hash="d" * 64,
         data_verified=True,
         device="cpu",
-        **{"ranked": True, "status": "done"} | numbers,
+        **values,
     )
 
 
@@ -80,7 +81,7 @@ def test_a_seed_that_collapsed_is_counted(tmp_path: Path) -> None:
         record("learned", "ETTh1", 2),
         failed,
     )
-    assert list(collapse.collapsed(table)) == ["collapsed in 1 of 2 runs: 1.0 tokens"]
+    assert collapse.collapsed(table) == {(96, "learned"): "collapsed in 1 of 2 runs: 1.0 tokens"}
 
 
 def test_grids_by_design_and_what_is_never_ranked_are_not_called_collapsed(
@@ -89,7 +90,7 @@ def test_grids_by_design_and_what_is_never_ranked_are_not_called_collapsed(
     """All rows alike is what these are for; an oracle cuts where the truth is."""
     grids = [record(name, "ETTh1", 1, position_bias=1.0) for name in collapse.GRIDS[1:]]
     oracle = record("oracle", "ETTh1", 1, position_bias=1.0, ranked=False)
-    assert collapse.collapsed(rows(tmp_path / "tiny", *grids, oracle)).empty
+    assert collapse.collapsed(rows(tmp_path / "tiny", *grids, oracle)) == {}
 
 
 def test_where_nothing_collapsed_nothing_is_said(tmp_path: Path) -> None:

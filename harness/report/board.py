@@ -108,11 +108,11 @@ class Board:
         }
         reasons |= dict.fromkeys(panel.only_planted(runs), panel.ONLY_PLANTED)
         order = _ranking(runs, _cells(runs), reasons)
-        collapsed = self.collapsed.reindex(list(zip(order.look_back, order.method, strict=True)))
-        return order.assign(collapsed=collapsed.fillna("").to_numpy())
+        places = zip(order.look_back, order.method, strict=True)
+        return order.assign(collapsed=[self.collapsed.get(place, "") for place in places])
 
     @cached_property
-    def collapsed(self) -> pd.Series[str]:
+    def collapsed(self) -> dict[tuple[int, str], str]:
         """How plans have collapsed: :func:`harness.report.collapse.collapsed`."""
         return collapse.collapsed(self.rows)
 

@@ -13,7 +13,7 @@ that came to be one. Another method that is a grid by design is marked, and that
 _ROUNDED = 0.05
 
 
-def collapsed(rows: pd.DataFrame) -> pd.Series[str]:
+def collapsed(rows: pd.DataFrame) -> dict[tuple[int, str], str]:
     """By look-back and method, how its plans collapsed, and in how many of its finished runs.
 
     Of ranked patchers in ``rows``, as :func:`harness.results.table.read_table` gives them. A run
@@ -21,7 +21,6 @@ def collapsed(rows: pd.DataFrame) -> pd.Series[str]:
     (``position_bias`` of :class:`harness.run.boundaries.Habits`). Methods that have not are left
     out.
     """
-    names = ["look_back", "method"]
     done = rows[(rows.status == "done") & (rows.kind == "patcher") & rows.ranked]
     done = done[~done.method.isin(GRIDS)]
     numbers = done.reindex(columns=["tokens_mean", "position_bias"]).astype(float)
@@ -29,13 +28,14 @@ def collapsed(rows: pd.DataFrame) -> pd.Series[str]:
     how[numbers.position_bias > 1 - _ROUNDED / 10] = "one plan for all rows"
     how[numbers.tokens_mean > done.look_back - _ROUNDED] = "patches of one step"
     how[numbers.tokens_mean < 1 + _ROUNDED] = "1.0 tokens"
-    found = done.assign(how=how).groupby(names).how.agg(_said)
-    return found[found != ""]
+    return {
+        (int(look_back), str(method)): _said(own)
+        for (look_back, method), own in how.groupby([done.look_back, done.method])
+        if (own != "").any()
+    }
 
 
 def _said(how: pd.Series[str]) -> str:
     ways = how[how != ""]
-    if ways.empty:
-        return ""
     some = "" if len(ways) == len(how) else f" in {len(ways)} of {len(how)} runs"
     return f"collapsed{some}: {', '.join(sorted(set(ways)))}"

@@ -340,11 +340,11 @@ def _runs(axes: Axes, runs: pd.DataFrame, means: pd.Series[float]) -> None:
     if patchers.empty:
         return
     likely = without_far(means[means.index.isin(patchers.method)], means.min() / 100)
-    patchers = patchers[patchers.method.isin(likely.index)].mse
-    if patchers.min() == patchers.max():
+    spread = patchers.mse[patchers.method.isin(likely.index)]
+    if spread.min() == spread.max():
         return
-    margin = 0.08 * (patchers.max() - patchers.min())
-    axes.set_xlim(patchers.min() - margin, patchers.max() + margin)
+    margin = 0.08 * (spread.max() - spread.min())
+    axes.set_xlim(spread.min() - margin, spread.max() + margin)
     at_rims(axes, means, "{:.3g}")
 
 
