@@ -29,7 +29,7 @@ def collapsed(rows: pd.DataFrame) -> dict[tuple[int, str], str]:
     how[numbers.tokens_mean > done.look_back - _ROUNDED] = "patches of one step"
     how[numbers.tokens_mean < 1 + _ROUNDED] = "1.0 tokens"
     return {
-        (int(look_back), str(method)): _said(own)
+        (int(str(look_back)), str(method)): _said(own)
         for (look_back, method), own in how.groupby([done.look_back, done.method])
         if (own != "").any()
     }
