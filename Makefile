@@ -20,7 +20,7 @@ TAKES_leaderboard := SUITE RESULTS
 TAKES_validate := RESULTS
 TAKES_rerun := KEY RESULTS DATA DEVICE
 TAKES_track := SUITE RESULTS
-TAKES_ui := RESULTS
+TAKES_ui := SUITE RESULTS PORT
 TAKES_tune := SUITE DATASETS LOOK_BACKS HORIZONS METHODS TRIALS STORAGE DATA RESULTS JOBS DEVICE
 TAKES_check := METHOD
 TAKES_data := SUITE DATASETS DATA
@@ -116,11 +116,11 @@ test: $(STAMP) ## run the tests, on all cores; in one process: .venv/bin/python 
 golden: $(STAMP) ## write the golden digits anew; other digits only after PROTOCOL was raised
 	@$(VENV)/bin/python tests/golden/measure.py tests/golden
 
-test-browser: $(STAMP) ## try the page in Chromium, from PATH or PATCHBENCH_CHROMIUM
+test-browser: $(STAMP) ## try the page, and MLflow's, in Chromium (PATH or PATCHBENCH_CHROMIUM)
 	@$(VENV)/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || \
 		$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 			--constraint constraints.txt --editable '.[browser]'
-	@$(VENV)/bin/python -m pytest tests/browser_page.py
+	@$(VENV)/bin/python -m pytest tests/browser_page.py tests/browser_mlflow.py
 
 lint: $(STAMP) ## check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check
@@ -145,8 +145,8 @@ rerun: $(STAMP) ## do the run of the row with KEY again and compare; the row sta
 track: $(STAMP) ## log in MLflow what it lacks of the runs and searches of SUITE
 	@$(PATCHBENCH) $@ $(options)
 
-ui: $(STAMP) ## open MLflow on the local runs, on 127.0.0.1
-	@$(PATCHBENCH) $@ $(options)
+ui: $(STAMP) ## open MLflow on the runs of SUITE, or of all suites, on 127.0.0.1
+	@exec $(PATCHBENCH) $@ $(options)
 
 tune: $(STAMP) ## search the hyperparameters of METHODS on validation data, with equal trials for each
 	@$(PATCHBENCH) $@ $(options)

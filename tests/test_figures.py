@@ -194,6 +194,43 @@ def test_panels_are_named_by_what_tells_them_apart() -> None:
     assert titles == ["ordinal H=24", "bursts H=24", "ordinal H=48", "bursts H=48"]
 
 
+def test_names_of_panels_fit_beside_each_other() -> None:
+    """A long name is cut so that horizon and look-back still stand there, whole."""
+    names = [f"{letter}{'_very_long_name' * 3}" for letter in "abc"]
+    table = pd.concat(
+        [
+            runs().assign(dataset=name, look_back=look_back, horizon=horizon)
+            for name in names
+            for look_back, horizon in ((96, 720), (512, 96))
+        ],
+        ignore_index=True,
+    )
+    figure = figures.errors(table)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        title = axes.get_title("left")
+        assert title.endswith(("… H=720 L=96", "… H=96 L=512"))
+    boxes = [axes._left_title.get_window_extent() for axes in figure.axes[:3]]  # type: ignore[attr-defined]  # there is no public way to the title on the left
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_a_patcher_far_behind_does_not_squeeze_the_others() -> None:
+    """Nor in the panels of errors; of five methods one may be far behind, and two are a scale."""
+    table = scored(["a", "b", "c", "d", "e"], tasks=1)
+    behind = table.assign(mse=table.mse.where(table.method != "e", 9.0))
+    assert figures.errors(behind).axes[0].get_xlim()[1] < 2
+    two = behind.assign(mse=behind.mse.where(table.method != "d", 9.0))
+    assert figures.errors(two).axes[0].get_xlim()[1] > 9
+
+
+def test_the_best_is_always_on_the_scale() -> None:
+    """However far it is ahead; nobody is far behind where all are alike."""
+    assert set(ink.without_far(pd.Series([-97.0, 0, 0.1, 0.2]), 1)) == {-97, 0, 0.1, 0.2}
+    assert set(ink.without_far(pd.Series([0, 0.2, 1, 123.0]), 1)) == {0, 0.2, 1}
+    assert set(ink.without_far(pd.Series([0, 0, 0, 4.0]), 1)) == {0, 4}
+    assert set(ink.without_far(pd.Series([0, 123.0, np.nan]), 1)) == {0, 123}
+
+
 def test_errors_of_nothing_are_refused() -> None:
     """All runs failed: there is no picture of that."""
     with pytest.raises(ValueError, match="no finished run"):
@@ -324,7 +361,7 @@ def texts(figure: Figure) -> list[str]:
 
 def test_every_figure_has_its_example() -> None:
     """What follows is said of all figures, also of those to come."""
-    assert FIGURES.keys() == set(figures.__all__) - {"NothingToDrawError", "save"}
+    assert FIGURES.keys() == set(figures.__all__) - {"NothingToDrawError", "remove", "save"}
 
 
 @pytest.fixture(scope="module", params=FIGURES)
@@ -493,6 +530,22 @@ def test_agreement_between_seeds_is_a_mean_over_pairs() -> None:
     assert [text.get_text() for text in axes.texts] == ["1 (1)", ".30 (.20)"]
 
 
+def test_the_lowest_panel_of_each_column_names_its_methods() -> None:
+    """Of three panels two stand lowest, the second and the third."""
+    table = pd.concat([alike().assign(dataset=name) for name in "abc"], ignore_index=True)
+    figure = figures.agreement_of_methods(table)
+    named = [bool(axes.xaxis.get_tick_params()["labelbottom"]) for axes in figure.axes]
+    assert named == [False, True, True]
+
+
+def test_the_lowest_curve_is_whole() -> None:
+    """First epochs may be above the panel; no error is below it, however good."""
+    table = epochs([*NAMES, "oracle"])
+    table.loc[table.method == "oracle", "valid_mse"] = 0.001
+    for axes in figures.curves(table).axes:
+        assert axes.get_ylim()[0] < 0.001
+
+
 def test_agreement_of_methods_is_the_same_both_ways() -> None:
     """A pair is drawn twice; one that was not compared is left empty."""
     table = alike(["a", "b"]).query("method_a == 'a'")
@@ -564,9 +617,31 @@ def test_a_method_far_off_does_not_squeeze_the_forest() -> None:
     ]
 
 
+def test_titles_of_the_forest_stand_apart() -> None:
+    """Four controls and two look-backs: the look-back is said once a line, at its side."""
+    controls = ("uniform", "uniform_best", "random_step", "phase_shift")
+    effects = pd.concat(
+        [
+            changed().query("control == 'uniform'").assign(control=control, look_back=look_back)
+            for look_back in (96, 512)
+            for control in controls
+        ]
+    )
+    figure = figures.forest(effects)
+    assert "look-back 512" in texts(figure)
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        *(f"against {control}" for control in controls),
+        *[""] * 4,
+    ]
+    boxes = [axes._left_title.get_window_extent() for axes in figure.axes[:4]]  # type: ignore[attr-defined]  # as above
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
 def test_a_forest_without_intervals_is_dots() -> None:
-    """One data set has a change and no interval."""
-    axes = figures.forest(changed().assign(low=np.nan, high=np.nan)).axes[0]
+    """One data set has a change and no interval, and none is spoken of."""
+    figure = figures.forest(changed().assign(low=np.nan, high=np.nan))
+    assert "change of MSE, %; lower is better" in texts(figure)
+    axes = figure.axes[0]
     dots: Any = axes.collections[1]
     assert np.ma.count(dots.get_offsets()) == 2 * 3
 
@@ -624,6 +699,24 @@ def test_free_forecasts_have_no_ratio_of_costs() -> None:
     rows["flops"] = rows.flops.where(rows.method != "hnet", 0.0)
     [axes] = figures.pareto(rows, "flops").axes
     assert "hnet" not in " ".join(text.get_text() for text in axes.texts)
+
+
+def test_a_figure_that_is_there_no_more_leaves_no_file(tmp_path: Path) -> None:
+    """All four are deleted, and no other; to delete what is not there is no error."""
+    figures.save(figures.overlay(window()), tmp_path / "ranks")
+    figures.save(figures.overlay(window()), tmp_path / "ranks-96")
+    figures.remove(tmp_path / "ranks")
+    figures.remove(tmp_path / "ranks")
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {
+        "ranks-96",
+        "ranks-96-dark",
+    }
+
+
+def test_where_all_cost_the_same_there_is_no_front() -> None:
+    """Strict methods all have K tokens: error against tokens would be one upright line."""
+    with pytest.raises(figures.NothingToDrawError, match="the same for every method"):
+        figures.pareto(scored().assign(tokens_mean=12.0))
 
 
 def test_costs_are_held_against_uniform() -> None:

@@ -143,11 +143,15 @@ def test_scores_are_those_of_the_tables(page: Html, folder: Path) -> None:
 
 
 def test_links_lead_somewhere(page: Html, folder: Path) -> None:
-    """Ids are unique, and every link is to one of them or to a file at its place."""
+    """Ids are unique, and every link is to one of them, to a file at its place, or to MLflow."""
     ids = Counter(own["id"] for _, own in page.elements if "id" in own)
     links = [own["href"] for own, _ in page.of("a")]
     anchors = {unquote(link[1:]) for link in links if link.startswith("#")}
-    files = {unquote(link) for link in links if not link.startswith("#")}
+    mlflow = {link for link in links if link.startswith("http")}
+    assert mlflow == {
+        f"http://127.0.0.1:5000/patchbench/small?view={name}" for name in ("runs", "curves")
+    }
+    files = {unquote(link) for link in links if not link.startswith("#")} - mlflow
     assert [name for name, count in ids.items() if count > 1] == []
     assert {f"method-{HOSTILE}", f"dataset-{SETS[-1]}"} <= anchors <= set(ids)
     assert [name for name in files if not (folder / MADE / name).exists()] == []
@@ -281,6 +285,19 @@ def test_writing_draws_what_can_be_drawn(tmp_path: Path) -> None:
     assert folder / MADE / "errors.svg" in drawn
     assert [path for path in drawn if not path.exists()] == []
     assert older.read_text(encoding="utf-8") == SVG.format("as it was")
+
+
+def test_a_figure_that_says_nothing_is_not_left_from_before(tmp_path: Path) -> None:
+    """Ranks on one data set are its errors over again: not drawn, and an older picture goes."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    write_page(folder)
+    picture = folder / MADE / "ranks-96-dark.svg"
+    assert picture.exists()
+    for path in folder.glob("*.csv"):
+        write_rows(path, [row for row in read_rows(path) if row.dataset == "ETTh2"])
+    write_page(folder)
+    assert not picture.exists()
+    assert (folder / MADE / "errors.svg").exists()
 
 
 def test_rows_are_all_that_lies_beside_the_leaderboard(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from harness.bench import tune
 from harness.bench.suite import Choice
 from harness.core.job import Job, Provenance, new_record
 from harness.core.task import Task
-from harness.report import tracking
+from harness.report import browsing, tracking
 from harness.report.tracking import Tracker, TrackingError
 from harness.results.bundles import read_bundle, write_bundle
 
@@ -111,6 +111,48 @@ def test_a_run_can_be_found_by_what_it_was(results: Path) -> None:
     assert (run.info.status, run.info.end_time - run.info.start_time >= 3000) == ("FINISHED", True)
     (dataset,) = [given.dataset for given in run.inputs.dataset_inputs]
     assert (dataset.name, dataset.digest) == ("ordinal", "d" * 36)
+
+
+def test_a_run_says_what_it_is_and_where_more_of_it_stands(results: Path) -> None:
+    """Its description has the method's card, its cell and its row; nothing empty is a tag."""
+    cards = {"uniform": {"summary": "Equal patches.", "source": "this project", "fidelity": ""}}
+    tracker = Tracker(results, "tiny", cards=cards)
+    tracker.record(bundle(results))
+    tracker.record(bundle(results, 8, "failed"))
+    failed, done = sorted(tracked(results), key=lambda run: run.info.status)
+    for run in (failed, done):
+        assert not {"", "None"} & set(run.data.tags.values())
+        assert run.data.tags["mlflow.source.name"] == "python -m harness"
+        assert run.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    said = done.data.tags["mlflow.note.content"]
+    assert "Summary: Equal patches.\n\nSource: this project" in said
+    assert "Fidelity" not in said
+    assert "(/patchbench/tiny/report/index.html#cell/uniform/ordinal/4/1/2)" in said
+    assert "(/patchbench/tiny/uniform.csv)" in said
+    assert f"make rerun KEY={done.data.tags['key']}" in said
+    assert failed.data.tags["mlflow.note.content"].startswith("Failed: out of memory\n\n")
+
+
+def test_an_experiment_keeps_the_views_that_its_pages_open_with(results: Path) -> None:
+    """One that is older, or whose views were edited, gets them when it is opened next."""
+    Tracker(results, "tiny").record(bundle(results))
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    (known,) = [one for one in client.search_experiments() if one.name == "tiny"]
+    assert browsing.tags().items() <= known.tags.items()
+    client.set_experiment_tag(known.experiment_id, "mlflow.sharedViewState.runs", "{}")
+    assert tracking.suites(tracking.store_of(results)) == {"tiny": known.experiment_id}
+    assert browsing.tags().items() <= client.get_experiment(known.experiment_id).tags.items()
+
+
+def test_suites_of_a_store_are_those_with_runs_the_newest_first(results: Path) -> None:
+    """An experiment of something else is none, and neither is one without runs."""
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    client.create_run(client.create_experiment("another project"))
+    Tracker(results, "tiny").record(bundle(results))
+    Tracker(results, "later").study(search(results, "later"))
+    Tracker(results, "bare")
+    found = tracking.suites(tracking.store_of(results))
+    assert list(found) == ["tiny", "later"]  # the search says that it ran in 2001
 
 
 def test_scores_costs_and_curves_are_metrics(results: Path) -> None:
@@ -482,44 +524,3 @@ def test_eight_processes_may_meet_a_store_that_is_not_there_yet(tmp_path: Path) 
         )
     assert len(set(runs)) == 8
     assert sorted(run.data.tags["seed"] for run in tracked(tmp_path)) == list("01234567")
-
-
-def test_there_is_nothing_to_serve_before_the_first_run(tmp_path: Path) -> None:
-    """Say what to do, and do not leave an empty store behind."""
-    with pytest.raises(FileNotFoundError, match="run a suite first"):
-        tracking.serve(tmp_path, 5000)
-    assert not list(tmp_path.iterdir())
-
-
-def test_serving_is_local_and_says_where(
-    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The process becomes MLflow's server, reachable from this machine only."""
-    calls: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda _, command: calls.append(command))
-    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")  # Put back afterwards.
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    tracking.serve(results, 5001)
-    assert "http://127.0.0.1:5001" in capsys.readouterr().out
-    ((python, *command),) = calls
-    assert python == sys.executable
-    assert command[:3] == ["-m", "mlflow", "ui"]
-    assert command[command.index("--host") + 1] == "127.0.0.1"
-    assert command[command.index("--port") + 1] == "5001"
-    assert os.environ["MLFLOW_BACKEND_STORE_URI"] == f"sqlite:///{results}/mlflow.db"
-
-
-def test_a_store_elsewhere_is_shown_from_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A server is only named; for a database this process becomes one, its password unsaid."""
-    calls: list[list[str]] = []
-    monkeypatch.setattr("os.execv", lambda _, command: calls.append(command))
-    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "")  # Put back afterwards.
-    monkeypatch.setenv("MLFLOW_BACKEND_STORE_URI", "")
-    tracking.serve(tmp_path, 5001, "http://team:5000")
-    assert capsys.readouterr().out == "MLflow: http://team:5000\n"
-    assert not calls
-    tracking.serve(tmp_path, 5001, "postgresql://me:secret@team/runs")
-    assert "postgresql+psycopg://me:secret@team/runs" in os.environ["MLFLOW_BACKEND_STORE_URI"]
-    assert not any("secret" in word for word in calls[0])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from harness.bench.survey import Folders, PlannedRun
     from harness.bench.watch import Progress as Going
     from harness.core.job import Job, Record
+    from harness.report.serving import Shown
 
 
 @cache
@@ -304,6 +305,18 @@ def show_summary(
             log = folders.runs / record.key / "log.txt"
             say(f"failed: {record.method} {record.dataset} seed={record.seed}: see {log}", "red")
     say(f"Results: {folders.results / planned[0].job.suite}")
+
+
+def tell_pages(shown: Sequence[Shown], *, is_open: bool) -> None:
+    """Where each suite is in MLflow; in a browser the first one's runs, if ``is_open``."""
+    for suite, runs, curves in shown:
+        say(f"{suite}, runs: {runs}")
+        say(f"{suite}, learning curves: {curves}")
+    say("Ctrl-C ends it.")
+    if is_open:
+        import webbrowser
+
+        webbrowser.open(shown[0].runs)
 
 
 def show_hindsight(table: pd.DataFrame, path: Path) -> None:

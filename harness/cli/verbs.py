@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -300,7 +300,7 @@ def tune(
     tuning = found.tuning
     selected = options.plan_of(found, datasets, look_backs, horizons, methods, "")
     with watch.alone(results):
-        tracker = _tracker(results, found.name, tracking_uri)
+        tracker = _tracker(results, found.name, tracking_uri, {job.method for job in selected})
         try:
             written = tune.tune(
                 selected,
@@ -421,7 +421,13 @@ def track(
 
     name = options.name_of(suite)
     with watch.alone(results), display.progress_bars() as bars:
-        done = tracking.fill(results, name, tracking_uri, progress=display.bar(bars, name))
+        done = tracking.fill(
+            results,
+            name,
+            tracking_uri,
+            cards=_cards(_with_rows(results / name)),
+            progress=display.bar(bars, name),
+        )
     for why in done.refused:
         display.warn(f"left out: {why}")
     display.say(f"Runs and searches of {name!r}: {done.logged} logged, {done.there} there before.")
@@ -429,14 +435,27 @@ def track(
 
 @app.command()
 def ui(
+    suite: Annotated[str, typer.Option("--suite", help="This one alone.")] = "",
     results: options.Results = RESULTS,
     port: Annotated[int, typer.Option(help="On 127.0.0.1.")] = 5000,
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Open the tracked runs in MLflow's own pages."""
-    from harness.report import tracking
+    from harness.report import serving
 
-    tracking.serve(results, port, tracking_uri)
+    # A desktop has a window for it; on a terminal without one a browser might take that over.
+    is_desktop = sys.platform in {"darwin", "win32"} or bool(
+        {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
+    )
+    serving.serve(
+        results,
+        port,
+        tracking_uri,
+        suite=options.name_of(suite) if suite else "",
+        tell=partial(display.tell_pages, is_open=is_desktop and sys.stdout.isatty()),
+        # Of a make that is killed outright nothing else would tell.
+        parent=os.getppid() if "MAKELEVEL" in os.environ else None,
+    )
 
 
 # --- how a verb works ----------------------------------------------------------------------------
@@ -470,17 +489,20 @@ def _events(
             needs=lambda run: file_of(run.job.task.dataset, directories, run.job.source),
             timeout=timeout,
         )
-    tracker = _tracker(folders.results, due[0].job.suite, tracking_uri)
+    methods = {run.job.method for run in due}
+    tracker = _tracker(folders.results, due[0].job.suite, tracking_uri, methods)
     track = None if tracker is None else tracker.record
     return execute.execute(due, executor, folders, origin, device=kind, track=track)
 
 
-def _tracker(results: Path, suite: str, uri: str | None) -> Tracker | None:
+def _tracker(
+    results: Path, suite: str, uri: str | None, methods: Collection[str]
+) -> Tracker | None:
     # Before the workers start: two processes that create one MLflow store at a time both fail.
     try:
         from harness.report.tracking import Tracker
 
-        return Tracker(results, suite, uri)
+        return Tracker(results, suite, uri, cards=_cards(methods))
     except Exception as error:  # noqa: BLE001 - results do not depend on it
         display.warn(f"Nothing is tracked: {error}")
         return None
@@ -503,21 +525,34 @@ def _show_leaderboard(folder: Path) -> None:
     *_, page = write_page(folder, **_words_for_page(folder))
     display.say(text.read_text(encoding="utf-8"))
     display.say(f"Page: {page}")
+    elsewhere = f" RESULTS={folder.parent}" if folder.parent.resolve() != RESULTS.resolve() else ""
+    display.say(f"Runs and learning curves in MLflow: make ui SUITE={folder.name}{elsewhere}")
 
 
 def _words_for_page(folder: Path) -> dict[str, Any]:
     """What the suite and its methods say of themselves, as far as they are in this checkout."""
-    from harness.data import user_cache
-    from harness.model.declared import Declarations
-    from harness.results.table import row_files
-
-    cards = {}
-    with closing(Declarations(user_cache())) as known:
-        for name in {path.stem for path in row_files(folder)} & set(known.names):
-            with suppress(ValueError):  # it cannot be loaded: its rows are shown all the same
-                cards[name] = vars(known.of(name).card)
     is_suite = (options.SUITES / f"{folder.name}.toml").exists()
     return {
         "about": options.find_suite(folder.name).description if is_suite else "",
-        "cards": cards,
+        "cards": _cards(_with_rows(folder)),
     }
+
+
+def _with_rows(folder: Path) -> set[str]:
+    """The methods that have rows in the folder of a suite."""
+    from harness.results.table import row_files
+
+    return {path.stem for path in row_files(folder)}
+
+
+def _cards(methods: Collection[str]) -> dict[str, dict[str, str]]:
+    """What methods say of themselves, of those that are in this checkout and can be loaded."""
+    from harness.data import user_cache
+    from harness.model.declared import Declarations
+
+    cards = {}
+    with closing(Declarations(user_cache())) as known:
+        for name in set(methods) & set(known.names):
+            with suppress(ValueError):  # it cannot be loaded: its rows are shown all the same
+                cards[name] = vars(known.of(name).card)
+    return cards

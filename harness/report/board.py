@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import gmean
 
-from harness.report import controls, costs, panel, power, statistics
+from harness.report import collapse, controls, costs, panel, power, statistics
 from harness.report.statistics import CONTROLS, EQUAL
 from harness.results.table import (
     METRICS,
@@ -95,6 +95,9 @@ class Board:
         with a place in the track; ties share their ranks. ``tasks`` of ``tasks_of`` have a run of
         the method. What cannot be known is empty.
 
+        ``collapsed`` says of a method that it does not cut by content any more
+        (:func:`harness.report.collapse.collapsed`), in any of its runs.
+
         All this is of real data sets: planted ones are in the :attr:`panel`. A method that has run
         on planted ones only stands beside, with its costs there.
         """
@@ -104,7 +107,14 @@ class Board:
             (look_back, method): HAS_HOLES for look_back, method, _ in missing_runs(self.pooled)
         }
         reasons |= dict.fromkeys(panel.only_planted(runs), panel.ONLY_PLANTED)
-        return _ranking(runs, _cells(runs), reasons)
+        order = _ranking(runs, _cells(runs), reasons)
+        places = zip(order.look_back, order.method, strict=True)
+        return order.assign(collapsed=[self.collapsed.get(place, "") for place in places])
+
+    @cached_property
+    def collapsed(self) -> dict[tuple[int, str], str]:
+        """How plans have collapsed: :func:`harness.report.collapse.collapsed`."""
+        return collapse.collapsed(self.rows)
 
     @cached_property
     def pooled(self) -> pd.DataFrame:

@@ -151,10 +151,12 @@ def _line(line: Any, columns: Iterable[Column], scale: float) -> dict[str, Any]:
 
 
 def _note(line: Any) -> str:  # noqa: ANN401 - a named tuple of pandas
-    """Why a method has no place; of one that has, its promise, unless it is the strict one."""
-    if line.beside:
-        return line.beside
-    return "" if line.strict else wording.promise(line.strict)
+    """Why a method has no place; of one that has, its promise, unless it is the strict one.
+
+    And of both that its plans have collapsed.
+    """
+    first = line.beside or ("" if line.strict else wording.promise(line.strict))
+    return "; ".join(filter(None, (first, line.collapsed)))
 
 
 def _scale(ranking: pd.DataFrame) -> float:
@@ -284,6 +286,11 @@ def _method(
         "card": [
             *said,
             ("Declares", _declares(lines[0], rows)),
+            *(
+                (f"Plans, look-back {line.look_back}", line.collapsed)
+                for line in lines
+                if line.collapsed
+            ),
             *judged,
             *([("Cost, median", costs)] if costs else []),
         ],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,10 @@ def draw(board: Board, folder: Path, *, runs: Path, hindsight: Path) -> list[Pat
     """
     drawn: list[Path] = []
     for name, make in _drawings(board, runs, hindsight):
-        with suppress(figures.NothingToDrawError):
+        try:
             drawn += figures.save(make(), folder / name)
+        except figures.NothingToDrawError:
+            figures.remove(folder / name)  # one that was there is of rows that are no more
     return drawn
 
 
@@ -55,6 +56,8 @@ def _drawings(board: Board, runs: Path, hindsight: Path) -> Iterator[Drawing]:
 
 
 def _ranks(charged: pd.DataFrame, look_back: int) -> Any:  # noqa: ANN401 - only figures knows its type
+    if charged[charged.look_back == look_back].dataset.nunique() < 2:
+        raise figures.NothingToDrawError("ranks on one data set are its errors over again")
     ranks, groups, _ = statistics.critical_difference(charged, look_back)
     return figures.critical_difference(ranks, groups)
 

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.core.files import write_text
-from harness.report import formats
+from harness.report import browsing, formats
 from harness.report.board import Board, count
 from harness.report.content import NO_CARDS, Cards, content, scores
 from harness.report.drawings import draw
@@ -77,6 +77,10 @@ def _page(board: Board, made: Path, about: str, cards: Cards) -> str:
     environment.filters["block"] = lambda block: Markup(formats.html_block(block))  # noqa: S704 - and so has this
     return environment.get_template("page.html").render(
         suite=board.suite,
+        mlflow={
+            name: browsing.short(browsing.LOCAL, board.suite, view=name)
+            for name in (browsing.RUNS, browsing.CURVES)
+        },
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=script,
         policy=_policy(script),

@@ -192,6 +192,11 @@ class Instrument(NamedTuple):
     gate: str
     runs: int
 
+    @property
+    def number_of_runs(self) -> str:
+        """In words."""
+        return f"{self.runs} run{'s' * (self.runs != 1)}"
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -230,7 +235,7 @@ def on_page(table: pd.DataFrame, look_back: int) -> dict[str, Any]:
 
 
 def _table(panel: Panel, methods: Collection[str]) -> Table:
-    head = ("method", *(f"{own.family}: {own.gate}, {own.runs} runs" for own in panel.head))
+    head = ("method", *(f"{own.family}: {own.gate}, {own.number_of_runs}" for own in panel.head))
     lines = tuple(
         (code(method), *map(_text, found)) for method, found in panel.lines if method in methods
     )

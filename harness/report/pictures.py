@@ -47,8 +47,8 @@ KINDS = (
     Kind(
         "forest",
         "Changes and their intervals",
-        "Change of MSE against each control with its 95 % interval; the band is a change of less "
-        f"than {SMALL} to either side, which is of no practical interest.",
+        "Change of MSE against each control, of several data sets with its 95 % interval; in the "
+        f"band it is less than {SMALL}, which is of no practical interest.",
     ),
     Kind(
         "ranks",

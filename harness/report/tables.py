@@ -166,6 +166,10 @@ def _notes(board: Board) -> list[str]:
             f"(look-back {line.look_back})"
             for line in _lines(lacking)
         ],
+        wording.COLLAPSED: [
+            f"{method}, look-back {look_back}: {how}"
+            for (look_back, method), how in board.collapsed.items()
+        ],
         "Seconds cannot be compared, because they were measured on": (
             devices if len(devices) > 1 else []
         ),
@@ -188,7 +192,7 @@ def _windows(rows: pd.DataFrame) -> pd.DataFrame:
 _CLAIM = ("place", "method", "change", "95 % interval", "verdict")
 _WORDS = frozenset(
     {"method", "why", "verdict", "data set", "swept", "chosen", "source", "95 % interval"}
-    | {"column", "what it says", "scored by", "on the front of", "note"}
+    | {"column", "what it says", "scored by", "on the front of", "note", "plans"}
 )
 
 
@@ -228,9 +232,15 @@ def _ranked(caption: str, own: pd.DataFrame, names: Sequence[str]) -> Table:
     """The lines of a track in order, with these of their numbers."""
     return _table(
         caption,
-        [*_CLAIM, *_heads(names), "failed"],
+        [*_CLAIM, *_heads(names), "failed", "plans"],
         (
-            [str(line.place), *_claim(line), *_numbers(line, names), wording.failures(line)]
+            [
+                str(line.place),
+                *_claim(line),
+                *_numbers(line, names),
+                wording.failures(line),
+                line.collapsed,
+            ]
             for line in _lines(own)
         ),
     )
@@ -278,7 +288,7 @@ def _dense(runs: pd.DataFrame, order: pd.DataFrame) -> list[Block]:
 def _beside(order: pd.DataFrame) -> Table:
     return _table(
         "Beside the ranking:",
-        ["why", "method", "change", "95 % interval", "skill", "failed"],
+        ["why", "method", "change", "95 % interval", "skill", "failed", "plans"],
         (
             [
                 line.beside
@@ -287,6 +297,7 @@ def _beside(order: pd.DataFrame) -> Table:
                 *_claim(line)[:3],
                 *_numbers(line, ["skill"]),
                 wording.failures(line),
+                line.collapsed,
             ]
             for line in _lines(order[(order.track == "") & (order.beside != panel.ONLY_PLANTED)])
         ),

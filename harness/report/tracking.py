@@ -1,4 +1,4 @@
-"""Runs and searches to look at in MLflow, local or a team's. The only module that knows MLflow.
+"""Runs and searches to look at in MLflow, local or a team's: the only module that writes there.
 
 No result is read back from there: the truth is the rows, the bundles and the files of the
 searches, and the store can be deleted and filled again from them. Only one process writes, the
@@ -13,15 +13,15 @@ import math
 import os
 import re
 import shutil
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -33,13 +33,13 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
+from mlflow.entities import Dataset, DatasetInput, Experiment, Metric, Param, Run
 from mlflow.store.db import utils as databases
 from mlflow.tracking import MlflowClient
 
 from harness.core.files import locked
 from harness.core.job import Record
-from harness.report import figures
+from harness.report import browsing, figures
 from harness.results.bundles import Bundle, read_bundle
 from harness.results.table import TASK, name_of_run
 
@@ -47,6 +47,7 @@ databases.MAX_RETRY_COUNT = 1  # the same for a database, which has no other swi
 
 _TAGS = ("suite", "method", "dataset", "look_back", "horizon", "patches", "seed", "status", "key")
 _PROVENANCE = ("device", "commit", "versions", "protocol", "data_hash", "failure", "error")
+_CARD = ("summary", "source", "fidelity")
 # MLflow takes 1000 items in one call, of which a job's settings are fewer than 100.
 _AT_ONCE = 900
 _ENDED = {"done": "FINISHED", "complete": "FINISHED", "pruned": "KILLED"}
@@ -68,16 +69,25 @@ class Filled:
 class Tracker:
     """An experiment a suite, a run a bundle: in ``results/mlflow.db``, or in the store at ``uri``.
 
-    Making one creates or migrates a local store, which takes seconds the first time.
+    Making one creates or migrates a local store, which takes seconds the first time. ``cards`` are
+    what the methods say of themselves, by name; the description of a run repeats it.
 
     Raises:
         TrackingError: the store cannot be reached or used; also by its methods, after at most
             a few seconds.
     """
 
-    def __init__(self, results: Path, experiment: str, uri: str | None = None) -> None:
+    def __init__(
+        self,
+        results: Path,
+        experiment: str,
+        uri: str | None = None,
+        *,
+        cards: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         results.mkdir(parents=True, exist_ok=True)
-        self._suite, self._uri = experiment, _driven(uri) if uri else _local(results)
+        self._cards = cards
+        self._suite, self._uri = experiment, store_of(results, uri)
         # A server keeps artifacts itself; for a database the default would be the working folder.
         is_server = self._uri.startswith("http")
         artifacts = None if is_server else (results / "mlflow-artifacts").resolve().as_uri()
@@ -90,6 +100,7 @@ class Tracker:
                 if known
                 else self._client.create_experiment(experiment, artifact_location=artifacts)
             )
+            _keep_views(self._client, known or self._client.get_experiment(self._experiment))
 
     def record(self, bundle: Path) -> str:
         """Log the bundle of a run and return MLflow's id for it.
@@ -148,7 +159,8 @@ class Tracker:
         record = content.record
         now = _now()
         spent = 1000 * ((record.train_seconds or 0) + (record.evaluate_seconds or 0))
-        tags = {name: str(getattr(record, name)) for name in (*_TAGS, *_PROVENANCE)}
+        tags = _said({name: getattr(record, name) for name in (*_TAGS, *_PROVENANCE)})
+        tags |= _origin(record.commit, _description(record, self._cards.get(record.method, {})))
         run = self._client.create_run(
             self._experiment,
             start_time=now - int(spent),
@@ -170,7 +182,7 @@ class Tracker:
         task = {name: choice[name] for name in ("dataset", "look_back", "horizon", "patches")}
         place = {"suite": job["suite"], "method": job["method"], "seed": job["seed"], **task}
         origin = {name: search[name] for name in ("device", "commit", "versions", "data_hash")}
-        tags = {name: str(value) for name, value in {**place, **origin}.items()}
+        tags = _said({**place, **origin}) | _origin(search["commit"], "")
         parent = self._client.create_run(
             self._experiment,
             start_time=int(1000 * trials.started.min()),
@@ -229,19 +241,23 @@ class Tracker:
             source = Dataset(name, digest[:36], "local", name)
             self._client.log_inputs(run, [DatasetInput(source)])
 
-    @contextmanager
-    def _or_later(self) -> Iterator[None]:
-        """Turn an error of MLflow into one that says what logs later what is missing now."""
-        try:
-            with _quiet():
-                yield
-        except Exception as error:
-            said = f"MLflow at {self._uri}: {type(error).__name__}: {' '.join(str(error).split())}"
-            secret = re.compile(r"(?<=://)[^/@\s]*@")  # user and password of an address
-            raise TrackingError(
-                f"{secret.sub('', said)[:300]}. Results stand; make track SUITE={self._suite}"
-                " logs what is missing"
-            ) from error
+    def _or_later(self) -> AbstractContextManager[None]:
+        return _or_later(self._uri, self._suite)
+
+
+@contextmanager
+def _or_later(uri: str, suite: str) -> Iterator[None]:
+    """Turn an error of MLflow into one that says what logs later what is missing now."""
+    try:
+        with quiet():
+            yield
+    except Exception as error:
+        said = f"MLflow at {uri}: {type(error).__name__}: {' '.join(str(error).split())}"
+        secret = re.compile(r"(?<=://)[^/@\s]*@")  # user and password of an address
+        raise TrackingError(
+            f"{secret.sub('', said)[:300]}. Results stand; make track SUITE={suite}"
+            " logs what is missing"
+        ) from error
 
 
 def fill(
@@ -249,6 +265,7 @@ def fill(
     suite: str,
     uri: str | None = None,
     *,
+    cards: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     progress: Callable[[int, int], object] = lambda done, of: None,
 ) -> Filled:
     """Log all bundles and searches of a suite that the store lacks.
@@ -259,7 +276,7 @@ def fill(
     Raises:
         TrackingError: the store cannot be reached; what was logged before stays.
     """
-    tracker = Tracker(results, suite, uri)
+    tracker = Tracker(results, suite, uri, cards=cards)
     there = tracker.digests()
     files = [
         *_bundles(results / "runs", suite),
@@ -278,29 +295,38 @@ def fill(
     return Filled(logged, len(files) - logged - len(refused), refused)
 
 
-def serve(results: Path, port: int, uri: str | None = None) -> None:
-    """Turn this process into MLflow's web server on 127.0.0.1; say where to look.
+def store_of(results: Path, uri: str | None = None) -> str:
+    """The address of the store of these results: that at ``uri``, else the local one."""
+    return _driven(uri) if uri else _local(results)
 
-    A store that has a server of its own is only named.
+
+def suites(store: str, suite: str = "") -> dict[str, str]:
+    """By suite the number of its experiment in the store, the one with the newest run first.
+
+    Of ``suite`` alone if it is named. Experiments without runs of ours are left out; the others
+    get the views that they lack.
 
     Raises:
-        FileNotFoundError: nothing has been tracked in ``results`` yet.
+        TrackingError: the store cannot be reached.
     """
-    if uri is not None and uri.startswith("http"):
-        sys.stdout.write(f"MLflow: {uri}\n")
-        return
-    if uri is None and not (results / "mlflow.db").exists():
-        raise FileNotFoundError(f"nothing is tracked in {results} yet: run a suite first")
-    sys.stdout.write(f"MLflow: http://127.0.0.1:{port} (Ctrl-C ends it)\n")
-    sys.stdout.flush()
-    # In the environment and not on the command line, which every user of the machine can read: an
-    # address may hold a password.
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = _driven(uri) if uri else _local(results)
-    address = ("--host", "127.0.0.1", "--port", str(port), "--workers", "1")
-    # For one reader one worker will do, without the seven processes of a job queue.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    command = [sys.executable, "-m", "mlflow", "ui", *address]
-    os.execv(sys.executable, command)  # noqa: S606 - no shell needed
+    with _or_later(store, "..."):
+        client, found = MlflowClient(store), []
+        for experiment in client.search_experiments():
+            if suite not in {"", experiment.name}:
+                continue
+            number, newest = experiment.experiment_id, ["attributes.start_time DESC"]
+            runs = client.search_runs([number], "tags.level != ''", max_results=1, order_by=newest)
+            if runs:
+                _keep_views(client, experiment)
+                found.append((-runs[0].info.start_time, experiment.name, number))
+    return {name: number for _, name, number in sorted(found)}
+
+
+def _keep_views(client: MlflowClient, experiment: Experiment) -> None:
+    """Leave there what its pages show of it, if it is not there already."""
+    for name, text in browsing.tags().items():
+        if experiment.tags.get(name) != text:
+            client.set_experiment_tag(experiment.experiment_id, name, text)
 
 
 def _bundles(runs: Path, suite: str) -> Iterator[Path]:
@@ -347,6 +373,38 @@ def _name(record: Record) -> str:
     return name_of_run(record.method, [getattr(record, name) for name in TASK], record.seed)
 
 
+def _said(values: Mapping[str, object]) -> dict[str, str]:
+    """The values as tags; what is empty is none."""
+    return {name: str(value) for name, value in values.items() if value not in {None, ""}}
+
+
+def _origin(commit: str, description: str) -> dict[str, str]:
+    """MLflow's own tags, of which its pages make their source and their description."""
+    named = {
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": "python -m harness",
+        "mlflow.source.git.commit": commit,
+        "mlflow.note.content": description,
+    }
+    return _said(named)
+
+
+def _description(record: Record, card: Mapping[str, str]) -> str:
+    """In Markdown: why the run failed, where its cell and row are, what the method says of itself.
+
+    The links lead to what the local server (:mod:`harness.report.serving`) has.
+    """
+    task = [getattr(record, name) for name in TASK]
+    places = (
+        f"[Its cell on the page]({browsing.cell(record.suite, record.method, task)}), "
+        f"[the rows of the method]({browsing.rows(record.suite, record.method)}). "
+        f"Once more: `make rerun KEY={record.key}`"
+    )
+    said = [f"{name.capitalize()}: {card[name]}" for name in _CARD if card.get(name)]
+    failed = [f"Failed: {record.error}"] if record.error else []
+    return "\n\n".join([*failed, places, *said])
+
+
 def _metrics(content: Bundle, now: int) -> list[Metric]:
     """Scores and costs, and the curves under ``epoch/``; what is not finite stays out."""
     settings = {*_TAGS, *_PROVENANCE, "season"}
@@ -390,7 +448,7 @@ def _artifacts(bundle: Path, content: Bundle, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence what MLflow says about its migrations and its own deprecated calls."""
     before = logging.root.manager.disable
     logging.disable(max(before, logging.INFO))

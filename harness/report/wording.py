@@ -127,6 +127,8 @@ LEGEND = {
     "moved at random, after correction for the number of methods. The second of these controls "
     "has more choices than the methods, so the verdict is careful.",
     "failed": "Runs that failed or diverged, of all runs.",
+    "plans": "Collapsed: rows have one patch, as many as steps, or are all cut at the same steps, "
+    "by a method that is not meant to do so.",
     "scored by": "The evaluation rule that counts, chosen on validation data in each run, or that "
     "of the method's authors; of runs that chose several, with the number of each.",
     **{column.head: column.legend for column in COLUMNS.values()},
@@ -207,6 +209,7 @@ OF_CONTROLS = (
     f"Where doing without one costs {BACKBONE_GIVES:g} % or less, the set cannot show what "
     "patches are for:"
 )
+COLLAPSED = "A method whose plans have collapsed does not cut by content, whatever its error says"
 IDLE = "cannot show what patches are for"
 UNVERIFIED = "no published checksum to compare with"
 

@@ -8,7 +8,7 @@ Of very many methods the first are drawn, which are the best ones, and the contr
 others; of very many tasks the first. The figure then says how many are not in it.
 """
 
-from harness.report.figures.ink import NothingToDrawError, save
+from harness.report.figures.ink import NothingToDrawError, remove, save
 from harness.report.figures.plans import (
     agreement,
     agreement_of_methods,
@@ -42,6 +42,7 @@ __all__ = [
     "lengths",
     "overlay",
     "pareto",
+    "remove",
     "save",
     "seed_spread",
     "tuning",

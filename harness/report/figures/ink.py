@@ -88,6 +88,13 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         return [*light, *_write(shown, stem.with_name(f"{stem.name}-dark"))]
 
 
+def remove(stem: Path) -> None:
+    """Delete what :func:`save` has written there, if anything."""
+    for name in (stem.name, f"{stem.name}-dark"):
+        for kind in ("svg", "png"):
+            stem.with_name(f"{name}.{kind}").unlink(missing_ok=True)
+
+
 def _write(figure: Figure, stem: Path) -> list[Path]:
     svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
     # Not savefig, which goes through everything once more to find a layout. Into memory first, so
@@ -199,27 +206,47 @@ def at_rims(axes: Axes, values: Iterable[float], form: str) -> None:
             axes.text(0, line, text, ha="left", va="center", **style)
 
 
-def view(values: pd.Series[float]) -> tuple[float, float]:
-    """The span of the values but those far out: three quartile ranges beyond the quartiles."""
-    first, third = values.quantile(0.25), values.quantile(0.75)
+def view(errors: pd.Series[float]) -> tuple[float, float]:
+    """The span of errors but those far above the others: by three quartile ranges."""
+    first, third = errors.quantile(0.25), errors.quantile(0.75)
     reach = 3 * (third - first) or math.inf
-    near = values[values.between(first - reach, third + reach)]
-    margin = 0.06 * (near.max() - near.min()) or 0.05 * abs(near.max()) or 1.0
-    return near.min() - margin, near.max() + margin
+    return span(errors[errors <= third + reach])
 
 
-def short(name: str) -> str:
+def span(values: pd.Series[float]) -> tuple[float, float]:
+    """From the least to the greatest, and a little more to either side."""
+    margin = 0.06 * (values.max() - values.min()) or 0.05 * abs(values.max()) or 1.0
+    return values.min() - margin, values.max() + margin
+
+
+def without_far(values: pd.Series[float], unit: float) -> pd.Series[float]:
+    """The values of methods, less is better, without those far behind: at most a quarter, or one.
+
+    Far behind is more than five times as far from the best as the next better one, and as five of
+    the ``unit``. The best are never left out.
+    """
+    ordered = values.dropna().sort_values()
+    behind = ordered - ordered.min()
+    most = max(1, len(ordered) // 4) if len(ordered) > 2 else 0
+    for place in range(len(ordered) - most, len(ordered)):
+        if behind.iloc[place] > 5 * max(behind.iloc[place - 1], unit):
+            return ordered.iloc[:place]
+    return ordered
+
+
+def short(name: str, letters: int = LETTERS) -> str:
     """A name that fits beside its panel."""
-    return name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
+    return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
 def task_names(rows: pd.DataFrame) -> pd.Series[str]:
-    """A name a task that says no more than tells them apart."""
-    name = rows.dataset.astype(str).map(short)
+    """A name a task that says no more than tells them apart, and fits above its panel."""
+    lengths = pd.Series("", rows.index)
     for column, form in (("horizon", " H={}"), ("look_back", " L={}"), ("patches", " K={}")):
         if len(rows[column].unique()) > 1:
-            name += rows[column].map(form.format)
-    return name
+            lengths += rows[column].map(form.format)
+    room = LETTERS - max(map(len, lengths), default=0)
+    return rows.dataset.astype(str).map(lambda name: short(name, max(room, 8))) + lengths
 
 
 class NothingToDrawError(ValueError):

@@ -242,11 +242,12 @@ def agreement_of_methods(table: pd.DataFrame) -> Figure:
     mirrored = table.rename(columns={"method_a": "method_b", "method_b": "method_a"})
     both = pd.concat([table, mirrored])
     figure, grid = panels(min(len(tasks), 4), 0.24 * len(methods) + 0.6, columns=2)
-    for axes, task in zip(grid, tasks[: len(grid)], strict=True):
+    for number, (axes, task) in enumerate(zip(grid, tasks[: len(grid)], strict=True)):
         square = both[both.task == task].pivot_table("f1_1", "method_a", "method_b")
         _squares(axes, square.reindex(index=methods, columns=methods))
         axes.set_title(task)
-        axes.label_outer()  # columns are in the order of lines: names once a side are enough
+        # Columns are in the order of lines: names once a side are enough.
+        axes.tick_params(labelleft=number % 2 == 0, labelbottom=number + 2 >= len(grid))
     left_out = {"method": len(everyone) - len(methods), "task": len(tasks) - len(grid)}
     foot(figure, "F1 within 1 step; on the diagonal, two seeds of one method", **left_out)
     head(figure, "Agreement of boundaries between methods", _OPACITIES)

@@ -40,9 +40,10 @@ from harness.report.figures.ink import (
     panels,
     short,
     shown,
+    span,
     styled,
     task_names,
-    view,
+    without_far,
 )
 from harness.report.percent import percent
 from harness.results.table import TASK
@@ -50,6 +51,8 @@ from harness.results.table import TASK
 _ROLES = {"patcher": BLUE, "patcher, never ranked": GREEN, "own forecaster": RED}
 _VERDICTS = {"better": BLUE, "near-tie": GREEN, "worse": RED}
 _COSTS = {"tokens_mean": "tokens of a window", "flops": "FLOPs of a window's forward pass"}
+_UNIT = 2 * SMALLEST_EFFECT
+"""Percent: differences between methods that are worth a scale of their own."""
 _DOT: dict[str, Any] = {"linestyle": "", "marker": "o"}
 
 
@@ -59,7 +62,8 @@ def errors(rows: pd.DataFrame) -> Figure:
 
     ``rows`` as :func:`harness.results.table.read_table` gives them. Methods stand in the order of
     their median rank, the same in every panel. A panel's scale spans what the patchers reached, so
-    that their near-ties can be seen; a reference beyond it is given as a number at the rim.
+    that their near-ties can be seen; a reference beyond it, or a patcher far behind the others, is
+    given as a number at the rim.
 
     Raises:
         ValueError: no run is done.
@@ -165,10 +169,12 @@ def forest(effects: pd.DataFrame) -> Figure:
         here = effects[effects.look_back == track].set_index(["control", "method"])
         for axes, control in zip(line, controls, strict=True):
             _effects(axes, here.reindex([(control, name) for name in names]), names)
-            suffix = f", look-back {track}" if len(sizes) > 1 else ""
-            axes.set_title(f"against {short(control)}{suffix}")
+        line[0].set_ylabel(f"look-back {track}" if len(sizes) > 1 else "")
+    for axes, control in zip(grid[0], controls, strict=True):
+        axes.set_title(f"against {short(control)}")
     left_out = max(len(orders[track]) - len(names) for track, names in methods.items())
-    foot(figure, "change of MSE, %, with its 95 % interval; lower is better", method=left_out)
+    interval = ", with its 95 % interval" if effects.low.notna().any() else ""
+    foot(figure, f"change of MSE, %{interval}; lower is better", method=left_out)
     there = set(effects.get("verdict", ()))
     keys: list[Any] = [
         Line2D([], [], color=colour, marker="o", label=verdict)
@@ -189,7 +195,8 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
     has no place on the logarithmic axis and is not drawn.
 
     Raises:
-        ValueError: a column is missing, or no method can be held against ``uniform``.
+        ValueError: a column is missing, no method can be held against ``uniform``, or all cost the
+            same, which is no question of cost.
     """
     need(rows, *TASK, "method", "kind", "ranked", "mse", cost)
     tracks = {
@@ -201,6 +208,8 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
         raise NothingToDrawError(
             f"no method whose mse and {cost} can be held against those of uniform"
         )
+    if all((own.cost == own.cost.iloc[0]).all() for own in tracks.values()):
+        raise NothingToDrawError(f"{cost} is the same for every method")
     drawn = {track: own.loc[shown(list(own.index), 2 * LINES)] for track, own in tracks.items()}
     sizes = [max(0.2 * len(table), 2.2) for table in drawn.values()]
     figure = Figure(figsize=(WIDTH, sum(sizes) + 0.5 * len(sizes) + 0.6))
@@ -215,7 +224,8 @@ def pareto(rows: pd.DataFrame, cost: Literal["tokens_mean", "flops"] = "tokens_m
     keys = _role_keys(everyone.role)
     if not everyone.complete.all():
         keys.append(Line2D([], [], color=INK, markerfacecolor=GROUND, label="lacks tasks", **_DOT))
-    head(figure, "", [*keys, Line2D([], [], color=RULE, label="front")])
+    front = "front: the least error of a patcher at no more of the cost"
+    head(figure, "", [*keys, Line2D([], [], color=RULE, label=front)])
     return figure
 
 
@@ -326,11 +336,15 @@ def _runs(axes: Axes, runs: pd.DataFrame, means: pd.Series[float]) -> None:
     lines_of(axes, order)
     axes.set(xlabel="", ylabel="")
     axes.xaxis.set_major_locator(MaxNLocator(4))
-    patchers = runs[runs.kind == "patcher"].mse
-    if patchers.empty or patchers.min() == patchers.max():
+    patchers = runs[runs.kind == "patcher"]
+    if patchers.empty:
         return
-    margin = 0.08 * (patchers.max() - patchers.min())
-    axes.set_xlim(patchers.min() - margin, patchers.max() + margin)
+    likely = without_far(means[means.index.isin(patchers.method)], means.min() / 100)
+    spread = patchers.mse[patchers.method.isin(likely.index)]
+    if spread.min() == spread.max():
+        return
+    margin = 0.08 * (spread.max() - spread.min())
+    axes.set_xlim(spread.min() - margin, spread.max() + margin)
     at_rims(axes, means, "{:.3g}")
 
 
@@ -374,8 +388,8 @@ def _by_change(effects: pd.DataFrame, controls: list[str]) -> list[str]:
 
 def _effects(axes: Axes, effects: pd.DataFrame, methods: Sequence[str]) -> None:
     """One panel of a forest; ``effects`` has a line a method, in order."""
-    changes = effects.change.dropna()
-    low, high = view(changes) if len(changes) else (0.0, 0.0)
+    changes = without_far(effects.change, _UNIT)
+    low, high = span(changes) if len(changes) else (0.0, 0.0)
     room = 0.35 * max(high - low, 2 * SMALLEST_EFFECT)  # for intervals
     axes.set_xlim(min(low - room, -2 * SMALLEST_EFFECT), max(high + room, 2 * SMALLEST_EFFECT))
     axes.axvspan(-SMALLEST_EFFECT, SMALLEST_EFFECT, color=BAND, linewidth=0)
@@ -418,7 +432,7 @@ def _relative(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 def _front(axes: Axes, table: pd.DataFrame) -> None:
     """One panel of errors against cost; ``table`` has a line a method, best first."""
-    low, high = view(table.change)
+    low, high = span(without_far(table.change, _UNIT))
     left, right = min(table.cost.min() / 1.2, 0.5), max(1.2 * table.cost.max(), 2)
     axes.set_xscale("log", base=2)
     axes.set(xlim=(left, right), ylim=(low, high))

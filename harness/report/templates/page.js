@@ -220,12 +220,16 @@ function describe(pairs) {
   return make("dl", { class: "card several" }, ...lines);
 }
 
-/** Where this suite's runs are in MLflow: its experiment's number depends on the machine. */
-const EXPERIMENT = "http://127.0.0.1:5000/#/experiments/1";
-const tracked = (key) => {
-  const base = remembered("experiment") ?? EXPERIMENT;
-  return `${base}/runs?searchFilter=${encodeURIComponent(`tags.key = "${key}"`)}`;
-};
+/** Where `make ui` shows this suite's runs; a team's server is named by its experiment's address. */
+const SERVER = location.protocol.startsWith("http") ? location.origin : "http://127.0.0.1:5000";
+const remember = (value) => remembered(`mlflow-${data().suite}`, value);
+const runsOf = () => remember() || `${SERVER}/patchbench/${encodeURIComponent(data().suite)}`;
+function tracked(key) {
+  const base = runsOf();
+  if (!base.includes("#")) return `${base}?key=${key}`;
+  // Without the type of work MLflow shows an empty page of traces.
+  return `${base}/runs?workflowType=machine_learning&searchFilter=${encodeURIComponent(`tags.key = "${key}"`)}`;
+}
 
 function record(method, task, m, t) {
   const runs = table("runs").of(m, t);
@@ -256,9 +260,9 @@ function record(method, task, m, t) {
     SEEDS: [...new Set(runs.map((run) => run.seed))].join(","),
     RESULTS: "again", // elsewhere: what is done is not run again here
   };
-  const place = make("input", { type: "search", value: remembered("experiment") ?? EXPERIMENT, size: "38" });
+  const place = make("input", { type: "search", value: runsOf(), size: "48" });
   place.addEventListener("change", () => {
-    remembered("experiment", place.value);
+    remember(place.value);
     for (const link of all("[data-key]", find("#record"))) link.href = tracked(link.dataset.key);
   });
   return [
@@ -271,7 +275,8 @@ function record(method, task, m, t) {
     make("h3", {}, runs.length > 1 ? "The same for all of them" : "What else its row says"),
     describe(same.map((name) => [name.replaceAll("_", " "), shown(runs[0][name])])),
     make("h3", {}, "In MLflow"),
-    make("p", {}, "Where these runs are tracked on this machine, make ui shows them. ", make("label", {}, "The suite's experiment there: ", place)),
+    make("p", {}, "The links to runs work while ", code(command("ui", { SUITE: data().suite })), " runs on the machine that has them."),
+    make("p", {}, make("label", {}, "On another port, or of a team's server the address of the experiment (…/#/experiments/7): ", place)),
   ];
 }
 
