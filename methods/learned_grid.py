@@ -34,6 +34,7 @@ class LearnedGrid(Patcher):
     moves in small steps only. Higher rates are in its search space.
     """
 
+    grid = True
     search_space: ClassVar[dict[str, tuple[object, ...]]] = {
         "learning_rate_factor": (3.0, 10.0, 30.0)
     }

@@ -18,6 +18,8 @@ class RandomFrozen(Patcher):
     Fidelity: our design.
     """
 
+    grid = True
+
     start: Tensor
 
     def __init__(self, task: Task) -> None:

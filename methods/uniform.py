@@ -14,6 +14,8 @@ class Uniform(Patcher):
     does not divide the look-back, lengths differ by one step.
     """
 
+    grid = True
+
     def forward(self, rows: Rows) -> Patches:
         row, look_back = rows.values.shape
         start = uniform_starts(look_back, self.task.patches, rows.values.device)

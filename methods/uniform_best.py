@@ -20,6 +20,8 @@ class UniformBest(Patcher):
     sweep are ours. Patches do not overlap, as in ``uniform``.
     """
 
+    grid = True
+
     def __init__(self, task: Task, *, patch: int = 0) -> None:
         super().__init__(task)
         if not 0 <= patch <= task.look_back:

@@ -525,6 +525,15 @@ class Unmoved(Linear):
         return super().future(past) * 0
 
 
+class Moving(Equal):
+    """Says that it is a grid, and moves with the row."""
+
+    grid = True
+
+    def forward(self, rows: Rows) -> Patches:
+        return from_scores(rows.values[:, 1:], self.task.patches)
+
+
 PLANTED = [
     (Equal, None),
     (Positional, "constructor"),
@@ -548,6 +557,7 @@ PLANTED = [
     (Forgetful, "state"),
     (Prophetic, "causal"),
     (Wavering, "fixed"),
+    (Moving, "grid"),
     (Laden, "fixed, same error"),
     (Noisy, "rules"),
     (Calm, "rules"),
@@ -677,7 +687,7 @@ def test_the_verb_shows_the_report(
         assert "source    PatchTST" in shown.out
         assert "track     strict budget, no bypass" in shown.out
         assert "kept    constructor: " in shown.out
-        assert shown.out.splitlines()[-1] == "20 of 20 promises are kept."
+        assert shown.out.splitlines()[-1] == "21 of 21 promises are kept."
 
 
 def test_the_verb_fails_where_a_promise_is_broken(

@@ -66,7 +66,8 @@ class Record:
     (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
     ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
     (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
-    others. ``strict`` is what a patcher declares of its budget, ``failure`` is one of
+    others. ``strict`` is what a patcher declares of its budget, ``grid`` whether it cuts all rows
+    alike by design, ``failure`` is one of
     :data:`FAILURES`, ``attempts`` how often the job was started,
     ``micro_batch`` the windows in one pass of a training step, ``engine`` how steps were taken
     ("eager", or on a GPU "graph"; :mod:`harness.run.step`), ``trials`` those that its tuning
@@ -84,6 +85,7 @@ class Record:
     kind: str
     ranked: bool
     strict: bool | None = None
+    grid: bool | None = None
     rules: str | None = None
     dataset: str
     look_back: int
@@ -276,6 +278,7 @@ def new_record(
     error: str = "",
     failure: str | None = None,
     strict: bool | None = None,
+    grid: bool | None = None,
     rules: str | None = None,
     rule: str | None = None,
     engine: str | None = None,
@@ -304,6 +307,7 @@ def new_record(
         trials=job.trials or None,
         failure=failure,
         strict=strict,
+        grid=grid,
         rules=rules,
         rule=rule,
         engine=engine,

@@ -113,6 +113,7 @@ class Declared:
     kind: Literal["patcher", "reference"]
     ranked: bool
     strict: bool | None
+    grid: bool | None
     rules: str | None
     cuts_its_own: bool
     hyperparameters: tuple[Hyperparameter, ...]
@@ -126,6 +127,7 @@ class Declared:
             "kind": self.kind,
             "ranked": self.ranked,
             "strict": self.strict,
+            "grid": self.grid,
             "rules": self.rules,
         }
 

@@ -159,6 +159,8 @@ class Patcher(nn.Module):
     """No boundary depends on a later step. Not needed for forecasts, but declared."""
     pretrained: ClassVar[bool] = False
     """Trains a model of its own in :meth:`prepare`, before the forecaster sees a step."""
+    grid: ClassVar[bool] = False
+    """All rows of a run are cut alike, by design: of other methods that is a collapse."""
     fixed: ClassVar[bool] = False
     """Boundaries are a function of the row's values alone, the same throughout training, so the
     harness may compute them once. Only ``start``, ``length`` and ``valid`` are kept."""

@@ -91,12 +91,13 @@ def declared(method: Method) -> dict[str, Any]:
     """What a row says of its method: columns of a record, by name.
 
     ``rules`` are joined by a space. A reference forecaster has no patch budget and no boundaries:
-    ``strict`` and ``rules`` are None.
+    ``strict``, ``grid`` and ``rules`` are None.
     """
     own: dict[str, Any] = {"kind": kind(method), "ranked": ranked(method)}
-    own |= {"strict": None, "rules": None}
+    own |= {"strict": None, "grid": None, "rules": None}
     if issubclass(method, Patcher):
-        own |= {"strict": method.strict, "rules": " ".join(method.rules)}
+        rules = " ".join(method.rules)
+        own |= {"strict": method.strict, "grid": method.grid, "rules": rules}
     return own
 
 

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-GRIDS = ("uniform", "uniform_best", "random_frozen", "learned_grid")
-"""Methods that cut all rows of a run alike by design: of them this is no finding.
-
-By name, as controls are: nothing that a row says of its method tells a grid by design from a rule
-that came to be one. Another method that is a grid by design is marked, and that is true of it.
-"""
 _ROUNDED = 0.05
 
 
@@ -22,7 +16,8 @@ def collapsed(rows: pd.DataFrame) -> dict[tuple[int, str], str]:
     out.
     """
     done = rows[(rows.status == "done") & (rows.kind == "patcher") & rows.ranked]
-    done = done[~done.method.isin(GRIDS)]
+    if "grid" in done:
+        done = done[~done.grid]  # of a grid by design this is no finding
     numbers = done.reindex(columns=["tokens_mean", "position_bias"]).astype(float)
     how = pd.Series("", done.index)
     how[numbers.position_bias > 1 - _ROUNDED / 10] = "one plan for all rows"

@@ -71,9 +71,10 @@ def read_table(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
     ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules`` what a patcher
-    declares, empty for a reference forecaster. ``step`` is the cost of a training step in units of
-    that of uniform patches, where ``cost.csv`` beside the suite's folder has it; ``published`` and
-    ``published_in`` are the MSE of the method in the literature, where ``published.csv`` has one.
+    declares, empty for a reference forecaster; ``grid`` whether it is a grid by design. ``step``
+    is the cost of a training step in units of that of uniform patches, where ``cost.csv`` beside
+    the suite's folder has it; ``published`` and ``published_in`` are the MSE of the method in the
+    literature, where ``published.csv`` has one.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -83,7 +84,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     texts = [table for table in map(_texts, row_files(folder)) if len(table)]
     if not texts:
         raise FileNotFoundError(f"{folder} holds no records: run the suite first")
-    columns = list(dict.fromkeys([*(name for text in texts for name in text), *_PATCHERS]))
+    columns = list(dict.fromkeys([*(name for text in texts for name in text), *_PATCHERS, "grid"]))
     # A column that is younger than a file is empty in it.
     texts = [text.reindex(columns=columns, fill_value="") for text in texts]
     table = _typed(pd.concat(texts, ignore_index=True))
@@ -174,6 +175,8 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
         _refuse(text, column, (text.kind == "patcher") & (text[column] == ""), _OLDER)
     _refuse(text, "strict", ~text.strict.isin((*_CLAIMS, "")), "True, False or nothing")
     columns["strict"] = text.strict.map(_CLAIMS).astype("boolean")
+    _refuse(text, "grid", ~text.grid.isin((*_CLAIMS, "")), "True, False or nothing")
+    columns["grid"] = text.grid == "True"  # a row older than the column is of no grid
     columns["rules"] = text.rules.mask(text.rules == "")
     columns |= {name: text[name] for name in _NOTES if name in text}
     columns["hyperparameters"] = text.job.map(_hyperparameters)

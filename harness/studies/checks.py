@@ -334,6 +334,15 @@ def fixed(subject: Subject) -> Iterator[str]:
         yield f"patches carry {name}, which is lost when they are looked up"
 
 
+def grid(subject: Subject) -> Iterator[str]:
+    """If it says so, all rows are cut alike, in training and in evaluation."""
+    if not getattr(subject.method, "grid", False):
+        return
+    for where, patches, _ in _plans(subject):
+        if (wrong := (patches.start != patches.start[:1]).any(1)).any():
+            yield f"{where}: {_first(wrong)} is cut in another way than the first"
+
+
 def rules(subject: Subject) -> Iterator[str]:
     """It has several evaluation rules, no two of them alike, if and only if training differs.
 
@@ -447,6 +456,7 @@ _OF_PATCHERS: tuple[Check, ...] = (
     state,
     causal,
     fixed,
+    grid,
     rules,
     edges,
     extra_losses,
