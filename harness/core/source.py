@@ -6,10 +6,12 @@ import codecs
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 from harness.core.schema import STRICT
 
-EPOCHS = ("s", "ms", "us", "ns")
+Epoch = Literal["s", "ms", "us", "ns"]
+EPOCHS: tuple[Epoch, ...] = get_args(Epoch)
 """Stamp formats that count from the beginning of 1970, UTC."""
 READING = ("separator", "decimal", "stamp_format", "encoding")
 """Fields of a :class:`Source` that say how its file is written: what is in it has its own hash."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from harness.core.source import EPOCHS, Source
 from harness.data.tables import place
 
 _YEAR_FIRST = r"\d{4}(?:\D.*|\d{4}(?:\D.*)?)?"
+_QUARTER = re.compile(r"^(\d{4})-?Q([1-4])$")
 _ZONE = r"[T ]\d.*?(?P<offset>Z|[+-]\d{2}(?::?\d{2})?)$"
 _DAY_OR_MONTH = re.compile(
     r"\d{1,2}([/.-])\d{1,2}\1(\d{4}|\d{2})(?:(T|\s+)\d{1,2}:\d{2}(:\d{2})?)?"
@@ -45,9 +45,10 @@ def read(source: Source, cells: pd.Series[pd.Timestamp]) -> Clock:
         wall = cells.dt.tz_localize(None)
     elif pd.api.types.is_datetime64_dtype(cells):
         instants = wall = cells
-    elif source.stamp_format in EPOCHS:
+    elif unit := next((unit for unit in EPOCHS if unit == source.stamp_format), None):
         numbers = pd.to_numeric(cells, errors="coerce")
-        instants = wall = pd.to_datetime(numbers, unit=source.stamp_format, errors="coerce")
+        numbers = numbers.where(numbers.abs() < 2.0**63)  # pandas refuses more without a word
+        instants = wall = pd.to_datetime(numbers, unit=unit, errors="coerce")
     else:
         text = _text(cells)
         instants = _parsed(source, text)
@@ -107,16 +108,17 @@ def _text(cells: pd.Series[pd.Timestamp]) -> pd.Series[str]:
 
 def _parsed(source: Source, text: pd.Series[str]) -> pd.Series[pd.Timestamp]:
     """UTC without its zone; NaT where there is no stamp."""
-    if source.stamp_format is None:
+    form = source.stamp_format
+    if form is None:
         _require_year_first(source, text)
-        times = pd.to_datetime(text, format="ISO8601", errors="coerce", utc=True)
-        if (times.isna() & text.notna()).any():
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of cells that share no format
-                times = pd.to_datetime(text, errors="coerce", utc=True)
-    else:
-        times = pd.to_datetime(text, format=source.stamp_format, errors="coerce", utc=True)
-    return times.dt.tz_localize(None)
+        text = text.str.replace(_QUARTER, _first_month, regex=True)
+        text = text.str.replace(r"^(\d{4})\.(\d{1,2})\.", r"\1-\2-", regex=True)
+        form = "ISO8601"
+    return pd.to_datetime(text, format=form, errors="coerce", utc=True).dt.tz_localize(None)
+
+
+def _first_month(quarter: re.Match[str]) -> str:
+    return f"{quarter[1]}-{3 * int(quarter[2]) - 2:02d}"
 
 
 def _offsets(source: Source, text: pd.Series[str]) -> pd.Series[pd.Timedelta]:
@@ -159,10 +161,7 @@ def _require_year_first(source: Source, text: pd.Series[str]) -> None:
 def _format_of(source: Source) -> str:
     """What is expected of a stamp."""
     if source.stamp_format is None:
-        return (
-            "; without stamp_format the year stands first, as in 2024-02-28 13:00:00 or"
-            " 2024-02-28T13:00:00+01:00"
-        )
+        return "; without a stamp_format it has to be as in ISO 8601, 2024-02-28 13:00:00"
     return f" of stamp_format = {json.dumps(source.stamp_format)}"
 
 

@@ -53,6 +53,12 @@ def load(name: str, source: Source) -> Series:
 
 
 def _require_scale(path: Path, train: NDArray[np.float64], names: Sequence[str]) -> None:
+    """Refuse channels that cannot be standardised by their training part [time, channel]."""
+    large = np.argwhere(np.abs(train) > _LARGEST)
+    if len(large):
+        row, column = (int(at) for at in large[0])
+        where = tables.place(path, row, names[column])
+        raise ValueError(f"{where}: {train[row, column]:g} is too large; its square overflows")
     constant = [name for name, is_one in zip(names, is_constant(train), strict=True) if is_one]
     if constant:
         first = train[0, list(names).index(constant[0])]
@@ -60,6 +66,9 @@ def _require_scale(path: Path, train: NDArray[np.float64], names: Sequence[str])
             f"{path}, column {constant[0]!r}: the training part (rows 1 to {len(train)}) is "
             f"{first} throughout, up to rounding, and has no scale{_leave_out(names, constant)}"
         )
+
+
+_LARGEST = 1e150
 
 
 def _leave_out(names: Sequence[str], wrong: Sequence[str]) -> str:

@@ -135,13 +135,17 @@ def value_hash(
     return digest.hexdigest()
 
 
+ROUNDING = 1e-12
+"""Share of a value by which another one may differ and still be the same but for rounding."""
+
+
 def rounding(train: NDArray[np.float64]) -> NDArray[np.float64]:
     """Differences in a training part [time, channel] up to this are rounding: one a channel.
 
-    That is a millionth of a millionth of the level, some thousand times what float64 leaves out:
-    0.1 + 0.2 and 0.3 differ by less. A computed sine is worse than that, a billionth of its range.
+    That is :data:`ROUNDING` of the largest value, since 0.1 + 0.2 and 0.3 are the same; and a
+    billionth of the range, since a sine of a large number of steps is not exact.
     """
-    return 1e-12 * np.abs(train).max(axis=0) + 1e-9 * np.ptp(train, axis=0)
+    return ROUNDING * np.abs(train).max(axis=0) + 1e-9 * np.ptp(train, axis=0)
 
 
 def is_constant(train: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -164,8 +168,9 @@ def outliers(train: NDArray[np.float64], names: Sequence[str]) -> str:
     """
     found: dict[int, NDArray[np.int64]] = {}
     few = max(1, len(train) // 1000)
-    for channel, least in enumerate(rounding(train)):
-        distance = np.abs(train[:, channel] - np.median(train[:, channel]))
+    for channel, middle in enumerate(np.median(train, axis=0)):
+        distance = np.abs(train[:, channel] - middle)
+        least = ROUNDING * abs(middle)
         moved = distance[distance > least]
         far = FAR * 1.4826 * np.median(moved) if len(moved) > few else least
         if len(rows := np.flatnonzero(distance > far)):
@@ -175,9 +180,9 @@ def outliers(train: NDArray[np.float64], names: Sequence[str]) -> str:
     channel, rows = next(iter(found.items()))
     count = sum(map(len, found.values()))
     columns = f" in {len(found)} columns" if len(found) > 1 else ""
-    more = f", the first of {count} such values{columns}" if count > 1 else ""
+    more = f", the first of {count} such values{columns}," if count > 1 else ""
     return (
-        f"row {rows[0] + 1}, column {names[channel]!r}: {train[rows[0], channel]:.6g}{more}, lies"
+        f"row {rows[0] + 1}, column {names[channel]!r}: {train[rows[0], channel]:.6g}{more} lies"
         f" more than {FAR} robust standard deviations from the median of the training part,"
         f" {np.median(train[:, channel]):.6g}"
     )
