@@ -126,6 +126,17 @@ def test_separator_and_decimal_sign_are_keys(own: Source, separator: str, decima
     assert read(described, content).hash == read(own, csv()).hash
 
 
+def test_a_spreadsheet_in_german_is_described_by_four_keys(own: Source) -> None:
+    """As docs/data.md has it: separator, decimal sign, encoding and stamps."""
+    frame = table().rename(columns={"load": "Wärme"})
+    stamps = frame.date.dt.strftime("%d.%m.%Y %H:%M")
+    content = frame.assign(date=stamps).to_csv(index=False, sep=";", decimal=",").encode("cp1252")
+    keys = {"separator": ";", "decimal": ",", "encoding": "cp1252"}
+    series = read(replace(own, **keys, stamp_format="%d.%m.%Y %H:%M"), content)
+    assert series.channels == ("Wärme", "price")
+    assert series.hash == read(own, csv(frame)).hash
+
+
 def test_the_decimal_sign_is_named_by_the_first_cell_that_shows_it(own: Source) -> None:
     """A comma where points are expected, and a point where commas are."""
     content = table().to_csv(index=False, sep=";", decimal=",")
