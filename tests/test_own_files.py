@@ -131,8 +131,10 @@ def test_a_spreadsheet_in_german_is_described_by_four_keys(own: Source) -> None:
     frame = table().rename(columns={"load": "Wärme"})
     stamps = frame.date.dt.strftime("%d.%m.%Y %H:%M")
     content = frame.assign(date=stamps).to_csv(index=False, sep=";", decimal=",").encode("cp1252")
-    keys = {"separator": ";", "decimal": ",", "encoding": "cp1252"}
-    series = read(replace(own, **keys, stamp_format="%d.%m.%Y %H:%M"), content)
+    described = replace(
+        own, separator=";", decimal=",", encoding="cp1252", stamp_format="%d.%m.%Y %H:%M"
+    )
+    series = read(described, content)
     assert series.channels == ("Wärme", "price")
     assert series.hash == read(own, csv(frame)).hash
 
