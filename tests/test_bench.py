@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness import data
@@ -260,6 +261,52 @@ def test_a_broken_method_or_own_file_costs_its_jobs_alone(folders: Folders) -> N
     assert "did you mean 'hidden'" in misspelt.why
     with pytest.raises(ValueError, match="unknown method 'plane'; did you mean 'plain'"):
         survey([job(method="plane")], folders)
+
+
+def test_a_file_too_short_is_known_before_its_runs(folders: Folders, tmp_path: Path) -> None:
+    """Which part, how long it is and what it needs; of sets that are not at hand, too."""
+    own = written(tmp_path / "mine.csv", [float(n % 7) for n in range(80)])
+    fits, short = (job(dataset="mine") for _ in range(2))
+    fits = replace(fits, task=Task("mine", 24, 6, 3, 24), source=own)
+    short = replace(short, task=Task("mine", 24, 60, 3, 24), source=own)
+    far = replace(job(), task=Task("ETTh1", 9000, 12, 3, 24))
+    planted = replace(job(), task=Task("ordinal", 48, 12, 6))
+    one, *others = survey([fits, short, far, planted], folders)
+    assert one.state == "missing"
+    assert [run.state for run in others] == ["broken"] * 3
+    assert [run.why for run in others] == [
+        f"the training part of {name} has {steps} steps with its look-back; {lengths}"
+        for name, steps, lengths in (
+            ("mine", 56, "look-back 24 + horizon 60 needs 84"),
+            ("ETTh1", 8640, "look-back 9000 + horizon 12 needs 9012"),
+        )
+    ] + ["ordinal consists of windows of 120 steps; look-back 48 + horizon 12 = 60"]
+
+
+def test_what_is_known_of_a_set_without_its_values_is_true_of_them() -> None:
+    """Parts and windows of the embedded sets, which a plan takes for granted."""
+    for name in ("mitdb", "electric_devices", "ordinal"):
+        assert data.outline(name) == data.load(name, ()).outline
+
+
+def test_a_suspicious_value_is_in_the_row(folders: Folders, tmp_path: Path) -> None:
+    """Of a run that failed, too, so that the board can say it."""
+    values = [float(n % 7) for n in range(80)]
+    values[3] = -9999
+    own = written(tmp_path / "mine.csv", values)
+    one = replace(job(13, dataset="mine"), task=Task("mine", 24, 6, 3, 24), source=own)
+    [*_] = run(survey([one], folders), folders)
+    [record] = read_rows(folders.rows(one))
+    assert record.status == "failed"
+    assert (record.data_warning or "").startswith("row 4, column 'x': -9999 lies more than 50")
+
+
+def written(path: Path, values: list[float]) -> data.Source:
+    """A file of hours with these values, and its description."""
+    frame = pd.DataFrame({"x": values})
+    frame.insert(0, "date", pd.date_range("2024-01-01", periods=len(values), freq="h"))
+    frame.to_csv(path, index=False)
+    return data.Source(path, "h", 24)
 
 
 def test_records_are_stored_as_they_come(folders: Folders) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from harness.bench.events import Tell
@@ -208,6 +210,31 @@ def test_a_plan_runs_nothing(place: Path, verb: Verb) -> None:
     assert "4 runs: 2 missing, 2 absent" in out
     assert "No estimate for 2 runs" in out
     assert not (place / "results").exists()
+
+
+def test_a_plan_says_what_is_wrong_with_own_data(place: Path, verb: Verb) -> None:
+    """A file too short for its task, a value that is far out, and a file that cannot be read."""
+    hours = pd.date_range("2024-01-01", periods=160, freq="h")
+    frame = pd.DataFrame({"date": hours, "load": np.arange(160) % 7.0})
+    frame.head(40).to_csv(place / "short.csv", index=False)
+    frame.to_csv(place / "semicolon.csv", index=False, sep=";")
+    frame.assign(load=frame.load.where(frame.index != 3, -9999)).to_csv(
+        place / "far.csv", index=False
+    )
+    blocks = "".join(
+        f'[data.{name}]\npath = "../{name}.csv"\nfrequency = "h"\nseason = 24\n'
+        for name in ("short", "far", "semicolon")
+    )
+    tasks = SUITE.partition("[[tasks]]")[2].partition("[[tasks]]")[0]
+    tasks = tasks.replace('"mitdb"', '"short", "far", "semicolon"').replace("48", "24")
+    own = f'seeds = [1]\nmethods = ["uniform"]\n{blocks}[[tasks]]{tasks}'
+    (place / "suites" / "own.toml").write_text(own)
+    code, out, _ = verb("bench", "--suite", "own", "--plan", *RESULTS)
+    assert code == 0
+    assert "3 runs: 2 broken, 1 missing" in out
+    assert "error: the training part of short has 28 steps with its look-back" in out
+    assert 'separator = ";" finds the header' in out
+    assert "warning: data set 'far': row 4, column 'load': -9999 lies more than 50 robust" in out
 
 
 def test_a_suite_that_lies_elsewhere_is_planned_under_the_name_of_its_file(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from harness.core import job
 from harness.core.job import (
     Job,
     job_key,
+    job_of,
     recomputed_key,
     why_stale,
 )
@@ -57,6 +59,25 @@ def test_the_key_knows_neither_suite_nor_path_nor_order_of_hyperparameters() -> 
         source=Source(Path("/else/where/a.csv"), "h", 24),
     )
     assert job_key(job, "aa", "bb") == job_key(same, "aa", "bb")
+
+
+def test_how_an_own_file_is_written_is_no_part_of_the_key() -> None:
+    """The data's hash covers what was read: a row stays valid when its file is exported anew."""
+    own = Source(Path("a.csv"), "h", 24)
+    other = replace(own, separator=";", decimal=",", encoding="latin-1", stamp_format="s")
+    job, same = replace(JOB, source=own), replace(JOB, source=other)
+    assert job_key(job, "aa", "bb") == job_key(same, "aa", "bb")
+    assert not why_stale(row(job), same, "aa", "bb")
+    assert job_of(row(same)).source == other
+
+
+def test_a_key_of_own_data_stays_what_it_was() -> None:
+    """A row from before there were keys for how a file is written keeps the one it has."""
+    record = row(replace(JOB, source=Source(Path("a.csv"), "h", 24)))
+    told = json.loads(record.job)
+    for name in ("separator", "decimal", "encoding", "stamp_format"):
+        del told["source"][name]
+    assert recomputed_key(replace(record, job=json.dumps(told))) == record.key
 
 
 def test_the_key_can_be_recomputed_from_the_row(tmp_path: Path) -> None:

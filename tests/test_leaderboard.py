@@ -546,6 +546,14 @@ def test_the_page_by_hand(table: Table) -> None:
     assert "† Data with no published checksum to compare with: ETTh1" in page
 
 
+def test_the_page_names_a_suspicious_value(table: Table) -> None:
+    """By data set, row and column; without one there is no such note."""
+    said = "row 7, column 'load': -9999 lies far out"
+    rows = [row("uniform", 0.5), row("uniform", 0.6, dataset="own", data_warning=said)]
+    assert f"all scaled errors, of: own ({said})." in markdown(table(*rows))
+    assert "suspicious" not in markdown(table(row("uniform", 0.5)))
+
+
 def test_bold_are_the_best_and_what_is_surely_as_good(table: Table) -> None:
     """To be as good takes three seeds; an oracle is never bold, and noise makes nothing so."""
     rows = [

@@ -135,6 +135,25 @@ def test_a_perfectly_seasonal_channel_is_scaled_by_its_steps() -> None:
     assert naive_scale(sine, 24).item() == pytest.approx(sine.diff(dim=0).abs().mean().item())
 
 
+@pytest.mark.parametrize("level", [0.0, 1e8, -1e8])
+@pytest.mark.parametrize("noise", [0.0, 0.01, 0.3])
+def test_the_naive_scale_does_not_depend_on_the_level(level: float, noise: float) -> None:
+    """Of a wave of 1 with more or less noise: rounding at a high level makes it no other unit."""
+    step = torch.arange(960, dtype=torch.float64)
+    wave = torch.sin(step * 2 * torch.pi / 24) + noise * torch.from_numpy(
+        np.random.default_rng(0).normal(size=960)
+    )
+    expected = naive_scale(wave[:, None], 24).item()
+    assert naive_scale((wave + level)[:, None], 24).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_channel_constant_up_to_rounding_has_no_naive_scale() -> None:
+    """0.1 + 0.2 and 0.3 in turn, beside a channel that varies."""
+    turns = torch.tensor([0.1 + 0.2, 0.3] * 5, dtype=torch.float64)
+    both = torch.stack([turns, torch.arange(10, dtype=torch.float64)], dim=1)
+    assert naive_scale(both, 1).tolist() == [0.0, 1.0]
+
+
 def test_a_constant_channel_stays_out_of_mase() -> None:
     """MASE is then the mean over the channels that vary, and a finite number."""
     errors = random_errors()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.data import Source, load
+from harness.data.series import outliers
 
 ROWS = 20
 
@@ -27,8 +28,9 @@ def table() -> pd.DataFrame:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Source:
-    """A sound file of 20 hours and two channels."""
-    return written(table(), tmp_path / "own.csv")
+    """A sound file of 20 hours and two channels, alone in its folder."""
+    (tmp_path / "kept").mkdir()
+    return written(table(), tmp_path / "kept" / "own.csv")
 
 
 def written(frame: pd.DataFrame, path: Path) -> Source:
@@ -62,7 +64,7 @@ def test_an_own_file_may_lie_in_a_folder_of_data_sets(source: Source, tmp_path: 
     As for published sets, the folder is flat or holds one level of sub-folders.
     """
     moved = replace(source, path=Path("elsewhere") / source.path.name)
-    for folder in (tmp_path, tmp_path.parent):
+    for folder in (source.path.parent, tmp_path):
         found = load("mine", [tmp_path / "empty", folder], moved)
         assert found.hash == load("mine", [], source).hash
     with pytest.raises(FileNotFoundError, match="elsewhere"):
@@ -196,6 +198,64 @@ def test_a_channel_without_scale_is_refused(tmp_path: Path) -> None:
     frame.loc[:13, "price"] = 3.0
     message = refusal(written(frame, tmp_path / "own.csv"))
     assert "column 'price': the training part (rows 1 to 14) is 3.0 throughout" in message
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6, -1e6])
+def test_a_channel_that_varies_by_rounding_alone_is_refused(tmp_path: Path, shift: float) -> None:
+    """At any level: a scale of 1e-16 would make an error of 1e31."""
+    frame = table()
+    frame.loc[:13, "price"] = np.where(np.arange(14) % 2, 0.1 + 0.2, 0.3) + shift
+    message = refusal(written(frame, tmp_path / "own.csv"))
+    assert "column 'price': the training part (rows 1 to 14) is" in message
+    assert 'columns = ["load"] leaves it out' in message
+
+
+def test_a_small_variation_at_a_high_level_is_none_of_rounding(tmp_path: Path) -> None:
+    """1e8 and a wave of 1, as of a meter that counts."""
+    frame = table().assign(price=1e8 + np.sin(np.arange(ROWS)))
+    assert load("mine", [], written(frame, tmp_path / "own.csv")).channels == ("load", "price")
+
+
+@pytest.mark.parametrize("value", [-9999.0, 1e38, -1e38])
+def test_a_suspicious_value_is_told_by_row_and_column(tmp_path: Path, value: float) -> None:
+    """In training it sets the scale; elsewhere it is the forecast that shows it."""
+    frame = table().assign(load=np.sin(np.arange(ROWS)))
+    assert not load("mine", [], written(frame, tmp_path / "own.csv")).warning
+    frame.loc[[6, 9], "load"] = value
+    warning = load("mine", [], written(frame, tmp_path / "own.csv")).warning
+    assert f"row 7, column 'load': {value:g}, the first of 2 such values, lies" in warning
+    assert (
+        "more than 50 robust standard deviations from the median of the training part" in warning
+    )
+    late = table()
+    late.loc[16, "load"] = value
+    assert not load("mine", [], written(late, tmp_path / "own.csv")).warning
+
+
+@pytest.mark.parametrize(
+    ("values", "suspicious"),
+    [
+        ([20.0] * 999 + [-9999.0], True),  # stands still but for the sentinel
+        ([0.0] * 950 + [1.0] * 50, False),  # a switch that is seldom on
+        ([0.0] * 900 + [*np.linspace(0.1, 3, 99), 5.0], False),  # rain
+        ([0.0] * 900 + [*np.linspace(0.1, 3, 99), 500.0], True),
+        ([0.3, 0.1 + 0.2] * 475 + [1.0] * 50, False),  # a switch, with rounding
+        (list(np.tan(np.linspace(-1.5, 1.5, 1000))), False),  # heavy tails
+    ],
+)
+def test_a_channel_that_mostly_stands_still_has_a_robust_scale(
+    values: list[float], *, suspicious: bool
+) -> None:
+    """It is that of the values that are not the median, as long as these are more than a few."""
+    assert bool(outliers(np.array(values)[:, None], ["x"])) == suspicious
+
+
+def test_a_value_whose_square_overflows_is_refused(tmp_path: Path) -> None:
+    """No scale could be computed with it."""
+    frame = table()
+    frame.loc[6, "price"] = 1e200
+    message = refusal(written(frame, tmp_path / "own.csv"))
+    assert "row 7, column 'price': 1e+200 is too large" in message
 
 
 def test_empty_files_are_refused(tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def test_planted_windows_never_cross_episodes() -> None:
     [
         (Task("ramp", 50, 20, 2), "training part of ramp has 60 steps .* needs 70"),
         (Task("ramp", 30, 25, 2), "validation part of ramp has 50 steps .* needs 55"),
+        (Task("ramp", 10, 5, 2, season=60), "training part of ramp has 60 steps: no difference"),
     ],
 )
 def test_a_part_too_short_is_refused_by_name(task: Task, message: str) -> None:
@@ -160,12 +161,23 @@ def test_a_part_too_short_is_refused_by_name(task: Task, message: str) -> None:
         windows.development(series(), task)
 
 
-def test_a_constant_channel_is_refused_by_name() -> None:
-    """A channel without scale cannot be standardised, and the message names it."""
+@pytest.mark.parametrize("other", [3.0, 3.0 * (1 + 1e-15)])
+def test_a_constant_channel_is_refused_by_name(other: float) -> None:
+    """A channel without scale cannot be standardised, and the message names it.
+
+    What differs by rounding alone is constant.
+    """
     flat = series().values.copy()
     flat[:60, 1] = 3.0
+    flat[:60:2, 1] = other
     with pytest.raises(ValueError, match="channel 'c1' of ramp is constant"):
         windows.development(series(values=flat), Task("ramp", 10, 5, 2))
+
+
+def test_a_test_part_too_short_is_known_before_training() -> None:
+    """No run is trained that could not be tested."""
+    with pytest.raises(ValueError, match=r"test part of ramp has 13 steps .* needs 15"):
+        windows.development(series(83), Task("ramp", 10, 5, 2))
 
 
 def test_another_number_of_test_windows_than_the_protocols_is_refused() -> None:

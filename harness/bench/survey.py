@@ -120,6 +120,7 @@ class _Part:
 
     columns: Mapping[str, Any]
     declared: Declared | None = None
+    outline: data.Outline | None = None
     state: State | None = None
     why: str = ""
 
@@ -137,18 +138,22 @@ def _method(name: str, methods: Declarations) -> _Part:
 
 def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
     blank = {"data_hash": "", "data_verified": False}
+    known = None if source is not None else data.outline(name)
     absent = source is None and bool(data.missing([name], folders.data, cache=folders.cache))
     state: State | None = "absent" if absent else None
     # A set whose values are known need not be read to know what its rows are worth.
     if source is None and (pinned := data.pinned(name)) is not None:
-        return _Part({"data_hash": pinned, "data_verified": True}, state=state)
+        return _Part({"data_hash": pinned, "data_verified": True}, outline=known, state=state)
     if absent:
-        return _Part(blank, state=state)
+        return _Part(blank, outline=known, state=state)
     try:
         series = data.load(name, folders.data, source, cache=folders.cache)
     except (ValueError, OSError) as error:
         return _Part(blank, state="broken", why=str(error))
-    return _Part({"data_hash": series.hash, "data_verified": series.verified})
+    columns = {"data_hash": series.hash, "data_verified": series.verified}
+    if series.warning:
+        columns["data_warning"] = series.warning
+    return _Part(columns, outline=series.outline)
 
 
 def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) -> PlannedRun:
@@ -160,6 +165,8 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     try:
         complete = declared.complete(dict(job.hyperparameters))
         job = replace(job, hyperparameters=tuple(complete.items()))
+        if data_set.outline is not None:
+            data_set.outline.require_room(job.task)
         if declared.cuts_its_own and (misfit := methods.misfit(job)):
             return PlannedRun(job, "broken", identity, why=misfit)
     except ValueError as error:

@@ -189,7 +189,7 @@ def announce(planned: Sequence[PlannedRun], due: Sequence[PlannedRun], folders: 
 
 
 def explain(planned: Sequence[PlannedRun], folders: Folders) -> None:
-    """Why some planned cannot be run: each reason once."""
+    """Why some planned runs cannot be run, and what is suspicious in data: each reason once."""
     from harness.data import entry, explain_missing
 
     absent = {run.job.task.dataset: None for run in planned if run.state == "absent"}
@@ -198,6 +198,13 @@ def explain(planned: Sequence[PlannedRun], folders: Folders) -> None:
         say(explain_missing([entry(name) for name in absent], places), "yellow")
     for why in {run.why: None for run in planned if run.state == "broken"}:
         say(f"error: {why}", "red")
+    doubts = {
+        (run.job.task.dataset, doubt): None
+        for run in planned
+        if (doubt := run.identity.get("data_warning"))
+    }
+    for dataset, doubt in doubts:
+        warn(f"warning: data set {dataset!r}: {doubt}.")
 
 
 def follow(events: Generator[Event], due: Sequence[PlannedRun], finished: list[Record]) -> None:

@@ -83,6 +83,7 @@ def bench(
     if plan:
         planned = survey(selected, folders)
         display.show_plan(planned)
+        display.explain(planned, folders)
         display.show_estimate(to_run(planned, force=force), folders, where()[0])
         return
     with watch.alone(results, display.tell_wait if wait else None):

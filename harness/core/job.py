@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from harness.core.protocol import PROTOCOL
 from harness.core.schema import STRICT, MistakeError, from_json
-from harness.core.source import Source
+from harness.core.source import READING, Source
 from harness.core.task import Architecture, Budget, Task
 
 STATUSES = ("done", "failed", "diverged")
@@ -71,7 +71,8 @@ class Record:
     :data:`FAILURES`, ``attempts`` how often the job was started,
     ``micro_batch`` the windows in one pass of a training step, ``engine`` how steps were taken
     ("eager", or on a GPU "graph"; :mod:`harness.run.step`), ``trials`` those that its tuning
-    used. What is not measured, or younger than its row, is None.
+    used. ``data_warning`` names a suspicious value in the training part of the data
+    (:func:`harness.data.series.outliers`). What is not measured, or younger than its row, is None.
 
     Raises:
         ValueError: an unknown status or failure, a number that is not finite, a rule that is not
@@ -147,6 +148,7 @@ class Record:
     protocol: int
     data_hash: str
     data_verified: bool
+    data_warning: str | None = None
     method_source: str
     versions: str
     commit: str
@@ -226,7 +228,8 @@ class _Told:
 def job_key(job: Job, method_source: str, data_hash: str) -> str:
     """16 hex digits of what the number depends on: job, method, protocol and data values.
 
-    The suite's name and the path of own data stay out: neither changes a result.
+    The suite's name, the path of own data and how its file is written stay out: none of them
+    changes a result.
     """
     return _key(_plain(job), method_source, PROTOCOL, data_hash)
 
@@ -242,7 +245,7 @@ def why_stale(record: Record, job: Job, method_source: str, data_hash: str) -> l
     settings = [
         f"{name} {then.get(name, 'nothing')} -> {now.get(name, 'nothing')}"
         for name in sorted(then | now)
-        if name not in ("suite", "source.path") and then.get(name) != now.get(name)
+        if name not in _ELSEWHERE and then.get(name) != now.get(name)
     ]
     said = {
         "the method was edited": record.method_source != method_source,
@@ -277,6 +280,7 @@ def new_record(
     device: str,
     error: str = "",
     failure: str | None = None,
+    data_warning: str | None = None,
     strict: bool | None = None,
     grid: bool | None = None,
     rules: str | None = None,
@@ -297,6 +301,7 @@ def new_record(
         protocol=PROTOCOL,
         data_hash=data_hash,
         data_verified=data_verified,
+        data_warning=data_warning,
         method_source=method_source,
         versions=provenance.versions,
         commit=provenance.commit,
@@ -335,10 +340,15 @@ def _set(part: object) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if value is not None}
 
 
+_ELSEWHERE = ("suite", "source.path", *(f"source.{name}" for name in READING))
+"""Fields of a job that no result depends on: the hash of the data is in the key beside them."""
+
+
 def _key(job: Mapping[str, Any], method_source: str, protocol: int, data_hash: str) -> str:
     content = {name: value for name, value in job.items() if name != "suite"}
     if content["source"] is not None:
-        content["source"] = {**content["source"], "path": None}
+        kept = {name: value for name, value in content["source"].items() if name not in READING}
+        content["source"] = {**kept, "path": None}
     text = canonical([content, method_source, protocol, data_hash])
     return sha256(text.encode()).hexdigest()[:16]
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 from harness.core.schema import STRICT
+
+Epoch = Literal["s", "ms", "us", "ns"]
+EPOCHS: tuple[Epoch, ...] = get_args(Epoch)
+"""Stamp formats that count from the beginning of 1970, UTC."""
+READING = ("separator", "decimal", "stamp_format", "encoding")
+"""Fields of a :class:`Source` that say how its file is written: what is in it has its own hash."""
 
 STAMPED = (".parquet", ".csv", ".csv.gz")  # with names and stamps
 FORMS = (*STAMPED, ".txt", ".txt.gz")  # text is bare numbers
@@ -34,6 +43,10 @@ class Source:
     that nothing of a later part reaches an earlier one; a gap at the edge of a part takes the
     nearest value in it. Within a part, a filled value does know the value after its gap.
 
+    ``separator``, ``decimal`` and ``encoding`` say how a csv file is written. ``stamp_format`` is
+    in the directives of Python's ``strptime`` ("%d.%m.%Y %H:%M"), or one of :data:`EPOCHS`; None
+    is for stamps in which the year stands first, as in ISO 8601.
+
     Raises:
         ValueError: a field that cannot be.
     """
@@ -47,17 +60,14 @@ class Source:
     time: str = "date"
     missing: str = "refuse"
     columns: tuple[str, ...] | None = None
+    separator: str = ","
+    decimal: str = "."
+    stamp_format: str | None = None
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        form_of(self.path.name, STAMPED)
-        from pandas.tseries.frequencies import to_offset  # here: reading rows must not wait for it
-
-        try:
-            to_offset(self.frequency)
-        except ValueError as error:
-            raise ValueError(
-                f"frequency is {self.frequency!r}; 'h', '15min' or 'D', say"
-            ) from error
+        form = form_of(self.path.name, STAMPED)
+        _check_frequency(self.frequency)
         if not isinstance(self.season, int) or self.season < 1:
             raise ValueError(f"season is {self.season!r}; a whole number of steps is needed")
         whole = all(isinstance(part, int) for part in self.split)
@@ -71,6 +81,52 @@ class Source:
             not self.columns or len({self.time, *self.columns}) <= len(self.columns)
         ):
             raise ValueError(f"columns are {self.columns}; different ones, without {self.time!r}")
+        if form == ".parquet":
+            for name, usual in (("separator", ","), ("decimal", "."), ("encoding", "utf-8")):
+                if getattr(self, name) != usual:
+                    raise ValueError(f"{name} is {getattr(self, name)!r}; parquet has none")
+        self._check_text()
+        if self.stamp_format is not None:
+            _check_stamp_format(self.stamp_format)
+
+    def _check_text(self) -> None:
+        if len(self.separator) != 1 or self.separator in '"\r\n' or self.separator.isalnum():
+            raise ValueError(f"separator is {self.separator!r}; one of , ; | and the tab, say")
+        if self.decimal not in (".", ","):
+            raise ValueError(f"decimal is {self.decimal!r}; allowed: . and ,")
+        if self.separator == self.decimal:
+            raise ValueError(f"separator is {self.separator!r}, and decimal is the same")
+        try:
+            codecs.lookup(self.encoding)
+            "".encode(self.encoding)  # zip and the like are codecs, but none of text
+        except LookupError as error:
+            raise ValueError(
+                f"encoding is {self.encoding!r}; utf-8, utf-16 or latin-1, say"
+            ) from error
+
+
+def _check_frequency(frequency: str) -> None:
+    from pandas.tseries.frequencies import to_offset  # here: reading rows must not wait for it
+
+    try:
+        step = to_offset(frequency)
+    except ValueError as error:
+        raise ValueError(f"frequency is {frequency!r}; 'h', '15min' or 'D', say") from error
+    if step.n < 1:
+        raise ValueError(f"frequency is {frequency!r}; a step that leads forward is needed")
+
+
+def _check_stamp_format(text: str) -> None:
+    if text in EPOCHS:
+        return
+    known = f"as in '%d.%m.%Y %H:%M', or one of {', '.join(EPOCHS)} since 1970"
+    moment = datetime(2024, 2, 28, 13, tzinfo=UTC)
+    try:
+        read = datetime.strptime(moment.strftime(text), text)  # noqa: DTZ007 - its year alone counts
+    except ValueError as error:
+        raise ValueError(f"stamp_format is {text!r}; {known}") from error
+    if read.year != moment.year:
+        raise ValueError(f"stamp_format is {text!r}, which has no year; {known}")
 
 
 def _is_one(total: float) -> bool:

@@ -21,7 +21,7 @@ from harness.data.planted import names as planted_names
 from harness.data.planted import plant
 from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
 from harness.data.sampling import Part, Sample, Sampler
-from harness.data.series import Series, filled
+from harness.data.series import Outline, Series, filled, is_constant, rounding
 from harness.data.sets import (
     entry,
     explain_missing,
@@ -30,6 +30,7 @@ from harness.data.sets import (
     known,
     load,
     missing,
+    outline,
     pinned,
     season,
     user_cache,
@@ -46,6 +47,7 @@ __all__ = [
     "Corpus",
     "Entry",
     "Match",
+    "Outline",
     "Part",
     "PlantedFamily",
     "Pool",
@@ -59,6 +61,7 @@ __all__ = [
     "fetch",
     "file_of",
     "filled",
+    "is_constant",
     "known",
     "load",
     "load_corpus",
@@ -66,6 +69,7 @@ __all__ = [
     "load_panel",
     "matches",
     "missing",
+    "outline",
     "pinned",
     "plant",
     "planted_family",
@@ -73,6 +77,7 @@ __all__ = [
     "read_corpus",
     "read_panel",
     "relation",
+    "rounding",
     "season",
     "tag",
     "user_cache",

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from harness.core.source import Source, form_of
-from harness.data import tables
-from harness.data.series import Series, Triple, shares, value_hash
+from harness.core.source import Source
+from harness.data import clock, own_table, tables
+from harness.data.series import Series, Triple, is_constant, shares, value_hash
 
 
 def load(name: str, source: Source) -> Series:
@@ -25,30 +24,23 @@ def load(name: str, source: Source) -> Series:
     path = source.path
     if not path.is_file():
         raise FileNotFoundError(f"data set {name!r}: there is no file {path}")
-    frame = tables.read(path, form_of(path.name))
-    for column in (source.time, *(source.columns or ())):
-        tables.require_column(path, column, frame)
-    if frame.empty:
-        raise ValueError(f"{path} has no rows")
-    channels = tuple(source.columns or (str(c) for c in frame.columns if c != source.time))
-    if not channels:
-        raise ValueError(f"{path} has no column beside {source.time!r}")
-    stamps = tables.stamps(path, frame[source.time])
-    _regular(source, stamps)
-    values = tables.numbers(path, frame, channels)
+    frame = own_table.read(source)
+    channels = tuple(frame.columns[1:])
+    stamps = clock.read(source, frame[source.time])
+    clock.require_regular(source, frame[source.time], stamps)
+    texts = [name for name in channels if tables.are_texts(frame[name], source.decimal)]
+    try:
+        values = tables.numbers(path, frame, channels, source.decimal)
+    except ValueError as error:
+        raise ValueError(f"{error}{_leave_out(channels, texts)}") from error
     borders = _borders(source, len(values))
     if source.missing == "interpolate":
         values = _filled(path, values, borders, channels)
     tables.require_finite(
         path, values[: borders[2]], channels, '; missing = "interpolate" fills gaps'
     )
-    for channel, train in zip(channels, values[: borders[0]].T, strict=True):
-        if np.ptp(train) == 0:
-            raise ValueError(
-                f"{path}, column {channel!r}: the training part (rows 1 to {borders[0]}) is "
-                f"{train[0]} throughout and has no scale; leave the column out"
-            )
-    content = value_hash(channels, stamps, values)
+    _require_scale(path, values[: borders[0]], channels)
+    content = value_hash(channels, stamps.instants, values)
     return Series(
         name=name,
         values=values,
@@ -60,22 +52,31 @@ def load(name: str, source: Source) -> Series:
     )
 
 
-def _regular(source: Source, stamps: NDArray[np.int64]) -> None:
-    clock = pd.DatetimeIndex(stamps.astype("datetime64[us]"))
-    steps = np.diff(stamps)
-    for bad, what in ((steps < 0, "is earlier than"), (steps == 0, "is the same as")):
-        if len(rows := np.flatnonzero(bad)):
-            at = int(rows[0]) + 1
-            where = tables.place(source.path, at, source.time)
-            raise ValueError(f"{where}: {clock[at]} {what} the stamp before it")
-    due = pd.date_range(clock[0], periods=len(clock), freq=source.frequency, unit="us")
-    if len(rows := np.flatnonzero(clock != due)):
-        at = int(rows[0])
-        where = tables.place(source.path, at, source.time)
+def _require_scale(path: Path, train: NDArray[np.float64], names: Sequence[str]) -> None:
+    """Refuse channels that cannot be standardised by their training part [time, channel]."""
+    large = np.argwhere(np.abs(train) > _LARGEST)
+    if len(large):
+        row, column = (int(at) for at in large[0])
+        where = tables.place(path, row, names[column])
+        raise ValueError(f"{where}: {train[row, column]:g} is too large; its square overflows")
+    constant = [name for name, is_one in zip(names, is_constant(train), strict=True) if is_one]
+    if constant:
+        first = train[0, list(names).index(constant[0])]
         raise ValueError(
-            f"{where}: {clock[at]} does not keep the frequency {source.frequency!r}, "
-            f"by which {due[at]} is due"
+            f"{path}, column {constant[0]!r}: the training part (rows 1 to {len(train)}) is "
+            f"{first} throughout, up to rounding, and has no scale{_leave_out(names, constant)}"
         )
+
+
+_LARGEST = 1e150
+
+
+def _leave_out(names: Sequence[str], wrong: Sequence[str]) -> str:
+    """How to do without the columns, if that leaves any."""
+    if not wrong or len(wrong) == len(names):
+        return ""
+    others = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
+    return f"; {own_table.keep(names, wrong)} leaves it out{others}"
 
 
 def _borders(source: Source, rows: int) -> Triple:

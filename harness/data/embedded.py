@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.planted import WINDOW, WINDOWS, plant
-from harness.data.series import Series, compare, shares, value_hash
+from harness.data.series import Outline, Series, compare, shares, value_hash
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class _Bundle:
     file: str
     header: int | None
     column: int
+    rows: int
     channel: str
     season: int
     boundaries: tuple[int, ...]
@@ -38,6 +39,14 @@ def season(name: str) -> int:
 def pinned(name: str) -> str:
     """The value hash, known before the set is drawn or read."""
     return _BUNDLED[name].hash if name in _BUNDLED else _PLANTED[name]
+
+
+def outline(name: str) -> Outline:
+    """What is known of the set before it is drawn or read."""
+    if name in _BUNDLED:
+        return Outline(name, shares(_BUNDLED[name].rows, _SPLIT))
+    train, valid, test = (WINDOW * int(ends) for ends in np.cumsum(WINDOWS))
+    return Outline(name, (train, valid, test), episode=WINDOW)
 
 
 def load(name: str) -> Series:
@@ -60,14 +69,13 @@ def _planted(name: str) -> Series:
     digest = value_hash(("value",), np.arange(len(values)), values.round(6))
     compare(name, f"what numpy {np.__version__} draws here", pinned(name), digest)
     window, step = np.nonzero(planted.boundaries)
-    train, valid, test = (WINDOW * int(ends) for ends in np.cumsum(WINDOWS))
     return Series(
         name=name,
         values=values,
         channels=("value",),
         frequency="h",
         season=season(name),
-        borders=(train, valid, test),
+        borders=outline(name).borders,
         hash=digest,
         boundaries=window * WINDOW + step,
         episode=WINDOW,
@@ -98,11 +106,13 @@ def _bundled(name: str) -> Series:
         channels=(bundle.channel,),
         frequency="step",
         season=bundle.season,
-        borders=shares(len(values), (0.7, 0.1, 0.2)),
+        borders=outline(name).borders,
         hash=digest,
         boundaries=np.array(bundle.boundaries, dtype=np.int64),
     )
 
+
+_SPLIT = (0.7, 0.1, 0.2)
 
 # By data set; another version of numpy may draw other values, and these say so.
 _PLANTED = {
@@ -126,6 +136,7 @@ _BUNDLED: dict[str, _Bundle] = {
         file="segmentation/ElectricDevices.csv",
         header=None,
         column=1,
+        rows=11_532,
         channel="power",
         season=10,
         boundaries=(1090, 4436, 5712, 7923),
@@ -137,6 +148,7 @@ _BUNDLED: dict[str, _Bundle] = {
         file="mitdb/mitdb.csv",
         header=0,
         column=0,
+        rows=7_500,
         channel="ecg",
         season=300,
         boundaries=(6936, 7288),

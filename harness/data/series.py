@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.core.task import Task
 
 Triple = tuple[int, int, int]
 
@@ -52,6 +55,57 @@ class Series:
         if not 0 < train < valid < test <= shape[0]:
             raise ValueError(f"{self.name!r}: borders {self.borders} do not cut {shape[0]} steps")
 
+    @property
+    def outline(self) -> Outline:
+        """What is known of it without its values."""
+        return Outline(self.name, self.borders, self.episode)
+
+    @cached_property
+    def warning(self) -> str:
+        """What is suspicious in the training part, in words, or nothing: see :func:`outliers`."""
+        if not self.standardise:
+            return ""
+        return outliers(self.values[: self.borders[0]], self.channels)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set without its values: as in :class:`Series`."""
+
+    name: str
+    borders: Triple
+    episode: int | None = None
+
+    def require_room(self, task: Task) -> None:
+        """Refuse a task for which some part of the data has not one window."""
+        lengths = f"look-back {task.look_back} + horizon {task.horizon}"
+        size = task.look_back + task.horizon
+        reach = task.look_back  # of windows whose targets are in the part
+        if self.episode is not None:
+            # Planted windows are independent: each one is an episode of exactly this size.
+            if size != self.episode:
+                raise ValueError(
+                    f"{self.name} consists of windows of {self.episode} steps; {lengths} = {size}"
+                )
+            reach = 0
+        train, valid, test = self.borders
+        parts = {
+            "training": train,
+            "validation": valid - train + reach,
+            "test": test - valid + reach,
+        }
+        for part, steps in parts.items():
+            if steps < size:
+                raise ValueError(
+                    f"the {part} part of {self.name} has {steps} steps with its look-back;"
+                    f" {lengths} needs {size}"
+                )
+        if train <= task.season:
+            raise ValueError(
+                f"the training part of {self.name} has {train} steps: no difference over a season"
+                f" of {task.season}, which is the unit of MASE"
+            )
+
 
 def filled(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     """Gaps of a series [time] filled with the value before them; one at the very start stays."""
@@ -79,6 +133,59 @@ def value_hash(
     digest.update(stamps.astype("<i8").tobytes())
     digest.update((values + 0.0).astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+ROUNDING = 1e-12
+"""Share of a value by which another one may differ and still be the same but for rounding."""
+
+
+def rounding(train: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Differences in a training part [time, channel] up to this are rounding: one a channel.
+
+    That is :data:`ROUNDING` of the largest value, since 0.1 + 0.2 and 0.3 are the same; and a
+    billionth of the range, since a sine of a large number of steps is not exact.
+    """
+    return ROUNDING * np.abs(train).max(axis=0) + 1e-9 * np.ptp(train, axis=0)
+
+
+def is_constant(train: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a channel of a training part [time, channel] is constant up to rounding."""
+    return np.ptp(train, axis=0) <= rounding(train)
+
+
+FAR = 50
+"""Robust standard deviations from the median beyond which a value is suspicious."""
+
+
+def outliers(train: NDArray[np.float64], names: Sequence[str]) -> str:
+    """The first suspicious value of a training part [time, channel], in words; nothing if none is.
+
+    A sentinel such as -9999 or a broken sensor's 1e38 sets the scale of its channel and makes all
+    errors small. The robust standard deviation is that of a normal distribution of the same median
+    absolute deviation from the median. Values that are the median do not count in it: a channel
+    that mostly stands still would have none. Where no more than a thousandth of the values are
+    others, the scale of the channel hangs on them, and they are suspicious whatever they are.
+    """
+    found: dict[int, NDArray[np.int64]] = {}
+    few = max(1, len(train) // 1000)
+    for channel, middle in enumerate(np.median(train, axis=0)):
+        distance = np.abs(train[:, channel] - middle)
+        least = ROUNDING * abs(middle)
+        moved = distance[distance > least]
+        far = FAR * 1.4826 * np.median(moved) if len(moved) > few else least
+        if len(rows := np.flatnonzero(distance > far)):
+            found[channel] = rows
+    if not found:
+        return ""
+    channel, rows = next(iter(found.items()))
+    count = sum(map(len, found.values()))
+    columns = f" in {len(found)} columns" if len(found) > 1 else ""
+    more = f", the first of {count} such values{columns}," if count > 1 else ""
+    return (
+        f"row {rows[0] + 1}, column {names[channel]!r}: {train[rows[0], channel]:.6g}{more} lies"
+        f" more than {FAR} robust standard deviations from the median of the training part,"
+        f" {np.median(train[:, channel]):.6g}"
+    )
 
 
 def compare(name: str, where: object, expected: str | None, got: str) -> None:

@@ -12,7 +12,7 @@ from harness.core.source import Source, form_of
 from harness.core.words import did_you_mean
 from harness.data import copies, embedded
 from harness.data.published import CATALOGUE, Entry
-from harness.data.series import Series
+from harness.data.series import Outline, Series
 
 
 def known() -> list[str]:
@@ -42,6 +42,13 @@ def season(name: str) -> int:
 def pinned(name: str) -> str | None:
     """The value hash that a known set must have, or None where none is known."""
     return embedded.pinned(name) if name in embedded.names() else entry(name).hash
+
+
+def outline(name: str) -> Outline:
+    """What is known of a known set without reading it: enough to see which lengths fit it."""
+    if name in embedded.names():
+        return embedded.outline(name)
+    return Outline(name, entry(name).borders)
 
 
 def user_cache() -> Path:

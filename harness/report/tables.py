@@ -160,6 +160,9 @@ def _notes(board: Board) -> list[str]:
     lacking = order[(order.lacking > 0) & order.change.notna()]
     notes = {
         f"† Data with {wording.UNVERIFIED}": _unverified(rows),
+        f"{wording.SUSPICIOUS} of": [
+            f"{dataset} ({said})" for dataset, said in _suspicious(rows).items()
+        ],
         "Skill or change is empty where a task lacks a finished run of": bare,
         "The reference lacks runs or failed in them, so the change rests on": [
             f"{line.runs - line.lacking:.0f} of {line.runs} runs of {line.method} "
@@ -180,6 +183,14 @@ def _notes(board: Board) -> list[str]:
 
 def _unverified(rows: pd.DataFrame) -> list[str]:
     return sorted(rows[~rows.data_verified & (rows.status == "done")].dataset.unique())
+
+
+def _suspicious(rows: pd.DataFrame) -> dict[str, str]:
+    """By data set, what a run found suspicious in its training part."""
+    if "data_warning" not in rows:
+        return {}
+    said = rows[rows.data_warning.fillna("") != ""]
+    return dict(zip(said.dataset, said.data_warning, strict=True))
 
 
 def _windows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -211,6 +211,7 @@ OF_CONTROLS = (
 )
 COLLAPSED = "A method whose plans have collapsed does not cut by content, whatever its error says"
 IDLE = "cannot show what patches are for"
+SUSPICIOUS = "A suspicious value may set the scale, and so all scaled errors,"
 UNVERIFIED = "no published checksum to compare with"
 
 

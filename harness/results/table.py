@@ -61,7 +61,17 @@ _OPTIONAL = [
     for name, kind in _KINDS.items()
     if name not in _NUMBER and kind[0] in (int, float) and NoneType in kind
 ]
-_NOTES = ["key", "method_source", "commit", "versions", "rule", "failure", "error", "job"]
+_NOTES = [
+    "key",
+    "method_source",
+    "commit",
+    "versions",
+    "rule",
+    "failure",
+    "error",
+    "data_warning",
+    "job",
+]
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
 _COST, _PUBLISHED = "cost.csv", "published.csv"
 Holes = Literal["refuse", "show"]

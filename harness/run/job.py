@@ -89,6 +89,7 @@ def run(
         method_source=registry.source_hash(method),
         data_hash=series.hash,
         data_verified=series.verified,
+        data_warning=series.warning or None,
         device=device_name(device),
         error=diverged,
         failure="diverged" if diverged else None,

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from harness.data import is_constant, rounding
+
 
 @dataclass(frozen=True)
 class Errors:
@@ -177,8 +179,8 @@ def last_event(
 def naive_scale(train: Float[Tensor, "time channel"], season: int) -> Float[Tensor, " channel"]:
     """Mean absolute seasonal difference of the training part: the unit of MASE, per channel.
 
-    A channel that repeats exactly with the season is scaled by the differences of neighbouring
-    steps instead. A constant channel has no scale: it gets 0 and stays out of MASE.
+    A channel that repeats exactly with the season, up to rounding, is scaled by the differences of
+    neighbouring steps instead. A constant channel has no scale: it gets 0 and stays out of MASE.
 
     Raises:
         ValueError: the training part is no longer than a season, or every channel is constant.
@@ -190,9 +192,10 @@ def naive_scale(train: Float[Tensor, "time channel"], season: int) -> Float[Tens
     train = train.double()
     seasonal = (train[season:] - train[:-season]).abs().mean(0)
     stepwise = train.diff(dim=0).abs().mean(0)
-    # Seasonal differences of a computed sine are rounding, not variation.
-    rounding = 1e-9 * train.abs().amax(0)
-    scale = torch.where(seasonal > rounding, seasonal, stepwise)
+    values = train.numpy()
+    is_variation = seasonal > torch.from_numpy(rounding(values))
+    scale = torch.where(is_variation, seasonal, stepwise)
+    scale = torch.where(torch.from_numpy(is_constant(values)), 0, scale)
     if not scale.any():
         raise ValueError("every channel is constant in the training part: MASE has no unit")
     return scale

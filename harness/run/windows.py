@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from harness.core.task import Task
-from harness.data import TEST_WINDOWS, Series
+from harness.data import TEST_WINDOWS, Series, is_constant
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,10 @@ def development(series: Series, task: Task, device: str = "cpu") -> tuple[Window
         ValueError: a part too short for one window, a constant channel, or planted windows of
             another size.
     """
+    series.outline.require_room(task)
     train, valid, _ = series.borders
-    fitted = _cut(series, task, 0, train, "training", device)
-    return fitted, _cut(series, task, train - task.look_back, valid, "validation", device)
+    fitted = _cut(series, task, 0, train, device)
+    return fitted, _cut(series, task, train - task.look_back, valid, device)
 
 
 def test(series: Series, task: Task, device: str = "cpu") -> Windows:
@@ -109,8 +110,9 @@ def test(series: Series, task: Task, device: str = "cpu") -> Windows:
     Raises:
         ValueError: as in :func:`development`, or a count other than the protocol's.
     """
+    series.outline.require_room(task)
     _, valid, end = series.borders
-    windows = _cut(series, task, valid - task.look_back, end, "test", device)
+    windows = _cut(series, task, valid - task.look_back, end, device)
     expected = TEST_WINDOWS.get(series.name, {}).get(task.horizon, len(windows))
     if len(windows) != expected:
         raise ValueError(
@@ -131,32 +133,20 @@ def standard(series: Series) -> tuple[Float64[Tensor, " channel"], Float64[Tenso
     train = torch.from_numpy(series.values[: series.borders[0]].copy())
     if not series.standardise:
         return torch.zeros_like(train[0]), torch.ones_like(train[0])
-    scale = train.std(dim=0, correction=0)
-    if (scale == 0).any():
-        constant = series.channels[int((scale == 0).nonzero()[0])]
+    if (constant := is_constant(train.numpy())).any():
+        name = series.channels[int(constant.argmax())]
         raise ValueError(
-            f"channel {constant!r} of {series.name} is constant over the training part: it has no"
-            " scale; leave it out or move the borders"
+            f"channel {name!r} of {series.name} is constant over the training part, up to"
+            " rounding: it has no scale; leave it out or move the borders"
         )
-    return train.mean(dim=0), scale
+    return train.mean(dim=0), train.std(dim=0, correction=0)
 
 
-def _cut(series: Series, task: Task, first: int, end: int, part: str, device: str) -> Windows:
+def _cut(series: Series, task: Task, first: int, end: int, device: str) -> Windows:
     size = task.look_back + task.horizon
     if series.episode is not None:
-        # Planted windows are independent: each one is an episode of exactly this size.
-        if size != series.episode:
-            raise ValueError(
-                f"{series.name} consists of windows of {series.episode} steps; "
-                f"look-back {task.look_back} + horizon {task.horizon} = {size}"
-            )
         first += 0 if first == 0 else task.look_back
     stride = series.episode or 1
-    if first < 0 or end - first < size:
-        raise ValueError(
-            f"the {part} part of {series.name} has {end - max(first, 0)} steps with its look-back;"
-            f" look-back {task.look_back} + horizon {task.horizon} needs {size}"
-        )
     mean, scale = standard(series)
     # A copy, not a view: the storage holds this part and nothing after it.
     part_values = (torch.from_numpy(series.values[first:end].copy()) - mean) / scale
