@@ -292,7 +292,7 @@ def tune(
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Search hyperparameters, the same number of trials for each method, on validation data."""
-    from harness.bench import local, tune, watch
+    from harness.bench import execute, local, tune, watch
     from harness.bench.provenance import provenance
 
     slots, kind = options.slots_of(device, jobs)
@@ -304,7 +304,7 @@ def tune(
         try:
             written = tune.tune(
                 selected,
-                partial(local.run_locally, slots=slots),
+                partial(local.run_locally, slots=slots, modules=execute.MODULES),
                 tuning=tuning if trials is None else replace(tuning, trials=trials),
                 results=results,
                 directories=(*folders.data, folders.cache),
@@ -479,7 +479,8 @@ def _events(
     directories = (*folders.data, folders.cache)
     if on_ray is None:
         work = partial(work, directories=directories, runs=folders.runs)
-        executor = partial(local.run_locally, work=work, slots=slots, timeout=timeout)
+        here = partial(local.run_locally, slots=slots, modules=execute.MODULES)
+        executor = partial(here, work=work, timeout=timeout)
     else:
         executor = partial(
             on_ray,
