@@ -24,7 +24,7 @@ TAKES_ui := SUITE RESULTS PORT
 TAKES_tune := SUITE DATASETS LOOK_BACKS HORIZONS METHODS TRIALS STORAGE DATA RESULTS JOBS DEVICE
 TAKES_check := METHOD
 TAKES_data := SUITE DATASETS DATA
-TAKES_perf := RESULTS DATA PATCHERS=1
+TAKES_perf := RESULTS DATA PATCHERS=1 PEERS
 TAKES_hindsight := SUITE DATASETS LOOK_BACKS HORIZONS DATA RESULTS DEVICE
 TAKES_simulate := RESULTS
 TAKES_status := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS
@@ -160,7 +160,7 @@ methods: $(STAMP) ## list every method with its track and what it does
 data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user cache; or list them
 	@$(PATCHBENCH) $@ $(options)
 
-perf: $(STAMP) ## measure speed against a conventional loop, and patchers' costs (PATCHERS=1: these only)
+perf: $(STAMP) ## measure speed against a loop like the official PatchTST loop (PEERS=path: also itself), and patchers' costs (PATCHERS=1: these only)
 	@$(PATCHBENCH) $@ $(options)
 
 hindsight: $(STAMP) ## show what the best of many random plans of SUITE would gain; never ranked

@@ -371,12 +371,19 @@ def perf(
     data: options.Data = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
     patchers: options.Patchers = False,  # noqa: FBT002 - a flag
+    peers: options.Peers = "",
 ) -> None:
-    """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
+    """Measure speed against a loop like the official PatchTST loop, and what patchers cost."""
     from harness.studies import perf
 
     folders = options.folders_of(results, data)
-    perf.main(results, (*folders.data, folders.cache), rounds=rounds, only_patchers=patchers)
+    perf.main(
+        results,
+        (*folders.data, folders.cache),
+        rounds=rounds,
+        only_patchers=patchers,
+        peers=[perf.find(Path(peer)) for peer in options.words(peers)],
+    )
 
 
 @app.command()
