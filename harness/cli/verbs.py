@@ -478,6 +478,7 @@ def _events(
 ) -> Generator[Event]:
     from harness.bench import execute, local
     from harness.bench.provenance import provenance
+    from harness.cli import first_look
     from harness.data import file_of
 
     slots, kind = room
@@ -500,7 +501,8 @@ def _events(
     methods = {run.job.method for run in due}
     tracker = _tracker(folders.results, due[0].job.suite, tracking_uri, methods)
     track = None if tracker is None else tracker.record
-    return execute.execute(due, executor, folders, origin, device=kind, track=track)
+    events = execute.execute(due, executor, folders, origin, device=kind, track=track)
+    return first_look.looking(events, due)
 
 
 def _tracker(
