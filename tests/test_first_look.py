@@ -32,7 +32,12 @@ def stored(run: PlannedRun) -> Stored:
     if not failed:
         mse = METHODS[run.job.method] * (1 + (run.job.seed - 1.5) / 10)
         own = {"status": "done", "mse": mse, "mae": 1.0}
-    identity = {"kind": "patcher", "ranked": True, "method_source": "", "data_hash": ""}
+    identity: dict[str, Any] = {
+        "kind": "patcher",
+        "ranked": True,
+        "method_source": "",
+        "data_hash": "",
+    }
     record = new_record(
         run.job, Provenance("", ""), **identity, data_verified=True, device="", **own
     )

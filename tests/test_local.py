@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.bench import local
@@ -325,9 +326,9 @@ def test_workers_are_spawned_where_to_fork_is_not_safe(
     if why == "GPU":
         slots = gpu_slots(["0"])
     elif why == "system":
-        monkeypatch.setattr(local.sys, "platform", "darwin")
+        monkeypatch.setattr(sys, "platform", "darwin")
     else:
-        monkeypatch.setattr(local.psutil.Process, "num_threads", lambda self: 2)
+        monkeypatch.setattr(psutil.Process, "num_threads", lambda self: 2)
     events = run_locally(["job"], parent_of, slots, modules=modules)
     assert [os.getpid()] == [event.result for event in events if isinstance(event, Finished)]
 

@@ -20,11 +20,13 @@ import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, Generic, Literal
+from typing import Any, Generic
 
 import psutil
 
@@ -137,7 +139,7 @@ class _Worker(Generic[J, R]):
     def __init__(self, slot: Slot, modules: Sequence[str]) -> None:
         # What a worker prints would tear the parent's display; it is kept for the job that fails.
         self.printed = NamedTemporaryFile()  # noqa: SIM115 - closed by `end`
-        self.process, self.pipe = _forked(slot, modules) or _started("spawn")
+        self.process, self.pipe = _forked(slot, modules) or _started(get_context("spawn"))
         # Before any work is unpickled there: that imports torch, which reads the environment once.
         self.pipe.send(({**os.environ, **slot.environment}, self.printed.name))
         self.busy = False
@@ -212,7 +214,7 @@ def _forked(slot: Slot, modules: Sequence[str]) -> _Process | None:
     multiprocessing.set_forkserver_preload([*modules])
     # Looked for where this process would; the server of Python 3.11 to 3.14 forgets to.
     with _environment({**slot.environment, "PYTHONPATH": os.pathsep.join(sys.path)}):
-        process, pipe = _started("forkserver")
+        process, pipe = _started(get_context("forkserver"))
     server = psutil.Process(process.pid).parent()
     if server is not None and server.num_threads() == 1:
         return process, pipe
@@ -222,9 +224,8 @@ def _forked(slot: Slot, modules: Sequence[str]) -> _Process | None:
     return None
 
 
-def _started(how: Literal["spawn", "forkserver"]) -> _Process:
+def _started(context: SpawnContext | ForkServerContext) -> _Process:
     """A worker that waits for its environment, and the pipe to it."""
-    context = multiprocessing.get_context(how)
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs,), daemon=True)
     with _interrupts_blocked():

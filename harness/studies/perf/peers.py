@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
@@ -191,7 +191,9 @@ def _without_absent(peer: Peer, act: Callable[[], None]) -> None:
 class _Absent(ModuleType):
     """In the place of a package that is not installed: what is taken from it cannot be called."""
 
-    __path__: Sequence[str] = ()
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = list[str]()  # or nothing could be imported from below it
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
