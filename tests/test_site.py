@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from base64 import b64encode
 from collections import Counter
@@ -22,6 +23,7 @@ from harness.cli import verbs
 from harness.report import board, drawings, figures, pictures, tables
 from harness.report.page import PAGE, page_text, write_page
 from harness.report.tables import MADE
+from harness.results.bundles import Bundle
 from harness.results.rows import read_rows, write_rows
 from harness.results.table import TASK, read_table
 
@@ -339,6 +341,22 @@ def test_what_has_not_changed_is_not_drawn_again(
     assert drawn_by_writing() == everything
     monkeypatch.setattr(drawings, "_code", lambda: b"other")
     assert drawn_by_writing() == everything
+
+
+def test_a_bundle_is_known_by_what_is_in_it(tmp_path: Path, folder: Path) -> None:
+    """Not by where it lies, nor by what its record has been asked for before."""
+
+    def content(place: str, cuts: bytes = b"cuts") -> bytes:
+        (tmp_path / place).write_bytes(cuts)
+        return pickle.dumps(
+            drawings._content([Bundle(record, (), None, None, None, tmp_path / place, "")])
+        )
+
+    record = read_rows(folder / "uniform.csv")[0]
+    before = content("one")
+    assert record.coordinates
+    assert before == content("other")
+    assert before != content("one", b"other cuts")
 
 
 def test_rows_are_all_that_lies_beside_the_leaderboard(tmp_path: Path) -> None:
