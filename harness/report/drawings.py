@@ -81,12 +81,9 @@ def _content(part: Any) -> Any:  # noqa: ANN401 - whatever a figure is made of
     if isinstance(part, Path):
         return part.read_bytes()
     if isinstance(part, Bundle):
-        return (
-            part.record,
-            part.curves,
-            part.overlay,
-            part.boundaries and _content(part.boundaries),
-        )
+        # The record's fields alone: it also remembers what it has been asked for.
+        cuts = part.boundaries and _content(part.boundaries)
+        return asdict(part.record), part.curves, part.overlay, cuts
     return [_content(each) for each in part] if isinstance(part, list) else part
 
 
