@@ -334,8 +334,10 @@ def test_what_has_not_changed_is_not_drawn_again(
     assert bytes_of == {path: path.read_bytes() for path in (folder / MADE).iterdir()}
 
     rows = pd.read_csv(folder / "soft.csv", dtype=str, keep_default_na=False)
-    rows.assign(flops="7").to_csv(folder / "soft.csv", index=False)
-    assert {"pareto-flops"} <= drawn_by_writing()
+    rows.assign(mae="7").to_csv(folder / "soft.csv", index=False)
+    drawn = drawn_by_writing()
+    assert "errors" in drawn
+    assert "forest" not in drawn  # it is of changes of MSE alone
 
     (folder / MADE / drawings.DRAWN).write_text("[1]")
     assert drawn_by_writing() == everything
