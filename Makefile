@@ -24,7 +24,7 @@ TAKES_ui := SUITE RESULTS PORT
 TAKES_tune := SUITE DATASETS LOOK_BACKS HORIZONS METHODS TRIALS STORAGE DATA RESULTS JOBS DEVICE
 TAKES_check := METHOD
 TAKES_data := SUITE DATASETS DATA
-TAKES_perf := RESULTS DATA PATCHERS=1
+TAKES_perf := RESULTS DATA PATCHERS=1 PEERS
 TAKES_hindsight := SUITE DATASETS LOOK_BACKS HORIZONS DATA RESULTS DEVICE
 TAKES_simulate := RESULTS
 TAKES_status := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS
@@ -75,27 +75,18 @@ help: ## list the verbs
 setup: $(STAMP) ## make .venv with everything in it, once; the other verbs do it themselves
 	@echo '$(VENV) is up to date.'
 
-# The stamp is written last, so that an interrupted installation is taken up again.
 $(STAMP): pyproject.toml constraints.txt
-	@rm -f $@
-	@if ! $(VENV)/bin/python -c 'import pip; $(USABLE)' 2>/dev/null; then \
-		python=; \
-		for candidate in $(PYTHON); do \
-			if "$$candidate" -c '$(USABLE)' 2>/dev/null; then python=$$candidate; break; fi; \
-		done; \
-		if test -z "$$python"; then \
-			echo 'patchbench needs Python 3.11, 3.12 or 3.13 with its venv module.' >&2; \
-			echo 'None of these is one: $(PYTHON)' >&2; \
-			echo 'Install it (Debian: python3 and python3-venv) or name it: make setup PYTHON=...' >&2; \
-			exit 1; \
-		fi; \
-		echo "Making $(VENV) with $$("$$python" --version) ..."; \
-		"$$python" -m venv --clear $(VENV); \
-	fi
-	@echo 'Setting up $(VENV) from constraints.txt (once, about 3 minutes, most of them for torch) ...'
-	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
-		--constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@python=; \
+	for candidate in $(VENV)/bin/python $(PYTHON); do \
+		if "$$candidate" -c '$(USABLE)' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if test -z "$$python"; then \
+		echo 'patchbench needs Python 3.11, 3.12 or 3.13 with its venv module.' >&2; \
+		echo 'None of these is one: $(PYTHON)' >&2; \
+		echo 'Install it (Debian: python3 and python3-venv) or name it: make setup PYTHON=...' >&2; \
+		exit 1; \
+	fi; \
+	"$$python" install.py $(VENV)
 
 bench: $(STAMP) ## run what is missing of SUITE (quickstart by default) and show the leaderboard
 	@$(PATCHBENCH) $@ $(options)
@@ -160,7 +151,7 @@ methods: $(STAMP) ## list every method with its track and what it does
 data: $(STAMP) ## fetch and verify DATASETS, or those of SUITE, into the user cache; or list them
 	@$(PATCHBENCH) $@ $(options)
 
-perf: $(STAMP) ## measure speed against a conventional loop, and patchers' costs (PATCHERS=1: these only)
+perf: $(STAMP) ## measure speed against a loop like the official PatchTST loop (PEERS=path: also itself), and patchers' costs (PATCHERS=1: these only)
 	@$(PATCHBENCH) $@ $(options)
 
 hindsight: $(STAMP) ## show what the best of many random plans of SUITE would gain; never ranked

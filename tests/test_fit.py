@@ -28,6 +28,7 @@ from harness.model.patcher import (
     uniform_starts,
 )
 from harness.run import windows
+from harness.run.device import has_bfloat16
 from harness.run.fit import DivergedError, fit, validation_error, validation_errors
 from harness.run.windows import Windows
 from methods.l2_optimal import L2Optimal
@@ -183,12 +184,27 @@ def test_a_method_that_looks_for_test_values_finds_none() -> None:
     assert max(seen) < SECRET
 
 
+@pytest.mark.skipif(not has_bfloat16("cpu"), reason="this processor has no units for bfloat16")
 def test_mixed_precision_trains_the_same_model() -> None:
     """bfloat16 training ends near the plain result: an option, not another method."""
     train, valid = windows.development(waves(), TASK)
     plain = fit(build(), train, valid, BUDGET, seed=0).valid_mse
     half = fit(build(), train, valid, dataclasses.replace(BUDGET, precision="bfloat16"), seed=0)
     assert half.valid_mse == pytest.approx(plain, rel=0.1)
+
+
+def test_a_precision_that_must_be_emulated_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the processor has no units for it, bfloat16 is slower than float32, and said so."""
+    train, valid = windows.development(waves(), TASK)
+    half = dataclasses.replace(BUDGET, precision="bfloat16")
+    able = {"avx512_bf16": False, "avx512_f": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    with pytest.raises(ValueError, match=r"'bfloat16', for which CPU.* has no units.* 'float32'"):
+        fit(build(), train, valid, half, seed=0)
+    fit(build(), train, valid, dataclasses.replace(BUDGET, epochs=1), seed=0)
+    assert not has_bfloat16("cpu")
+    able["avx512_bf16"] = True
+    assert has_bfloat16("cpu")
 
 
 def test_validation_leaves_no_trace_of_its_windows() -> None:

@@ -32,16 +32,19 @@ CONTRACTS = {
 _OF_MAKE = re.compile(r"MAKE|MFLAGS")
 
 
+def outside_of_make() -> dict[str, str]:
+    """Not what `make test` passes on: a make started here is no part of it."""
+    return {name: value for name, value in os.environ.items() if not _OF_MAKE.match(name)}
+
+
 def run(
     *command: str | Path, folder: Path = ROOT, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; its output comes back as text."""
-    # Not what `make test` passes on: a make started here is no part of it.
-    outer = {name: value for name, value in os.environ.items() if not _OF_MAKE.match(name)}
     return subprocess.run(
         command,
         cwd=folder,
-        env=outer | environment,
+        env=outside_of_make() | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -249,27 +252,113 @@ def test_make_says_what_it_needs_where_there_is_no_python(tmp_path: Path) -> Non
     assert not (bare / ".venv").exists()
 
 
+PYTHON = """\
+#!/bin/sh
+case "$*" in
+  *install.py*) exec {real} "$@";;
+  *"pip config list"*) cat settings;;
+  *"pip install"*) echo "$*" >> called; {then};;
+esac
+"""
+
+
+def setup(bare: Path, then: str = "exit 0", settings: str = "") -> tuple[str, bool]:
+    """What `make setup` installs, and whether it succeeds, where installing ends as told."""
+    python = bare / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.write_text(PYTHON.format(real=sys.executable, then=then))
+    python.chmod(0o755)
+    (bare / "settings").write_text(settings)
+    (bare / "called").write_text("")
+    success = run("make", "setup", folder=bare).returncode == 0
+    return (bare / "called").read_text(), success
+
+
 def test_setup_is_done_once_and_only_when_it_succeeded(tmp_path: Path) -> None:
     """A failed installation is taken up again, a finished one stands until the pins change."""
     bare = makefile_copy(tmp_path)
-    python = bare / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-
-    def setup(pip: str) -> tuple[bool, bool]:
-        """Whether `make setup` called pip, and succeeded, with a pip that ends as told."""
-        python.write_text(f'#!/bin/sh\ncase "$*" in *"pip install"*) touch called; {pip};; esac\n')
-        python.chmod(0o755)
-        (bare / "called").unlink(missing_ok=True)
-        success = run("make", "setup", folder=bare).returncode == 0
-        return (bare / "called").exists(), success
-
-    assert setup("exit 1") == (True, False)
-    assert setup("kill -KILL $PPID") == (True, False)
-    assert setup("exit 0") == (True, True)
-    assert setup("exit 0") == (False, True)
+    for end in ("exit 1", "kill -KILL $PPID"):
+        called, success = setup(bare, end)
+        assert called
+        assert not success
+    called, success = setup(bare)
+    assert called
+    assert success
+    assert setup(bare) == ("", True)
     later = time.time() + 5
     os.utime(bare / "constraints.txt", (later, later))
-    assert setup("exit 0") == (True, True)
+    called, success = setup(bare)
+    assert called
+    assert success
+
+
+def test_uv_is_given_the_settings_of_pip(tmp_path: Path) -> None:
+    """Where packages come from, and which, is as pip would have it."""
+    settings = (
+        ":env:.find-links='/wheels'\n"
+        "global.extra-index-url='https://one/simple\\nhttps://two/simple'\n"
+        "global.find-links='/other'\n"
+        "global.index-url='https://global/simple'\n"
+        "global.constraint='/etc/pins.txt'\n"
+        "global.no-index='false'\n"
+        "install.index-url='https://install/simple'\n"
+        "download.index-url='https://download/simple'\n"
+        "global.disable-pip-version-check='1'\n"
+    )
+    called, success = setup(makefile_copy(tmp_path), settings=settings)
+    assert success
+    pip, uv = called.splitlines()
+    assert pip.endswith(
+        "pip install -qq --disable-pip-version-check --constraint constraints.txt uv"
+    )
+    assert uv.startswith("-m uv pip install")
+    assert uv.endswith("--editable .[dev]")
+    for words in (
+        "--constraint constraints.txt",
+        "--index https://one/simple --index https://two/simple",
+        "--find-links /wheels",
+        "--default-index https://install/simple",
+        "--constraint /etc/pins.txt",
+        "--index-strategy unsafe-best-match",
+    ):
+        assert words in uv
+    assert not re.search("/other|global/simple|download|no-index", uv)
+
+
+@pytest.mark.parametrize(
+    ("then", "settings"),
+    [
+        ('case "$*" in *uv*) exit 1;; esac', ""),
+        ('case "$*" in "-m uv"*) exit 1;; esac', ""),
+        ("exit 0", "global.only-binary=':all:'"),
+    ],
+)
+def test_pip_installs_where_uv_cannot(tmp_path: Path, then: str, settings: str) -> None:
+    """Where uv is not to be had, where it fails, and for a setting that it does not know."""
+    called, success = setup(makefile_copy(tmp_path), then, settings)
+    assert success
+    assert called.splitlines()[-1].startswith("-m pip install")
+    assert called.splitlines()[-1].endswith("--editable .[dev]")
+    assert ("uv" in called) is not bool(settings)
+
+
+def test_two_verbs_do_not_set_up_at_once(tmp_path: Path) -> None:
+    """The second waits for the first, says so, and then has nothing left to do."""
+    bare = makefile_copy(tmp_path)
+    setup(bare)
+    later = time.time() + 5
+    os.utime(bare / "constraints.txt", (later, later))
+    (bare / "called").write_text("")
+    python = bare / ".venv" / "bin" / "python"
+    python.write_text(PYTHON.format(real=sys.executable, then="touch begun; sleep 1; exit 0"))
+    first = subprocess.Popen(("/usr/bin/env", "make", "setup"), cwd=bare, env=outside_of_make())
+    while not (bare / "begun").exists():
+        time.sleep(0.02)
+    os.utime(bare / "constraints.txt")  # older than the stamp that the first will write
+    second = run("make", "setup", folder=bare)
+    assert "is being set up by another process" in second.stdout
+    assert (first.wait(timeout=60), second.returncode) == (0, 0)
+    assert len((bare / "called").read_text().splitlines()) == 2  # uv, and what uv installs
 
 
 # --- verbs -------------------------------------------------------------------------------------
@@ -281,8 +370,8 @@ def makefile() -> str:
 
 
 def makefile_copy(folder: Path) -> Path:
-    """A folder with the Makefile and the two files its environment depends on."""
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    """A folder with the Makefile, its script and the two files its environment depends on."""
+    for name in ("Makefile", "install.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, folder)
     return folder
 

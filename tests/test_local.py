@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.bench import local
@@ -264,11 +265,88 @@ def test_a_job_over_its_time_is_killed() -> None:
     assert 20 > time.monotonic() - began
 
 
+@pytest.mark.parametrize("modules", [[], ["xml.dom.minidom"]])
+def test_workers_have_the_environment_of_now(
+    modules: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are forked from a process that was started earlier; and no more than it."""
+    for value in ("early", "late"):
+        monkeypatch.setenv("PATCHBENCH_TEST", value)
+        monkeypatch.setenv(f"PATCHBENCH_{value}", value)
+        names = ["PATCHBENCH_TEST", "PATCHBENCH_early", "OMP_NUM_THREADS", "PYTHONPATH"]
+        ends = run_locally(names, variable, cpu_slots(1), modules=modules)
+        told = [event.result for event in ends if isinstance(event, Finished)]
+        assert told == [value, os.environ.get(names[1]), "1", os.environ.get("PYTHONPATH")]
+        monkeypatch.delenv(f"PATCHBENCH_{value}")
+
+
 def test_the_environment_is_set_before_the_work_is_loaded() -> None:
     """One thread a CPU worker, one device a GPU worker."""
     assert "1" == outcomes(["OMP_NUM_THREADS"], variable)["OMP_NUM_THREADS"].result
     events = run_locally(["CUDA_VISIBLE_DEVICES"], variable, gpu_slots(["3", "5"], 1))
     assert ["3"] == [event.result for event in events if isinstance(event, Finished)]
+
+
+def family(job: str, tell: object) -> tuple[int, int]:
+    """The worker and its parent; the job is a module that must be loaded already."""
+    assert job in sys.modules
+    return os.getpid(), os.getppid()
+
+
+def forked(jobs: list[str], slots: list[Slot], modules: list[str]) -> list[tuple[int, int]]:
+    events = run_locally(jobs, family, slots, modules=modules)
+    ends = [event for event in events if isinstance(event, Finished)]
+    assert [None] * len(jobs) == [end.failure for end in ends], ends[0].trace
+    return [end.result for end in ends if end.result]
+
+
+# Of the standard library, and nothing that a worker needs: loaded only where that was asked for.
+SLOW = "xml.dom.minidom"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_what_workers_import_is_imported_once() -> None:
+    """They are forked from one process that has it, which is not the parent."""
+    jobs = [SLOW, SLOW, SLOW, SLOW]
+    servers = {server for _, server in forked(jobs, cpu_slots(2), [SLOW])}
+    assert 1 == len(servers)
+    assert os.getpid() not in servers
+
+
+def parent_of(job: str, tell: object) -> int:
+    return os.getppid()
+
+
+@pytest.mark.parametrize("why", ["GPU", "threads", "system"])
+def test_workers_are_spawned_where_to_fork_is_not_safe(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU, after an import that starts a thread, and on systems that start some unasked."""
+    slots, modules = cpu_slots(1), [SLOW]
+    if why == "GPU":
+        slots = gpu_slots(["0"])
+    elif why == "system":
+        monkeypatch.setattr(sys, "platform", "darwin")
+    else:
+        monkeypatch.setattr(psutil.Process, "num_threads", lambda self: 2)
+    events = run_locally(["job"], parent_of, slots, modules=modules)
+    assert [os.getpid()] == [event.result for event in events if isinstance(event, Finished)]
+
+
+def kill_parent_on_odd(job: int, tell: object) -> int:
+    if job % 2:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(0.1)
+    return job
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+@pytest.mark.usefixtures("kills_workers")
+def test_the_death_of_the_process_that_workers_are_forked_from_costs_nothing() -> None:
+    """The job goes on, and what comes next is forked from a new one."""
+    events = run_locally([1, 2, 3], kill_parent_on_odd, cpu_slots(1), modules=[SLOW])
+    ends = [event for event in events if isinstance(event, Finished)]
+    assert [1, 2, 3] == [end.result for end in ends]
 
 
 def test_slots() -> None:

@@ -17,7 +17,7 @@ from harness.results.rows import put_row, read_rows
 from harness.run import windows
 from harness.run.fit import validation_error
 from harness.run.job import build
-from harness.studies.perf import contenders, conventional, measure, overheads, setting
+from harness.studies.perf import contenders, conventional, measure, overheads, peers, setting
 from harness.studies.perf.conventional import Conventional
 from harness.studies.perf.race import Spent, Timing, race
 from harness.studies.perf.report import Table, report
@@ -142,6 +142,57 @@ def test_a_contender_that_fails_says_why() -> None:
     """An error in a measured process is raised in the measuring one."""
     with pytest.raises(RuntimeError, match="ValueError: no more"):
         race([_fail], rounds=1)
+
+
+SCRIPT = """\
+import sys
+from exp.exp_main import Exp_Main
+if __name__ == "__main__":
+    assert "--d_model" in sys.argv
+    Exp_Main(dict(zip(sys.argv[1::2], sys.argv[2::2]))).train("race")
+"""
+LOOP = """\
+from pathlib import Path
+import a_package_for_other_tasks
+class Exp_Main:
+    def __init__(self, options):
+        self.options = options
+    def _get_data(self, flag):
+        table = Path(self.options["--root_path"], self.options["--data_path"]).read_text()
+        return table, table.splitlines()
+    def vali(self, data, loader, criterion):
+        raise AssertionError("a round of training has no validation in it")
+    def train(self, setting):
+        (table, loader), test = self._get_data("train"), self._get_data("test")
+        for epoch in range(int(self.options["--train_epochs"])):
+            with Path("steps").open("a") as file:
+                file.write(f"{len(list(loader))} of {len(loader)} from {table[:8]}. ")
+            self.vali(*test, None)
+            self.vali(*test, None)
+"""
+
+
+def test_a_checkout_of_public_code_is_raced_as_it_is(stage: Stage, tmp_path: Path) -> None:
+    """Its own script and loop, a round an epoch of so many steps, no validation, our series.
+
+    A package that only its other tasks need may be absent.
+    """
+    checkout = tmp_path / "PatchTST_supervised"
+    (checkout / "exp").mkdir(parents=True)
+    (checkout / "run_longExp.py").write_text(SCRIPT)
+    (checkout / "exp" / "exp_main.py").write_text(LOOP)
+    peer = peers.find(tmp_path)
+    assert peer.kind.name == "PatchTST"
+    (timing,) = race([partial(peers.train_peer, peer, replace(SMALL, steps=3), stage)], rounds=1)
+    assert len(timing.rounds) == 1
+    assert (checkout / "steps").read_text() == 2 * "3 of 3 from date,0,1. "
+
+
+def test_a_folder_that_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    """With the code bases that are known, and what they are known by."""
+    known = r"no checkout of Time-Series-Library \(run.py\) or PatchTST \(run_longExp.py\)"
+    with pytest.raises(ValueError, match=known):
+        peers.find(tmp_path)
 
 
 def test_ratios_are_of_rounds_side_by_side() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.model import registry
+from harness.model import declared, registry
 from harness.model.forecaster import Forecaster
 from harness.model.patcher import Patcher
 
@@ -131,6 +131,21 @@ def test_outside_packages_plug_in_beside_the_backport(
     importlib.import_module("importlib_metadata")
     outside(folder, monkeypatch, "leaps = other_methods", METHOD.replace("Jumps", "Leaps"))
     assert issubclass(registry.find("leaps", folder), Patcher)
+
+
+def test_installed_packages_are_looked_through_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a method is asked for; what is on another path is looked for anew."""
+    looked = []
+    monkeypatch.setattr(declared, "entry_points", lambda **given: looked.append(given) or ())
+    monkeypatch.syspath_prepend(str(folder))
+    for _ in range(3):
+        registry.find("jumps", folder)
+    assert looked == [{"group": registry.GROUP}]
+    monkeypatch.syspath_prepend(str(folder / "site"))
+    registry.names(folder)
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize(

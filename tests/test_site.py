@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from base64 import b64encode
 from collections import Counter
@@ -19,9 +20,10 @@ import suite_page
 from suite_page import HOSTILE, SETS
 
 from harness.cli import verbs
-from harness.report import board, drawings, pictures, tables
+from harness.report import board, drawings, figures, pictures, tables
 from harness.report.page import PAGE, page_text, write_page
 from harness.report.tables import MADE
+from harness.results.bundles import Bundle
 from harness.results.rows import read_rows, write_rows
 from harness.results.table import TASK, read_table
 
@@ -300,6 +302,65 @@ def test_a_figure_that_says_nothing_is_not_left_from_before(tmp_path: Path) -> N
     assert (folder / MADE / "errors.svg").exists()
 
 
+def test_what_has_not_changed_is_not_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second time draws nothing and leaves every byte.
+
+    A figure is drawn again that has other rows or other code, or that somebody has touched.
+    """
+    folder, saved, save = suite_page.write(tmp_path / "small", look_backs=(96,)), [], figures.save
+
+    def counted(figure: Any, stem: Path) -> list[Path]:  # noqa: ANN401 - a figure of matplotlib
+        saved.append(stem.name)
+        return save(figure, stem)
+
+    monkeypatch.setattr(figures, "save", counted)
+
+    def drawn_by_writing() -> set[str]:
+        saved.clear()
+        write_page(folder)
+        return set(saved)
+
+    everything = drawn_by_writing()
+    assert {"errors", "forest", "seeds", "ranks-96"} <= everything
+    bytes_of = {path: path.read_bytes() for path in (folder / MADE).iterdir()}
+    assert drawn_by_writing() == set()
+    assert bytes_of == {path: path.read_bytes() for path in (folder / MADE).iterdir()}
+
+    (folder / MADE / "seeds-dark.png").unlink()
+    (folder / MADE / "forest.svg").write_text("scribble")
+    assert drawn_by_writing() == {"seeds", "forest"}
+    assert bytes_of == {path: path.read_bytes() for path in (folder / MADE).iterdir()}
+
+    rows = pd.read_csv(folder / "soft.csv", dtype=str, keep_default_na=False)
+    rows.assign(mae="7").to_csv(folder / "soft.csv", index=False)
+    drawn = drawn_by_writing()
+    assert "errors" in drawn
+    assert "forest" not in drawn  # it is of changes of MSE alone
+
+    (folder / MADE / drawings.DRAWN).write_text("[1]")
+    assert drawn_by_writing() == everything
+    monkeypatch.setattr(drawings, "_code", lambda: b"other")
+    assert drawn_by_writing() == everything
+
+
+def test_a_bundle_is_known_by_what_is_in_it(tmp_path: Path, folder: Path) -> None:
+    """Not by where it lies, nor by what its record has been asked for before."""
+
+    def content(place: str, cuts: bytes = b"cuts") -> bytes:
+        (tmp_path / place).write_bytes(cuts)
+        return pickle.dumps(
+            drawings._content([Bundle(record, (), None, None, None, tmp_path / place, "")])
+        )
+
+    record = read_rows(folder / "uniform.csv")[0]
+    before = content("one")
+    assert record.coordinates
+    assert before == content("other")
+    assert before != content("one", b"other cuts")
+
+
 def test_rows_are_all_that_lies_beside_the_leaderboard(tmp_path: Path) -> None:
     """What git ignores is in one folder: beside it nothing is made but the leaderboard."""
     folder = suite_page.write(tmp_path / "small", look_backs=(96,))
@@ -314,7 +375,7 @@ def test_every_figure_that_is_drawn_has_a_caption(folder: Path, tmp_path: Path) 
     counted = board.count(read_table(folder), "show")
     curve = tmp_path / "curve.csv"
     curve.touch()
-    names = [name for name, _ in drawings._drawings(counted, tmp_path, curve)]
+    names = [name for name, *_ in drawings._drawings(counted, tmp_path, curve)]
     assert {"errors", "ranks-96", "hindsight"} <= set(names)
     known = [kind.stem + kind.rest for kind in pictures.KINDS]
     assert [

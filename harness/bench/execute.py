@@ -139,6 +139,10 @@ def execute(
             files.save()
 
 
+MODULES = ("harness.run.job",)
+"""What the work of a worker imports, with torch: seconds that need be spent but once."""
+
+
 def run_planned(
     planned: PlannedRun,
     tell: Tell,

@@ -20,10 +20,15 @@ import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Generic
+
+import psutil
 
 from harness.bench.events import (
     Event,
@@ -43,8 +48,10 @@ from harness.bench.events import (
 
 def cpu_slots(count: int | None = None) -> list[Slot]:
     """One single-threaded worker for each core this process may use: threads of rivals fight."""
-    single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return [Slot(single)] * (count or cores())
+    return [Slot(_SINGLE)] * (count or cores())
+
+
+_SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def cores() -> int:
@@ -75,6 +82,7 @@ def run_locally(
     *,
     timeout: float | None = None,
     retry: Retry[J, R] = never,
+    modules: Sequence[str] = (),
 ) -> Generator[Event[J, R]]:
     """Do ``work(job, tell)`` for every job in worker processes; yield what happens.
 
@@ -82,6 +90,9 @@ def run_locally(
     takes longer than ``timeout`` seconds is killed. ``retry`` is asked about each failure: the job
     it gives is done next in the place of the one that failed, which is then :class:`Retried` and
     not :class:`Finished`. Closing the generator ends the workers.
+
+    ``modules`` are what the work imports and what takes long: where it is safe, one process
+    imports them, and workers on CPUs are forked from it.
     """
     waiting = deque(jobs)
     workers: dict[int, _Worker[J, R]] = {}  # by the number of their slot
@@ -90,7 +101,7 @@ def run_locally(
             for number, slot in enumerate(slots):
                 if waiting and (number not in workers or not workers[number].busy):
                     if number not in workers:
-                        workers[number] = _Worker(slot)
+                        workers[number] = _Worker(slot, modules)
                     yield workers[number].begin(work, waiting.popleft(), timeout)
             for number, event in _heard(workers):
                 if workers[number].spent:
@@ -125,19 +136,12 @@ def _heard(
 class _Worker(Generic[J, R]):
     """The parent's end of one worker process."""
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, modules: Sequence[str]) -> None:
         # What a worker prints would tear the parent's display; it is kept for the job that fails.
         self.printed = NamedTemporaryFile()  # noqa: SIM115 - closed by `end`
-        # Spawned, not forked: a forked child would inherit the locks of threads and the state of
-        # CUDA.
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _interrupts_blocked():
-            self.process.start()
-        theirs.close()
+        self.process, self.pipe = _forked(slot, modules) or _started(get_context("spawn"))
         # Before any work is unpickled there: that imports torch, which reads the environment once.
-        self.pipe.send((dict(slot.environment), self.printed.name))
+        self.pipe.send(({**os.environ, **slot.environment}, self.printed.name))
         self.busy = False
 
     def begin(self, work: Work[J, R], job: J, timeout: float | None) -> Started[J]:
@@ -195,6 +199,53 @@ class _Worker(Generic[J, R]):
         return Finished(self.job, time.monotonic() - self.since, result, error, trace, failure)
 
 
+_Process = tuple[BaseProcess, "Connection[Any, Any]"]  # text: it is generic to mypy alone
+
+
+def _forked(slot: Slot, modules: Sequence[str]) -> _Process | None:
+    """A worker forked from a process that has imported ``modules``; None where that is not safe.
+
+    A forked child inherits the locks of threads and the state of CUDA. So workers on GPUs are
+    spawned, and all are where an import has left a thread behind, or on a system whose own
+    libraries start some unasked, as macOS does.
+    """
+    if not modules or slot.environment != _SINGLE or sys.platform != "linux":
+        return None
+    multiprocessing.set_forkserver_preload([*modules])
+    # Looked for where this process would; the server of Python 3.11 to 3.14 forgets to.
+    with _environment({**slot.environment, "PYTHONPATH": os.pathsep.join(sys.path)}):
+        process, pipe = _started(get_context("forkserver"))
+    server = psutil.Process(process.pid).parent()
+    if server is not None and server.num_threads() == 1:
+        return process, pipe
+    process.kill()
+    process.join()
+    pipe.close()
+    return None
+
+
+def _started(context: SpawnContext | ForkServerContext) -> _Process:
+    """A worker that waits for its environment, and the pipe to it."""
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    with _interrupts_blocked():
+        process.start()
+    theirs.close()
+    return process, ours
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Have a process that is started within start with these variables."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Ctrl-C reaches all processes of a terminal; one started here leaves it to its parent."""
@@ -229,6 +280,7 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     """The worker's side: take a job, do it, answer, until the parent is gone."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     environment, printed = pipe.recv()
+    os.environ.clear()  # a forked one has that of the time when the first one was forked
     os.environ.update(environment)
     with Path(printed).open("ab") as file:
         os.dup2(file.fileno(), 1)

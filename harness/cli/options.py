@@ -38,6 +38,12 @@ DataSets = Annotated[str, typer.Option("--datasets", help="Only these: A,B.")]
 Patchers = Annotated[
     bool, typer.Option("--patchers", help="Only what patchers cost beside one another.")
 ]
+Peers = Annotated[
+    str,
+    typer.Option(
+        "--peers", help="Checkouts of Time-Series-Library or PatchTST to race as well: A,B."
+    ),
+]
 LookBacks = Annotated[str, typer.Option("--look-backs", help="Only these: 512,96.")]
 Horizons = Annotated[str, typer.Option("--horizons", help="Only these: 96,192.")]
 Methods = Annotated[

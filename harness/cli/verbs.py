@@ -293,7 +293,7 @@ def tune(
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Search hyperparameters, the same number of trials for each method, on validation data."""
-    from harness.bench import local, tune, watch
+    from harness.bench import execute, local, tune, watch
     from harness.bench.provenance import provenance
 
     slots, kind = options.slots_of(device, jobs)
@@ -305,7 +305,7 @@ def tune(
         try:
             written = tune.tune(
                 selected,
-                partial(local.run_locally, slots=slots),
+                partial(local.run_locally, slots=slots, modules=execute.MODULES),
                 tuning=tuning if trials is None else replace(tuning, trials=trials),
                 results=results,
                 directories=(*folders.data, folders.cache),
@@ -372,12 +372,19 @@ def perf(
     data: options.Data = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
     patchers: options.Patchers = False,  # noqa: FBT002 - a flag
+    peers: options.Peers = "",
 ) -> None:
-    """Measure speed against a conventional loop and the machine's limit, and patchers' costs."""
+    """Measure speed against a loop like the official PatchTST loop, and what patchers cost."""
     from harness.studies import perf
 
     folders = options.folders_of(results, data)
-    perf.main(results, (*folders.data, folders.cache), rounds=rounds, only_patchers=patchers)
+    perf.main(
+        results,
+        (*folders.data, folders.cache),
+        rounds=rounds,
+        only_patchers=patchers,
+        peers=[perf.find(Path(peer)) for peer in options.words(peers)],
+    )
 
 
 @app.command()
@@ -472,6 +479,7 @@ def _events(
 ) -> Generator[Event]:
     from harness.bench import execute, local
     from harness.bench.provenance import provenance
+    from harness.cli import first_look
     from harness.data import file_of
 
     slots, kind = room
@@ -480,7 +488,8 @@ def _events(
     directories = (*folders.data, folders.cache)
     if on_ray is None:
         work = partial(work, directories=directories, runs=folders.runs)
-        executor = partial(local.run_locally, work=work, slots=slots, timeout=timeout)
+        here = partial(local.run_locally, slots=slots, modules=execute.MODULES)
+        executor = partial(here, work=work, timeout=timeout)
     else:
         executor = partial(
             on_ray,
@@ -493,7 +502,8 @@ def _events(
     methods = {run.job.method for run in due}
     tracker = _tracker(folders.results, due[0].job.suite, tracking_uri, methods)
     track = None if tracker is None else tracker.record
-    return execute.execute(due, executor, folders, origin, device=kind, track=track)
+    events = execute.execute(due, executor, folders, origin, device=kind, track=track)
+    return first_look.looking(events, due)
 
 
 def _tracker(

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import sha256
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -50,7 +50,7 @@ def outside(inside: Sequence[str], folder: Path) -> dict[str, EntryPoint]:
         ValueError: the same name inside and outside, or in two packages.
     """
     points: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
+    for point in _installed(tuple(sys.path)):
         if point.name in inside:
             raise ValueError(
                 f"method {point.name!r} is in {folder} and also {point.value}; rename one"
@@ -60,10 +60,21 @@ def outside(inside: Sequence[str], folder: Path) -> dict[str, EntryPoint]:
             raise ValueError(
                 f"method {point.name!r} is {other} and also {point.value}; remove one"
             )
-        # Read anew: where the backport of importlib.metadata is loaded, as by MLflow, it is the
-        # backport's finder that answers, with a class of its own.
-        points[point.name] = EntryPoint(point.name, point.value, point.group)
+        points[point.name] = point
     return points
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - it is what to remember by
+    """The entry points of installed packages, looked for once: all that is installed is read.
+
+    ``path`` is ``sys.path``, which decides what is found.
+    """
+    # Read anew: where the backport of importlib.metadata is loaded, as by MLflow, it is the
+    # backport's finder that answers, with a class of its own.
+    return tuple(
+        EntryPoint(point.name, point.value, point.group) for point in entry_points(group=GROUP)
+    )
 
 
 @dataclass(frozen=True)

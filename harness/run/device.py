@@ -1,4 +1,4 @@
-"""The device a job runs on: what the machine calls it, and the most memory it took.
+"""The device a job runs on: what the machine calls it, what it can do, and the memory it took.
 
 On Linux both are read from ``/proc``; elsewhere, as on macOS, they come from what Python knows.
 """
@@ -21,6 +21,27 @@ def device_name(device: str) -> str:
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     return f"CPU {_processor()}".strip()
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether the device has units for bfloat16; without them each product is emulated."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16"))
+
+
+def refuse_emulation(precision: str, device: str) -> None:
+    """Refuse a precision that this device would only slow down.
+
+    Raises:
+        ValueError: bfloat16 without units for it.
+    """
+    if precision == "bfloat16" and not has_bfloat16(device):
+        raise ValueError(
+            f"precision is 'bfloat16', for which {device_name(device)} has no units: emulated,"
+            " training takes several times as long as in float32. Use 'float32' here"
+        )
 
 
 def forget_peak(device: str) -> None:

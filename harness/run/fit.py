@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.core.task import Budget
 from harness.model.forecaster import Forecaster, PatchForecaster, autocast
 from harness.model.patcher import Rule
+from harness.run.device import refuse_emulation
 from harness.run.step import Plain, Recorded
 from harness.run.windows import Windows
 
@@ -78,9 +79,11 @@ def fit(
         DivergedError: a loss that is not finite.
         ContractError: patches that break the contract, in the first step or on any validation
             window.
+        ValueError: a precision that the device has no units for.
     """
     started = time.perf_counter()
     device = train.values.device
+    refuse_emulation(budget.precision, str(device))
     model.prepare(batch.past for batch in train.batches(train.at_once))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return Fitted(

@@ -143,12 +143,13 @@ def _is_at_work(place: Path, parent: subprocess.Popen[bytes]) -> bool:
 
 
 def _workers(parent: int) -> list[psutil.Process]:
-    """The children of a process that are spawned workers."""
+    """The workers of a process: children that were spawned, or forked from the one server."""
     found = []
     with suppress(psutil.NoSuchProcess):  # it has ended in the meantime
-        for child in psutil.Process(parent).children():
+        for child in psutil.Process(parent).children(recursive=True):
             with suppress(psutil.Error):
-                if any("spawn_main" in word for word in child.cmdline()):
+                mark = "spawn_main" if child.ppid() == parent else "forkserver"
+                if any(mark in word for word in child.cmdline()):
                     found.append(child)
     return found
 

@@ -8,7 +8,7 @@ Of very many methods the first are drawn, which are the best ones, and the contr
 others; of very many tasks the first. The figure then says how many are not in it.
 """
 
-from harness.report.figures.ink import NothingToDrawError, remove, save
+from harness.report.figures.ink import NothingToDrawError, files, remove, save
 from harness.report.figures.plans import (
     agreement,
     agreement_of_methods,
@@ -35,6 +35,7 @@ __all__ = [
     "curves",
     "density",
     "errors",
+    "files",
     "forest",
     "gallery",
     "gap_closed",

@@ -75,28 +75,36 @@ styled = mpl.rc_context(_STYLE)
 """Decorates a function that draws; the settings are back as they were when it returns."""
 
 
+def files(stem: Path) -> list[Path]:
+    """What :func:`save` writes: ``stem``.svg and .png, and both as ``stem``-dark."""
+    return [
+        stem.with_name(f"{stem.name}{theme}.{kind}")
+        for theme in ("", "-dark")
+        for kind in ("svg", "png")
+    ]
+
+
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem``.svg and .png, and both as ``stem``-dark; the same figure, the same bytes."""
-    shown = copy.deepcopy(figure)
+    """Write the :func:`files` of a figure; the same figure, the same bytes."""
+    shown, paths = copy.deepcopy(figure), files(stem)
     with mpl.rc_context(_SAVING):
         # One layout for all four files: to find it takes longer than to draw.
         shown.set_dpi(_DPI)
         shown.draw_without_rendering()
         shown.set_layout_engine("none")
-        light = _write(shown, stem)
+        _write(shown, *paths[:2])
         _darken(shown)
-        return [*light, *_write(shown, stem.with_name(f"{stem.name}-dark"))]
+        _write(shown, *paths[2:])
+    return paths
 
 
 def remove(stem: Path) -> None:
     """Delete what :func:`save` has written there, if anything."""
-    for name in (stem.name, f"{stem.name}-dark"):
-        for kind in ("svg", "png"):
-            stem.with_name(f"{name}.{kind}").unlink(missing_ok=True)
+    for path in files(stem):
+        path.unlink(missing_ok=True)
 
 
-def _write(figure: Figure, stem: Path) -> list[Path]:
-    svg, png = (stem.with_name(f"{stem.name}.{kind}") for kind in ("svg", "png"))
+def _write(figure: Figure, svg: Path, png: Path) -> None:
     # Not savefig, which goes through everything once more to find a layout. Into memory first, so
     # that no file is ever half a picture.
     text, picture = io.StringIO(), io.BytesIO()
@@ -107,7 +115,6 @@ def _write(figure: Figure, stem: Path) -> list[Path]:
     pixels.print_png(picture, metadata={"Software": None})
     write_text(svg, text.getvalue())
     write_bytes(png, picture.getvalue())
-    return [svg, png]
 
 
 def _darken(figure: Figure) -> None:

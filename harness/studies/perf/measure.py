@@ -17,6 +17,7 @@ from harness.model import registry
 from harness.model.patcher import Patcher
 from harness.run import windows
 from harness.run.cost import cost
+from harness.run.device import has_bfloat16
 from harness.run.job import build
 from harness.studies.perf.contenders import (
     multiply,
@@ -28,6 +29,7 @@ from harness.studies.perf.contenders import (
 )
 from harness.studies.perf.conventional import Conventional
 from harness.studies.perf.overheads import overheads
+from harness.studies.perf.peers import Peer, train_peer
 from harness.studies.perf.race import Timing, race
 from harness.studies.perf.report import Table, report
 from harness.studies.perf.setting import (
@@ -50,19 +52,20 @@ def main(
     rounds: int = 9,
     configurations: Sequence[Configuration] = CONFIGURATIONS,
     only_patchers: bool = False,
+    peers: Sequence[Peer] = (),
     show: Callable[[str], object] = print,
 ) -> None:
     """Measure, write ``results/perf.md`` and ``results/cost.md`` and ``show`` them; takes minutes.
 
     The second, with ``cost.csv`` for the leaderboards, is what patchers cost beside one another;
     ``only_patchers`` leaves the first as it is. ``directories`` are where ETTh1 is looked for;
-    without it a random walk of its shape is used.
+    without it a random walk of its shape is used. ``peers`` are raced beside the others.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     stage = Stage(find_series(directories), device, rounds)
     if not only_patchers:
         tables = []
-        for table in _measured(stage, configurations, directories):
+        for table in _measured(stage, configurations, directories, peers):
             show(f"measured: {table.title}")
             tables.append(table)
         text = report("Performance", stage, tables)
@@ -77,12 +80,17 @@ def main(
 
 
 def _measured(
-    stage: Stage, configurations: Sequence[Configuration], directories: Sequence[Path]
+    stage: Stage,
+    configurations: Sequence[Configuration],
+    directories: Sequence[Path],
+    peers: Sequence[Peer],
 ) -> Iterator[Table]:
     products, square = limit(stage, configurations)
     yield products
     trained_table, trained = training(stage, configurations, square)
     yield trained_table
+    if peers:
+        yield beside_peers(stage, configurations, peers)
     scored_table, scored = inference(stage, configurations)
     yield scored_table
     yield epoch(stage, configurations, trained, scored)
@@ -162,15 +170,43 @@ def training(
     table = Table(
         title="Training",
         note=f"Windows (all channels) a second of PatchTST at look-back {TASK.look_back}, horizon"
-        f" {TASK.horizon}, batch {BATCH}: our `fit` against a loop of the usual kind (DataLoader,"
-        " `nn.Dropout`, feed-forward as convolutions, unfused Adam, `.item()` at every step, no"
-        " test in between). Ours keeps freed memory, as the workers of a bench do. Limit: the best"
-        " square product, which took its turns with both."
-        " Difference: the largest between forecasts of both from the same weights.",
+        f" {TASK.horizon}, batch {BATCH}: our `fit` against a loop like the official PatchTST loop"
+        " (DataLoader, `nn.Dropout`, separate projections, unfused Adam, `.item()` at every step;"
+        " no test in between). `make perf PEERS=path` races a checkout of that one as well. Ours"
+        " keeps freed memory, as the workers of a bench do. Limit: the best square product, which"
+        " took its turns with both. Difference: the largest between forecasts of both from the"
+        " same weights.",
         header=(*_SPEED, "share of limit", "target", "difference"),
         lines=lines,
     )
     return table, speeds
+
+
+def beside_peers(
+    stage: Stage, configurations: Sequence[Configuration], peers: Sequence[Peer]
+) -> Table:
+    """Windows trained on a second by us, by the loop above and by checkouts of public code."""
+    lines = []
+    for each in configurations:
+        job = each.job()
+        works = {
+            "ours": partial(train, job, stage),
+            "the loop above": partial(train_conventionally, job, stage),
+            **{peer.kind.name: partial(train_peer, peer, each, stage) for peer in peers},
+        }
+        ours, *others = timings = race([*works.values()], stage.rounds)
+        for name, timing in zip(works, timings, strict=True):
+            rate = f"{BATCH * each.steps / timing.busy:.0f}"
+            ratios = _spread(timing.over(ours)) if timing in others else ("1.00", "")
+            lines.append((str(each), name, rate, *ratios))
+    return Table(
+        title="Training, beside public code",
+        note="Windows a second of the training above, and how many times as fast ours is. A"
+        " checkout is as its authors published it: its script, loader, model, loop and optimiser."
+        " Only its validation does nothing, and its epochs have as many steps as a round.",
+        header=("configuration", "loop", "windows/s", "ours is faster by", "min-max"),
+        lines=lines,
+    )
 
 
 def _operations_of_a_step(stage: Stage, job: Job) -> int:
@@ -272,11 +308,9 @@ def options(stage: Stage, configurations: Sequence[Configuration]) -> Table:
     """Training with the options of a budget, against eager fp32."""
     lines: list[tuple[str, ...]] = []
     for each in configurations:
-        jobs = {
-            "eager, fp32": each.job(),
-            "torch.compile": each.job(compile=True),
-            "bfloat16": each.job(precision="bfloat16"),
-        }
+        jobs = {"eager, fp32": each.job(), "torch.compile": each.job(compile=True)}
+        if has_bfloat16(stage.device):
+            jobs["bfloat16"] = each.job(precision="bfloat16")
         plain, *others = race([partial(train, job, stage) for job in jobs.values()], stage.rounds)
         for name, timing in zip(list(jobs)[1:], others, strict=True):
             extra = timing.start.wall - plain.start.wall
@@ -285,7 +319,7 @@ def options(stage: Stage, configurations: Sequence[Configuration]) -> Table:
         title="Options",
         note="Speed relative to eager fp32, above 1 is faster; and by how many seconds (wall) the"
         " first round is longer: for torch.compile, what compiling from cold takes. Both options"
-        " are off by default.",
+        " are off by default; bfloat16 is refused by devices that have no units for it.",
         header=("configuration", "option", "speed", "min-max", "start, s"),
         lines=lines,
     )
