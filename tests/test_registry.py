@@ -137,8 +137,13 @@ def test_installed_packages_are_looked_through_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a method is asked for; what is on another path is looked for anew."""
-    looked = []
-    monkeypatch.setattr(declared, "entry_points", lambda **given: looked.append(given) or ())
+    looked: list[dict[str, str]] = []
+
+    def entry_points(**given: str) -> tuple[()]:
+        looked.append(given)
+        return ()
+
+    monkeypatch.setattr(declared, "entry_points", entry_points)
     monkeypatch.syspath_prepend(str(folder))
     for _ in range(3):
         registry.find("jumps", folder)
