@@ -373,6 +373,7 @@ def perf(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
     patchers: options.Patchers = False,  # noqa: FBT002 - a flag
     peers: options.Peers = "",
+    device: options.Device = "auto",
 ) -> None:
     """Measure speed against a loop like the official PatchTST loop, and what patchers cost."""
     from harness.studies import perf
@@ -381,6 +382,7 @@ def perf(
     perf.main(
         results,
         (*folders.data, folders.cache),
+        device=device,
         rounds=rounds,
         only_patchers=patchers,
         peers=[perf.find(Path(peer)) for peer in options.words(peers)],

@@ -57,6 +57,7 @@ def fit(
     seed: int,
     on_epoch: Callable[[dict[str, float]], object] = lambda epoch: None,
     micro_batch: int | None = None,
+    record: bool = True,
 ) -> Fitted:
     """Minimise the squared error on ``train``; keep the weights that do best on ``valid``.
 
@@ -74,6 +75,8 @@ def fit(
     the gradients of its parts added up. The result is not the same to the last digit: statistics
     of a batch are then those of its parts (the batch norm of a reference, a patcher's losses over
     its rows, averages that it moves at every pass), and random numbers are drawn part by part.
+
+    On a GPU steps are recorded and replayed (:mod:`harness.run.step`), unless ``record`` is False.
 
     Raises:
         DivergedError: a loss that is not finite.
@@ -99,7 +102,8 @@ def fit(
     total_steps = per_epoch * budget.epochs
     forward = torch.compile(model) if budget.compile else model
     step = Plain(forward, model, train, groups, optimiser, budget, drawing, micro_batch)
-    recorded = Recorded(step) if device.type == "cuda" and not budget.compile else None
+    may_record = record and device.type == "cuda" and not budget.compile
+    recorded = Recorded(step) if may_record else None
 
     if isinstance(model, PatchForecaster):
         _remember(model, train, valid, uses=total_steps * budget.batch)

@@ -26,10 +26,17 @@ from harness.studies.perf.setting import Configuration, Stage
 PRODUCTS = 1e10  # floating-point operations in a round of matrix products
 
 
-def train(job: Job, stage: Stage, lap: Callable[[], None], *, some: int | None = None) -> None:
+def train(
+    job: Job,
+    stage: Stage,
+    lap: Callable[[], None],
+    *,
+    some: int | None = None,
+    record: bool = True,
+) -> None:
     """Our training: :func:`harness.run.fit.fit`, an epoch a round, one window to validate on.
 
-    On the first ``some`` training windows, or on all.
+    On the first ``some`` training windows, or on all; on a GPU with recorded steps, or without.
     """
     local.keep_memory()
     if job.budget.compile:
@@ -42,7 +49,15 @@ def train(job: Job, stage: Stage, lap: Callable[[], None], *, some: int | None =
         fitted = first(fitted, some)
     rounds = stage.rounds + 1
     budget = replace(job.budget, epochs=rounds, patience=rounds)
-    fit(model, fitted, first(valid, 1), budget, seed=job.seed, on_epoch=lambda epoch: lap())
+    fit(
+        model,
+        fitted,
+        first(valid, 1),
+        budget,
+        seed=job.seed,
+        on_epoch=lambda epoch: lap(),
+        record=record,
+    )
 
 
 def train_conventionally(job: Job, stage: Stage, lap: Callable[[], None]) -> None:

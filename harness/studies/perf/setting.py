@@ -42,15 +42,15 @@ class Configuration:
 
 
 CONFIGURATIONS = (
-    Configuration(Architecture(), steps=3, windows=512, target=4.0, target_share=0.30),
+    Configuration(Architecture(width=16), steps=3, windows=512, target=2.2, target_share=0.30),
     Configuration(
-        Architecture(width=64, heads=8), steps=1, windows=256, target=2.2, target_share=0.55
+        Architecture(width=64, heads=8), steps=1, windows=256, target=1.8, target_share=0.55
     ),
     Configuration(
         Architecture(width=128, heads=16, feedforward=256, dropout=0.2),
         steps=1,
         windows=128,
-        target=2.0,
+        target=1.8,
         target_share=0.65,
     ),
 )
