@@ -26,6 +26,9 @@ jaxtyping.install_import_hook(
 # when it is first imported, which is after this file.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No test is to look for a data set on the network.
+os.environ.setdefault("PATCHBENCH_OFFLINE", "1")
+
 # Where tests are started in the background, as by a script with &, Ctrl-C is ignored, and programs
 # that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

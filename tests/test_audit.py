@@ -163,6 +163,16 @@ def test_a_wrong_field_is_named(
     assert not [said for name, line, said in problems if name != "uniform.csv"]
 
 
+def test_a_run_is_held_to_the_test_windows_of_its_budget(results: Path, suites: Path) -> None:
+    """A row of a trial says as many as the suite gives it, and no others."""
+    (suites / "small.toml").write_text(SUITE.replace("[budget]", "[budget]\ntest_windows = 50"))
+    for row in rows(suites):
+        put_row(results / "small" / f"{row.method}.csv", replace(row, windows=50))
+    assert found(results, suites) == []
+    edit(results / "small" / "uniform.csv", 2, windows="2000")
+    assert "windows is 2000, the budget has 50" in {what for *_, what in found(results, suites)}
+
+
 @pytest.mark.parametrize(
     ("other", "what"),
     [

@@ -20,7 +20,6 @@ import pytest
 
 from harness import data
 from harness.bench import events, execute, watch
-from harness.bench.estimate import Estimate, estimate
 from harness.bench.events import Finished, Retried, Tell
 from harness.bench.execute import Stored, Warned
 from harness.bench.local import cpu_slots, run_locally
@@ -453,32 +452,6 @@ def test_a_finished_bundle_spares_a_smaller_sweep_its_repetition(folders: Folder
     assert [run.state for run in planned] == ["done"]
     execute.adopt(planned, folders)
     assert sizes(folders) == [8]
-
-
-def test_the_time_that_is_left_is_guessed_from_rows(folders: Folders) -> None:
-    """The method on its task; else uniform there by the cost of a step; else it elsewhere."""
-    for name in ("uniform", "third", "fourth"):
-        (folders.methods / f"{name}.py").write_text(METHOD)
-    known = {
-        ("plain", "mitdb"): 10.0,
-        ("uniform", "mitdb"): 20.0,
-        ("fourth", "electric_devices"): 70.0,
-    }
-    for (method, dataset), seconds in known.items():
-        (run,) = survey([job(1, method, dataset)], folders)
-        row = replace(finish(run, lambda _: None), train_seconds=seconds, evaluate_seconds=1.0)
-        put_row(folders.rows(run.job), row)
-    (folders.results / "cost.csv").write_text("method,ratio\nother,2.0\n")
-    guesses = {
-        method: estimate(survey([job(2, method)], folders), folders)
-        for method in ("plain", "other", "third", "fourth")
-    }
-    assert guesses == {
-        "plain": Estimate(11.0, 0),
-        "other": Estimate(42.0, 0),
-        "third": Estimate(0.0, 1),
-        "fourth": Estimate(71.0, 0),
-    }
 
 
 def test_others_can_see_what_is_being_done(folders: Folders) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -164,7 +165,11 @@ def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Ve
     out, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (1, "")
     assert "\x1b" not in out  # no terminal, no control characters
-    assert "not here: ETTh1" in out
+    assert out.count("ETTh1 (2.6 MB)") == 1  # named once
+    first = out.index("Suite 'small': 8 of 8 runs to do.")
+    assert first < out.index("CPU-hours") < out.index("Begun, 1 at a time") < out.index("1/4  ")
+    assert out.index("not here: ETTh1 (2.6 MB)") < out.index("Begun, 1 at a time")
+    assert all(" left)" in line for line in out.splitlines() if re.match(r" +[123]/4 ", line))
     assert "1/4  uniform      mitdb 48->12 K=6 seed=1  mse 0.2500  mae 0.2500" in out
     assert "random_step  mitdb 48->12 K=6 seed=2  FAILED: ValueError: no luck" in out
     failed = next(line for line in out.splitlines() if line.startswith("failed: random_step"))
@@ -183,16 +188,16 @@ def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Ve
     assert code == 0
     assert "8 runs: 3 done, 1 failed, 4 absent" in out
 
-    code, out, _ = verb("status", "--suite", "small", *RESULTS)
+    code, out, _ = verb("status", "--suite", "small", "--by", "method,dataset", *RESULTS)
     counts = [line.split() for line in out.splitlines() if "mitdb  " in line or "  ETTh1" in line]
     assert code == 0
     assert "exception: random_step mitdb (1): ValueError: no luck" in out
     assert "Nothing is running." in out
     assert counts == [
-        ["uniform", "mitdb", "2", "·", "2", "·", "·", "·", "·", "·"],
-        ["random_step", "mitdb", "2", "·", "1", "1", "·", "·", "·", "·"],
-        ["uniform", "ETTh1", "2", "·", "·", "·", "·", "·", "2", "·"],
-        ["random_step", "ETTh1", "2", "·", "·", "·", "·", "·", "2", "·"],
+        ["uniform", "mitdb", "2", "2", "·", "·"],
+        ["random_step", "mitdb", "2", "1", "1", "·"],
+        ["uniform", "ETTh1", "2", "·", "·", "2"],
+        ["random_step", "ETTh1", "2", "·", "·", "2"],
     ]
 
     only = ("--datasets", "mitdb", "--methods", "uniform")
@@ -203,12 +208,29 @@ def test_a_suite_runs_fails_in_part_and_goes_on_from_there(place: Path, verb: Ve
     assert "RESULTS=dir" in out
 
 
+def lines_of(out: str, *first: str) -> list[list[str]]:
+    """The words of the lines that begin with one of these."""
+    lines = [line.split() for line in out.splitlines()]
+    return [words for words in lines if words[:1] and words[0] in first]
+
+
 def test_a_plan_runs_nothing(place: Path, verb: Verb) -> None:
-    """It shows each run, how it stands, its key, and what is known of the time it takes."""
-    code, out, _ = verb("bench", "--suite", "small", "--plan", "--seeds", "2", *RESULTS)
+    """It has a line a data set, and says how long all takes and what is fetched first."""
+    plan = ("bench", "--suite", "small", "--plan", *RESULTS)
+    code, out, _ = verb(*plan)
     assert code == 0
-    assert "4 runs: 2 missing, 2 absent" in out
-    assert "No estimate for 2 runs" in out
+    assert [words[:3] for words in lines_of(out, "mitdb", "ETTh1")] == [
+        ["mitdb", "4", "4"],
+        ["ETTh1", "4", "·"],
+    ]
+    assert "8 runs: 4 missing, 4 absent" in out
+    assert re.search(
+        r"(About|Less than) [\d.]+ CPU-hours, so .* at a time; estimated, roughly, of \d", out
+    )
+    assert "not here: ETTh1" in out
+    _, out, _ = verb(*plan, "--no-offline")
+    assert "Fetched first, unless OFFLINE=1 (--offline): ETTh1 (2.6 MB)." in out
+    assert "not here" not in out
     assert not (place / "results").exists()
 
 
@@ -235,6 +257,50 @@ def test_a_plan_says_what_is_wrong_with_own_data(place: Path, verb: Verb) -> Non
     assert "error: the training part of short has 28 steps with its look-back" in out
     assert 'separator = ";" finds the header' in out
     assert "warning: data set 'far': row 4, column 'load': -9999 lies more than 50 robust" in out
+
+
+def test_a_plan_has_a_line_for_whatever_one_asks(verb: Verb) -> None:
+    """A method, several columns together, or each run with its key."""
+    plan = ("bench", "--suite", "small", "--plan", *RESULTS)
+    _, out, _ = verb(*plan, "--by", "method")
+    assert [words[:4] for words in lines_of(out, "uniform", "random_step")] == [
+        ["uniform", "4", "2", "2"],
+        ["random_step", "4", "2", "2"],
+    ]
+    _, out, _ = verb(*plan, "--by", "horizon,seed")
+    assert [words[:3] for words in lines_of(out, "12", "24")] == [
+        ["12", "1", "2"],
+        ["12", "2", "2"],
+        ["24", "1", "2"],
+        ["24", "2", "2"],
+    ]
+    _, out, _ = verb(*plan, "--by", "run", "--datasets", "mitdb", "--seeds", "2")
+    runs = lines_of(out, "missing")
+    assert [words[1:7] for words in runs] == [
+        [method, "mitdb", "48", "12", "6", "2"] for method in ("uniform", "random_step")
+    ]
+    assert all(re.fullmatch(r"[0-9a-f]{16}", words[7]) for words in runs)
+
+
+def test_a_plan_of_days_names_a_smaller_command(place: Path, verb: Verb) -> None:
+    """One that can be typed as it stands, with the methods that were asked for."""
+    text = SUITE.replace("mitdb", "electricity").replace("ETTh1", "traffic")
+    long = text.replace("[[tasks]]", "[budget]\nepochs = 99\n\n[[tasks]]", 1)
+    (place / "suites" / "small.toml").write_text(long)
+    asked = ("--methods", "uniform", "--jobs", "1", *RESULTS)
+    _, out, _ = verb("bench", "--suite", "small", "--plan", *asked)
+    assert re.search(r"About .* CPU-hours, so \d+ (h|d) .*with 1 at a time", out)
+    smaller = re.search(r"Smaller: 1 runs in about .*: make bench (.*)", out)
+    assert smaller is not None
+    words = dict(word.split("=") for word in smaller[1].split())
+    assert words == {
+        "SUITE": "small",
+        "METHODS": "uniform",
+        "DATASETS": "electricity",
+        "LOOK_BACKS": "48",
+        "HORIZONS": "12",
+        "SEEDS": "1",
+    }
 
 
 def test_a_suite_that_lies_elsewhere_is_planned_under_the_name_of_its_file(
@@ -317,7 +383,7 @@ def test_what_is_going_on_can_be_seen_while_it_does_and_ctrl_c_ends_it(
     process = start(place, "bench", "--jobs", "1", *words)
     wait_until(lambda: len(rows_of(place, "uniform")) == 1)
     wait_until(lambda: "1/2" in verb("status", *words)[1])
-    code, out, _ = verb("status", *words)
+    code, out, _ = verb("status", "--by", "method,dataset", *words)
     assert code == 0
     assert f"Process {process.pid}, suite 'small', since" in out
     assert "1 of 2 runs are over" in out
@@ -399,6 +465,8 @@ def test_a_folder_that_may_not_be_written_is_said_before_any_work(
         (("status", "--suite", "small", "--methods", "unifrom"), "did you mean 'uniform'"),
         (("bench", "--suite", "small", "--data", "none"), "--data none (or PATCHBENCH_DATA)"),
         (("bench", "--suite", "small", "--device", "tpu", *RESULTS), "--device tpu: auto, cpu or"),
+        (("status", "--suite", "small", "--by", "data"), "--by data: unknown column 'data'"),
+        (("bench", "--suite", "small", "--plan", "--by", ","), "--by ,: one of method, dataset"),
         (("leaderboard", "--suite", "small", *RESULTS), "small holds no records"),
         (("hindsight", "--suite", "small", *RESULTS), "has no finished run of random_step: run"),
         (("data", "--datasets", "ETTh3"), "unknown data set 'ETTh3'"),

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 
 from harness import data
+from harness.bench.execute import Event
+from harness.cli import options, verbs
 from harness.data import Entry, load
-from harness.data.download import fetch
+from harness.data.download import fetch, fetch_each
 from harness.data.series import value_hash
 
 ROWS = 3000
@@ -307,6 +314,146 @@ def test_a_repaired_set_is_downloaded_as_its_original(
         == tmp_path / "tiny.csv"
     )
     assert load("clean", [], cache=tmp_path).hash == TINY.hash
+
+
+# --- several sets --------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_bar(entry: Entry) -> Iterator[Callable[[int, int | None], None]]:
+    """Show progress to nobody."""
+    yield silent
+
+
+def of(name: str, *urls: str) -> Entry:
+    """The small set under another name, file and address."""
+    return replace(TINY, name=name, stems=(name,), urls=urls)
+
+
+NOBODY = "http://127.0.0.1:9"
+
+
+def test_what_goes_wrong_with_one_set_costs_no_other(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is fetched and verified; each that does not arrive says why."""
+    entries = [of("a", f"{host.address}/a.csv"), of("b", f"{host.address}/b.csv")]
+    for entry in entries:
+        monkeypatch.setitem(data.CATALOGUE, entry.name, entry)
+    host.faults = ["404"]
+    (_, refused), (_, path) = fetch_each(entries, tmp_path, bar=no_bar)
+    assert "'a' did not arrive" in str(refused)
+    assert "404" in str(refused)
+    assert path == tmp_path / "b.csv"
+    assert load("b", [], cache=tmp_path).hash == TINY.hash
+
+
+def test_without_a_network_a_host_is_asked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many sets it has; and nothing is waited for."""
+    asked = []
+    head = requests.head
+
+    def counted(url: str, **settings: Any) -> requests.Response:  # noqa: ANN401 - those of requests
+        asked.append(url)
+        return head(url, **settings)
+
+    monkeypatch.setattr(requests, "head", counted)
+    entries = [of(name, f"{NOBODY}/{name}.csv") for name in ("a", "b", "c")]
+    answers = [got for _, got in fetch_each(entries, tmp_path, bar=no_bar)]
+    assert answers == ["127.0.0.1:9 does not answer (ConnectionError)"] * 3
+    assert len(asked) == 1
+
+
+def test_a_set_comes_from_the_host_that_answers(host: Host, tmp_path: Path) -> None:
+    """One that is down is passed over, without a try."""
+    entry = of("tiny", f"{NOBODY}/tiny.csv", host.url)
+    assert [got for _, got in fetch_each([entry], tmp_path, bar=no_bar)] == [tmp_path / "tiny.csv"]
+
+
+SUITE = """\
+seeds = [1]
+methods = ["uniform"]
+
+[[tasks]]
+datasets = ["tiny", "gone", "const"]
+look_back = 96
+horizons = [24]
+patches = 12
+"""
+
+
+@pytest.fixture
+def bench(
+    host: Host,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[..., str]:
+    """What a bench prints that has two sets to fetch, of which one is there, and does no run."""
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "small.toml").write_text(SUITE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(options, "SUITES", Path("suites"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PATCHBENCH_DATA", raising=False)
+    monkeypatch.delenv("PATCHBENCH_OFFLINE")
+    monkeypatch.setitem(data.CATALOGUE, "tiny", of("tiny", host.url))
+    monkeypatch.setitem(data.CATALOGUE, "gone", of("gone", f"{NOBODY}/gone.csv"))
+
+    def nothing(*_: object) -> Generator[Event]:
+        yield from ()
+
+    monkeypatch.setattr(verbs, "_events", nothing)
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["harness", *words])
+        with pytest.raises(SystemExit):
+            verbs.main()
+        return "".join(capsys.readouterr())
+
+    return run
+
+
+WORDS = ("bench", "--suite", "small", "--results", "results")
+
+
+def test_a_bench_fetches_what_is_missing_and_runs_without_the_rest(
+    host: Host, tmp_path: Path, bench: Callable[..., str]
+) -> None:
+    """Verified, into the cache; what cannot be had is named once, with the reason."""
+    out = bench(*WORDS)
+    assert (tmp_path / "cache" / "patchbench" / "tiny.csv").read_bytes() == CONTENT
+    assert "Fetching tiny (" in out
+    assert "127.0.0.1:9 does not answer (ConnectionError)" in out
+    assert out.count("gone (") == 1
+    order = ["3 of 3 runs to do", "CPU-hours", "Fetching tiny", "not here: gone (", "Begun, "]
+    assert [out.index(words) for words in order] == sorted(out.index(words) for words in order)
+    table = out[out.rindex("without data") :].splitlines()[2].split()
+    assert table == ["·", "·", "·", "·", "1", "·", "2"]  # two runs are left, which this test keeps
+    asked = len(host.asked)
+    assert "Fetching" not in bench(*WORDS, "--datasets", "tiny")
+    assert len(host.asked) == asked
+
+
+@pytest.mark.parametrize("words", [("--offline",), ("--plan",), ("--offline", "--plan")])
+def test_offline_and_in_a_plan_nothing_is_fetched(
+    host: Host, tmp_path: Path, bench: Callable[..., str], words: tuple[str, ...]
+) -> None:
+    """A plan says what would be; offline, each set is named once."""
+    out = bench(*WORDS, *words)
+    assert host.asked == []
+    assert not list((tmp_path / "cache").rglob("*.csv"))
+    assert (out.count("tiny ("), out.count("gone (")) == (1, 1)
+    assert ("Fetched first" in out) == ("--offline" not in words)
+
+
+def test_make_data_fetches_all_it_can(host: Host, bench: Callable[..., str]) -> None:
+    """One that is gone stops no other."""
+    out = bench("data", "--datasets", "gone,tiny")
+    assert re.search(r"tiny: .*tiny\.csv", out)
+    assert out.endswith("error: gone: 127.0.0.1:9 does not answer (ConnectionError)\n")
 
 
 def _fetch_in_process(url: str, cache: Path, start: Callable[[], object]) -> None:

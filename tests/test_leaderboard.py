@@ -458,6 +458,44 @@ def test_rows_that_cannot_be_trusted_are_refused(
         table(*rows)
 
 
+SOME = '{"budget":{"test_windows":512},"hyperparameters":{}}'
+
+
+def test_runs_on_some_of_the_test_windows_are_marked(table: Table, tmp_path: Path) -> None:
+    """In caption, cells and notes, and without the published error; the others are not."""
+    (tmp_path / "published.csv").write_text(
+        "method,dataset,look_back,horizon,metric,value,source,note\n"
+        "uniform,ETTh1,512,96,mse,0.37,paper,\n"
+        "uniform,weather,512,96,mse,0.15,paper,\n"
+    )
+    rows = [row(name, 1.0, windows=512, job=SOME) for name in ("uniform", "learned")]
+    # The cap is larger than the set, so these are all of its windows.
+    rows += [row(name, 1.0, windows=400, job=SOME, dataset="weather") for name in ("uniform",)]
+    read = table(*rows, row("learned", 1.0, windows=400, job=SOME, dataset="weather"))
+    page = markdown(read)
+    assert "A trial: some of the test windows only, 512 of a task" in page
+    assert "| ETTh1‡ |" in page
+    assert "| weather |" in page
+    assert "‡ Scored on some of its test windows only: ETTh1." in page
+    assert read.published.notna().tolist() == [False, False, False, True]
+    whole = markdown(table(row("uniform", 1.0, windows=2785), row("learned", 1.0, windows=2785)))
+    assert "trial" not in whole
+    assert "‡" not in whole
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_runs_on_other_test_windows_are_never_ranked_together(table: Table, status: str) -> None:
+    """Some of a task's windows beside all of them are refused; a failed run has none."""
+    whole = row("uniform", 1.0, windows=2785)
+    some = row("learned", 1.0 if status == "done" else None, windows=512, job=SOME)
+    other = row("learned", 1.0, windows=512, job=SOME, dataset="weather")
+    if status == "failed":
+        assert len(table(whole, {**some, "windows": None}, other)) == 3
+        return
+    with pytest.raises(ValueError, match=r"ETTh1 512->96: runs scored on 512 and 2,785 test"):
+        table(whole, some, other)
+
+
 def test_a_file_of_another_method_is_refused(tmp_path: Path) -> None:
     """A copied file must not enter under a second name."""
     folder = save(tmp_path, row("uniform", 1.0))

@@ -370,6 +370,23 @@ def test_rows_are_all_that_lies_beside_the_leaderboard(tmp_path: Path) -> None:
     assert set(folder.iterdir()) - before == {folder / MADE, folder / tables.LEADERBOARD}
 
 
+def test_a_trial_is_marked_on_page_and_board(tmp_path: Path) -> None:
+    """Where runs were scored on some of the test windows, both say so before any number."""
+    folder = suite_page.write(tmp_path / "small", look_backs=(96,))
+    assert "trial" not in page_text(folder)
+    for path in folder.glob("*.csv"):
+        last = '""warmup"":0.0'
+        path.write_text(path.read_text().replace(last, f'""test_windows"":2000,{last}'))
+    text = page_text(folder)
+    warning = "A trial: some of the test windows only, 2,000 of a task, evenly spaced"
+    assert warning in text
+    assert "2,000 (some of them, for a trial)" in text
+    tables.write(folder, holes="show")
+    board = (folder / tables.LEADERBOARD).read_text()
+    assert board.index(warning) < board.index("| place |")
+    assert "| ETTh1‡ |" in board
+
+
 def test_every_figure_that_is_drawn_has_a_caption(folder: Path, tmp_path: Path) -> None:
     """Names of figures are of a kind that the page knows."""
     counted = board.count(read_table(folder), "show")

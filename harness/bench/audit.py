@@ -28,7 +28,6 @@ from harness.model import registry
 from harness.model.patcher import Patcher
 from harness.results.rows import read_rows
 from harness.results.table import UNIFORM_BEST, read_table, row_files
-from harness.run import windows
 from harness.run.job import run
 
 
@@ -162,9 +161,11 @@ def _of_its_task(row: _Row) -> Iterator[str]:
         yield f"data_hash is {record.data_hash[:12]}..., that of {task.dataset} {pinned[:12]}..."
     if record.status != "done":
         return
-    counts = _counts(row.job)
-    if counts and record.windows != counts.test:
-        yield f"windows is {record.windows}, the protocol has {counts.test}"
+    if counts := _counts(row.job):
+        count = min(counts[2], row.job.budget.test_windows or counts[2])
+        if record.windows != count:
+            whose = "the protocol" if count == counts[2] else "the budget"
+            yield f"windows is {record.windows}, {whose} has {count}"
     if record.kind == "patcher" and record.method != UNIFORM_BEST:
         cap = most_patches(task.patches, task.look_back)
         used = max(record.tokens_mean or 0, record.tokens_p95 or 0, record.tokens_padded or 0)
@@ -176,39 +177,18 @@ def _of_its_budget(row: _Row) -> Iterator[str]:
     record, budget, counts = row.record, row.job.budget, _counts(row.job)
     if (record.epochs or 0) > budget.epochs:
         yield f"epochs is {record.epochs}, the budget is {budget.epochs}"
-    whole = math.ceil(counts.train / budget.batch) if counts else math.inf
+    whole = math.ceil(counts[0] / budget.batch) if counts else math.inf
     most = budget.epochs * min(whole, budget.steps or math.inf)
     if (record.steps or 0) > most:
         yield f"steps is {record.steps}, the budget is {most}"
 
 
-@dataclass(frozen=True)
-class _Counts:
-    """Windows to train on and windows to test on, at stride 1."""
-
-    train: int
-    test: int
-
-
-def _counts(job: Job) -> _Counts | None:
-    """Those of a known set; None for an own one, which only its owner has, or an unknown one."""
-    is_known = job.source is None and job.task.dataset in data.known()
-    return _of_known(job.task) if is_known else None
-
-
-@cache
-def _of_known(task: Task) -> _Counts | None:
-    if task.dataset in data.CATALOGUE:
-        train, valid, end = data.entry(task.dataset).borders
-        known = data.TEST_WINDOWS.get(task.dataset, {})
-        test = known.get(task.horizon, end - valid - task.horizon + 1)
-        return _Counts(train - task.look_back - task.horizon + 1, test)
-    series = data.load(task.dataset, ())  # embedded
-    try:
-        fitted, _ = windows.development(series, task)
-        return _Counts(len(fitted), len(windows.test(series, task)))
-    except ValueError:
-        return None  # lengths that do not fit it, which no suite can plan
+def _counts(job: Job) -> tuple[int, int, int] | None:
+    """Windows to train on, validate and test on; None of an own set, which only its owner has."""
+    if job.source is not None or job.task.dataset not in data.known():
+        return None
+    counts = data.outline(job.task.dataset).windows(job.task.look_back, job.task.horizon)
+    return counts if all(counts) else None  # lengths that do not fit it: no suite can plan them
 
 
 # What the suite says

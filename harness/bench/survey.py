@@ -56,8 +56,9 @@ class PlannedRun:
 
     ``why`` says what makes it stale or broken. ``outdated`` are the keys of rows that go when its
     own is stored: those of the same method, task and seed with hyperparameters that are no longer
-    planned. ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts
-    how often it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
+    planned. ``outline`` is what is known of its data set, None where that cannot be used.
+    ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how often
+    it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
     """
 
     job: Job
@@ -66,6 +67,7 @@ class PlannedRun:
     record: Record | None = None
     why: str = ""
     outdated: frozenset[str] = frozenset()
+    outline: data.Outline | None = None
     found: Record | None = None
     attempts: int = 1
     micro_batch: int | None = None
@@ -143,7 +145,8 @@ def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
     state: State | None = "absent" if absent else None
     # A set whose values are known need not be read to know what its rows are worth.
     if source is None and (pinned := data.pinned(name)) is not None:
-        return _Part({"data_hash": pinned, "data_verified": True}, outline=known, state=state)
+        columns = {"data_hash": pinned, "data_verified": True}
+        return _Part(columns, outline=known, state=state)
     if absent:
         return _Part(blank, outline=known, state=state)
     try:
@@ -171,7 +174,8 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
             return PlannedRun(job, "broken", identity, why=misfit)
     except ValueError as error:
         return PlannedRun(job, "broken", identity, why=str(error))
-    return PlannedRun(job, data_set.state or "missing", identity, why=data_set.why)
+    state, outline = data_set.state or "missing", data_set.outline
+    return PlannedRun(job, state, identity, why=data_set.why, outline=outline)
 
 
 def _judged(fresh: Sequence[PlannedRun], rows: Sequence[Record]) -> list[PlannedRun]:

@@ -1,26 +1,26 @@
-"""What a person sees: tables, progress bars and sentences, on a terminal or in a log."""
+"""What a person reads: tables and sentences, on a terminal or in a log."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from rich.console import Console
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.progress import Progress
 
+    from harness.bench.estimate import Guess
     from harness.bench.events import Slot
-    from harness.bench.execute import Event
     from harness.bench.survey import Folders, PlannedRun
     from harness.bench.watch import Progress as Going
     from harness.core.job import Job, Record
+    from harness.data import Entry
     from harness.report.serving import Shown
 
 
@@ -59,52 +59,94 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     for name, value in zip(columns, rows[0], strict=True):
         table.add_column(name, justify="right" if isinstance(value, int | float) else "left")
     for row in rows:
-        table.add_row(*("·" if value == 0 else str(value) for value in row))
+        table.add_row(*map(_entry, row))
     console().print(table)
 
 
-def show_plan(planned: Sequence[PlannedRun]) -> None:
-    """Every run; of very many how many there are of each method and data set."""
-    if len(planned) > _LISTED:
-        show_states(planned, set())
-    else:
-        _list_runs(planned)
+def _entry(value: object) -> str:
+    if value == 0:
+        return "·"
+    if isinstance(value, float):
+        return number(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+Room = tuple[Sequence["Slot"], str]
+"""Room for workers, and the device they use."""
+
+
+def show_plan(
+    planned: Sequence[PlannedRun],
+    by: Sequence[str],
+    guesses: Mapping[str, Guess],
+    room: Room,
+    selection: Mapping[str, str],
+) -> None:
+    """How many runs of each kind are in which state, and how long those that are not done take.
+
+    ``guesses``, by key, are of the runs that are to do; ``selection`` is what they were selected
+    by, by option.
+    """
+    show_runs(planned, by, guesses=guesses, unit=_unit(room))
     show_stale(planned)
     counts = Counter(run.state for run in planned)
-    say(f"{len(planned)} runs: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    states = ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    say(f"{len(planned):,} runs: {states}")
+    show_estimate(planned, guesses, room, selection)
 
 
-_LISTED = 60  # more are a wall of names
+def show_runs(
+    planned: Sequence[PlannedRun],
+    by: Sequence[str],
+    *,
+    running: Collection[str] = (),
+    guesses: Mapping[str, Guess] = MappingProxyType({}),
+    unit: str = "",
+) -> None:
+    """A line for each value of ``by``, names of :data:`BY`, and how many runs are in which state.
 
+    ``running`` are keys. With ``guesses``, by key, there is a column of what they add up to in the
+    ``unit``.
+    """
+    from harness.bench.survey import State
 
-def _list_runs(planned: Sequence[PlannedRun]) -> None:
-    rows = []
+    states: dict[tuple[object, ...], Counter[str]] = {}
+    hours: dict[tuple[object, ...], float] = {}
+    is_each = "run" in by
+    names = [*BY] if is_each else by
     for run in planned:
-        task = run.job.task
-        length = (task.look_back, task.horizon, task.patches)
         key = "" if run.state == "broken" else run.key
-        rows.append((run.state, run.job.method, task.dataset, *length, run.job.seed, key))
-    columns = ("state", "method", "data set", "look-back", "horizon", "K", "seed", "key")
+        state = "running" if key in running else run.state
+        where = (*((state,) if is_each else ()), *(BY[name][1](run) for name in names))
+        states.setdefault(where, Counter())[state] += 1
+        if (guess := guesses.get(key)) is not None:
+            hours[where] = hours.get(where, 0.0) + guess.seconds / 3600
+    there = {state for count in states.values() for state in count}
+    shown = [] if is_each else [name for name in ("running", *get_args(State)) if name in there]
+    columns = [*(["state"] if is_each else []), *(BY[name][0] for name in names)]
+    columns += [] if is_each else ["runs", *shown]
+    rows = [
+        [*where, *([] if is_each else [count.total()]), *(count[name] for name in shown)]
+        for where, count in states.items()
+    ]
+    if guesses:
+        columns.append(unit)
+        # Nothing that is to do takes no time at all.
+        spent = {where: max(0.01, round(of, 2)) for where, of in hours.items()}
+        rows = [[*row, spent.get(where, 0.0)] for row, where in zip(rows, states, strict=True)]
     show_table(columns, rows)
 
 
-def show_states(planned: Sequence[PlannedRun], running: Collection[str]) -> None:
-    """How many runs of each method and data set are in which state; ``running`` are keys."""
-    from harness.bench.survey import State
-
-    states: dict[tuple[str, str], Counter[str]] = {}
-    for run in planned:
-        where = (run.job.method, run.job.task.dataset)
-        state = "running" if run.key in running else run.state
-        states.setdefault(where, Counter())[state] += 1
-    names = ("running", *get_args(State))
-    show_table(
-        ("method", "data set", "planned", *names),
-        [
-            (*where, count.total(), *(count[name] for name in names))
-            for where, count in states.items()
-        ],
-    )
+BY: dict[str, tuple[str, Callable[[PlannedRun], object]]] = {
+    "method": ("method", lambda run: run.job.method),
+    "dataset": ("data set", lambda run: run.job.task.dataset),
+    "look_back": ("look-back", lambda run: run.job.task.look_back),
+    "horizon": ("horizon", lambda run: run.job.task.horizon),
+    "patches": ("K", lambda run: run.job.task.patches),
+    "seed": ("seed", lambda run: run.job.seed),
+    "run": ("key", lambda run: "" if run.state == "broken" else run.key),  # each by itself
+}
+"""What the lines of a table of runs may be for: name -> title of the column, and its value."""
 
 
 def show_stale(planned: Sequence[PlannedRun]) -> None:
@@ -153,18 +195,72 @@ def _clock(seconds: float) -> str:
 
 
 def show_estimate(
-    due: Sequence[PlannedRun], folders: Folders, room: tuple[Sequence[Slot], str]
+    planned: Sequence[PlannedRun],
+    guesses: Mapping[str, Guess],
+    room: Room,
+    selection: Mapping[str, str],
 ) -> None:
-    """How long the runs will take."""
-    from harness.bench.estimate import estimate
+    """How long the runs will take in all, on what that stands, and what else could be run."""
+    from harness.bench.estimate import smaller, wall
 
-    guess, workers = estimate(due, folders), min(len(room[0]), max(1, len(due)))
-    if known := len(due) - guess.unknown:
-        left = timedelta(seconds=round(guess.seconds / workers))
-        say(f"{known} of {len(due)} runs to do: about {left} with {workers} at a time,")
-        say("from the seconds of recorded runs, on whatever machine these were.")
-    if guess.unknown:
-        say(f"No estimate for {guess.unknown} runs: no row says what one like them took.")
+    of, workers = [*guesses.values()], min(len(room[0]), max(1, len(guesses)))
+    if not of:
+        return
+    bases = Counter(guess.basis for guess in of)
+    if bases["nothing"]:
+        say("How long they take is said after the first run: no row is of a GPU.")
+        return
+    told = {
+        "rows of runs like them": bases["rows"],
+        "their floating-point operations": bases["operations"],
+    }
+    basis = ", ".join(f"of {count:,} runs by {words}" for words, count in told.items() if count)
+    total, whole = sum(guess.seconds for guess in of) / 3600, wall(of, workers)
+    about = "Less than 0.01" if total < 0.01 else f"About {number(total)}"
+    say(
+        f"{about} {_unit(room)}, so {duration(whole)} with {workers} at a time;"
+        f" estimated, roughly, {basis}."
+    )
+    due = [run for run in planned if run.state != "broken" and run.key in guesses]
+    part = smaller(due, [guesses[run.key] for run in due], workers, within=_EVENING)
+    if whole > _NIGHT and len(part.guesses) < len(of):
+        options = {name: value for name, value in selection.items() if value} | {
+            "DATASETS": ",".join(part.datasets),
+            "LOOK_BACKS": str(part.look_back),
+            "HORIZONS": str(part.horizon),
+            "SEEDS": str(part.seed),
+        }
+        command = " ".join(f"{name}={value}" for name, value in options.items())
+        short = duration(wall(part.guesses, workers))
+        say(f"Smaller: {len(part.guesses):,} runs in about {short}: make bench {command}")
+
+
+def _unit(room: Room) -> str:
+    return "CPU-hours" if room[1] == "cpu" else "GPU-hours"
+
+
+_NIGHT, _EVENING = 10 * 3600.0, 3 * 3600.0  # seconds
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it, to two units."""
+    whole = round(seconds)
+    for size, name, below, part in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if whole >= size:
+            rest = round(whole % size / below)
+            if rest * below == size:
+                return duration(whole - whole % size + size)
+            return f"{whole // size:,} {name}" + (f" {rest} {part}" if rest else "")
+    return f"{whole} s"
+
+
+def number(value: float) -> str:
+    """A number above 0, to three digits or to the last one before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def tell_wait(process: int) -> None:
@@ -172,30 +268,49 @@ def tell_wait(process: int) -> None:
     say(f"The results are in use by process {process}: waiting until it has finished.")
 
 
-def announce(planned: Sequence[PlannedRun], due: Sequence[PlannedRun], folders: Folders) -> None:
-    """What is about to be done, and why the rest is not."""
+def announce(
+    planned: Sequence[PlannedRun],
+    by: Sequence[str],
+    guesses: Mapping[str, Guess],
+    room: Room,
+    selection: Mapping[str, str],
+    folders: Folders,
+) -> None:
+    """What is about to be done and how long that takes; arguments as of :func:`show_plan`."""
     suite = planned[0].job.suite
-    explain(planned, folders)
+    if not guesses and all(run.state == "done" for run in planned):
+        say(
+            f"All {len(planned):,} runs of suite {suite!r} are done: {folders.results / suite}."
+            " To run them again: FORCE=1 (--force), or RESULTS=dir (--results dir) elsewhere."
+        )
+        return
+    say(f"Suite {suite!r}: {len(guesses):,} of {len(planned):,} runs to do.")
+    show_runs(planned, by, guesses=guesses, unit=_unit(room))
+    show_estimate(planned, guesses, room, selection)
     show_stale(planned)
     if any(run.state == "stale" for run in planned):
         say("Stale rows will be replaced.", "yellow")
-    if all(run.state == "done" for run in planned) and not due:
-        say(
-            f"All {len(planned)} runs of suite {suite!r} are done: {folders.results / suite}."
-            " To run them again: FORCE=1 (--force), or RESULTS=dir (--results dir) elsewhere."
-        )
-    else:
-        say(f"Suite {suite!r}: {len(due)} of {len(planned)} runs to do.")
 
 
-def explain(planned: Sequence[PlannedRun], folders: Folders) -> None:
-    """Why some planned runs cannot be run, and what is suspicious in data: each reason once."""
-    from harness.data import entry, explain_missing
+def explain(
+    planned: Sequence[PlannedRun],
+    folders: Folders,
+    refused: Sequence[str] = (),
+    *,
+    fetches: bool = False,
+) -> None:
+    """Why some planned runs cannot be run, and what is suspicious in data: each reason once.
 
-    absent = {run.job.task.dataset: None for run in planned if run.state == "absent"}
-    if absent:
-        places = (*folders.data, folders.cache)
-        say(explain_missing([entry(name) for name in absent], places), "yellow")
+    ``refused`` says why data sets could not be downloaded; with ``fetches``, a bench will try.
+    """
+    from harness.data import explain_missing, sizes
+
+    if (missing := absent(planned)) and fetches:
+        say(f"Fetched first, unless OFFLINE=1 (--offline): {sizes(missing)}.", "yellow")
+    elif missing:
+        for why in refused:
+            say(why, "yellow")
+        say(explain_missing(missing, (*folders.data, folders.cache)), "yellow")
     for why in {run.why: None for run in planned if run.state == "broken"}:
         say(f"error: {why}", "red")
     doubts = {
@@ -207,75 +322,12 @@ def explain(planned: Sequence[PlannedRun], folders: Folders) -> None:
         warn(f"warning: data set {dataset!r}: {doubt}.")
 
 
-def follow(events: Generator[Event], due: Sequence[PlannedRun], finished: list[Record]) -> None:
-    """Show what happens until nothing is left; one line stays for each finished run."""
-    from harness.bench.events import Retried, Said, Started
-    from harness.bench.execute import Stored, Warned
+def absent(planned: Sequence[PlannedRun]) -> list[Entry]:
+    """The published sets that runs wait for."""
+    from harness.data import entry
 
-    shares: dict[str, float] = {}
-    width = max(len(run.job.method) for run in due)
-    with closing(events), progress_bars() as bars:
-        whole = bars.add_task("all runs", total=len(due), note=f"0/{len(due)}")
-        rows = {}
-        for event in events:
-            match event:
-                case Started(run):
-                    rows[run.key] = bars.add_task(f"  {run.job}", total=None, note="")
-                case Said(run, message):
-                    epoch, epochs = message["epoch"], message["epochs"]
-                    note = f"epoch {epoch}/{epochs}, valid {message['valid_mse']:.4f}"
-                    bars.update(rows[run.key], completed=epoch, total=epochs, note=note)
-                    shares[run.key] = epoch / epochs
-                case Retried(run, error):
-                    bars.remove_task(rows.pop(run.key))
-                    shares.pop(run.key, None)
-                    how = f" with {run.micro_batch} windows at a time" if run.micro_batch else ""
-                    say(f"{run.job}  once more{how}: {error}", "yellow")
-                case Stored(run, record, seconds):
-                    finished.append(record)
-                    bars.remove_task(rows.pop(run.key))
-                    shares.pop(run.key, None)
-                    count = f"{len(finished)}/{len(due)}"
-                    bars.update(whole, note=count)
-                    say(*_line(record, f"{count:>9}  {record.method:<{width}}", seconds))
-                case Warned(message):
-                    say(message, "yellow")
-            bars.update(whole, completed=len(finished) + sum(shares.values()))
-
-
-def progress_bars() -> Progress:
-    """Bars for long work; nothing where there is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=console(),
-        disable=not console().is_terminal,
-        transient=True,
-        speed_estimate_period=24 * 3600,  # runs take minutes; the default forgets after 30 s
-    )
-
-
-def bar(bars: Progress, name: str) -> Callable[[int, int], None]:
-    """A bar of its own that hears how much is done."""
-    bar = bars.add_task(name, total=None, note="")
-    return lambda done, of: bars.update(bar, completed=done, total=of)
-
-
-def tell_epoch(bar: Callable[[int, int], None]) -> Callable[[Mapping[str, Any]], None]:
-    """What moves a bar with the epochs that a run tells of."""
-    return lambda message: bar(message["epoch"], message["epochs"])
-
-
-def _line(record: Record, head: str, seconds: float) -> tuple[str, str | None]:
-    length = f"{record.look_back}->{record.horizon} K={record.patches} seed={record.seed}"
-    where = f"{head}  {record.dataset} {length}"
-    if record.status == "done":
-        return f"{where}  mse {record.mse:.4f}  mae {record.mae:.4f}  {seconds:.1f} s", None
-    return f"{where}  {record.status.upper()}: {record.error}", "red"
+    names = {run.job.task.dataset: None for run in planned if run.state == "absent"}
+    return [entry(name) for name in names]
 
 
 def tell_trial(job: Job, message: Mapping[str, Any]) -> None:
@@ -357,14 +409,3 @@ def list_data(folders: Folders) -> None:
         else:
             rows.append((name, "embedded", 0))
     show_table(("data set", "state", "download, MB"), rows)
-
-
-@contextmanager
-def download_bar(name: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar for the bytes of one download."""
-    from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
-
-    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console(), disable=not console().is_terminal) as bars:
-        task = bars.add_task(name, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -70,7 +70,26 @@ Tracking = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Also what is done already.")]
 Plan = Annotated[
-    bool, typer.Option("--plan", help="Show the runs, what they wait for and how long they take.")
+    bool,
+    typer.Option(
+        "--plan", help="Only show what would run, what it waits for and how long it takes."
+    ),
+]
+By = Annotated[
+    str,
+    typer.Option(
+        "--by",
+        help="What a line of the table is for: dataset, method, look_back, horizon, patches, seed,"
+        " several of them with commas, or run.",
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline/--no-offline",
+        envvar="PATCHBENCH_OFFLINE",
+        help="Do not fetch data sets that are not at hand; their runs are left out.",
+    ),
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="If the results are in use, wait instead of declining.")
@@ -130,6 +149,19 @@ def name_of(suite: str) -> str:
 def words(text: str) -> list[str]:
     """The words of a list with commas."""
     return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def grouping(by: str) -> list[str]:
+    """What the lines of a table of runs are for."""
+    from harness.cli.display import BY
+    from harness.core.words import unknown
+
+    names = words(by)
+    if strange := [name for name in names if name not in BY]:
+        raise ValueError(f"--by {by}: {unknown('column', strange[0], BY)}")
+    if not names:
+        raise ValueError(f"--by {by}: one of {', '.join(BY)} is needed")
+    return names
 
 
 def numbers(option: str, text: str) -> list[int]:

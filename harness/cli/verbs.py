@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli import display, options
+from harness.cli import display, options, progress
 from harness.cli.options import RESULTS, ROOT
 
 if TYPE_CHECKING:
+    from harness.bench.estimate import Guess
     from harness.bench.events import Slot
     from harness.bench.execute import Event
     from harness.bench.survey import Folders, PlannedRun
     from harness.core.job import Record
+    from harness.data import Entry
     from harness.report.tracking import Tracker
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -70,6 +72,8 @@ def bench(
     tracking_uri: options.Tracking = None,
     force: options.Force = False,  # noqa: FBT002 - a flag
     plan: options.Plan = False,  # noqa: FBT002 - a flag
+    by: options.By = "dataset",
+    offline: options.Offline = False,  # noqa: FBT002 - a flag
     wait: options.Wait = False,  # noqa: FBT002 - a flag
 ) -> None:
     """Run what is missing of a suite, then show its leaderboard."""
@@ -80,11 +84,15 @@ def bench(
     folders, found = options.folders_of(results, data), options.find_suite(suite)
     selected = options.plan_of(found, datasets, look_backs, horizons, methods, seeds, results)
     where = partial(options.room_of, executor, address, device, jobs, per_gpu, cpus)
+    lines = options.grouping(by)
+    asked = {"SUITE": suite, "METHODS": methods}
     if plan:
         planned = survey(selected, folders)
-        display.show_plan(planned)
-        display.explain(planned, folders)
-        display.show_estimate(to_run(planned, force=force), folders, where()[0])
+        room, _ = where()
+        display.show_plan(
+            planned, lines, _guesses(planned, folders, room, force=force), room, asked
+        )
+        display.explain(planned, folders, fetches=not offline)
         return
     with watch.alone(results, display.tell_wait if wait else None):
         planned = survey(selected, folders)
@@ -92,13 +100,21 @@ def bench(
             display.say(
                 f"{len(adopted)} runs had finished but had no row: taken from {folders.runs}."
             )
+        room, on_ray = where() if _pending(planned, force=force) else (([], "cpu"), None)
+        guesses = _guesses(planned, folders, room, force=force)
+        display.announce(planned, lines, guesses, room, asked, folders)
+        refused: dict[str, list[str]] = {}
+        if not offline and (absent := display.absent(planned)):
+            refused = _fetch(absent, folders)
+            planned = survey(selected, folders)
+            guesses = _guesses(planned, folders, room, force=force)
+        display.explain(planned, folders, [*refused])
         due = to_run(planned, force=force)
-        display.announce(planned, due, folders)
         finished: list[Record] = []
         try:
             if due:
-                events = _events(due, folders, *where(), timeout, tracking_uri)
-                display.follow(events, due, finished)
+                events = _events(due, folders, room, on_ray, timeout, tracking_uri)
+                progress.follow(events, due, guesses, len(room[0]), finished)
         except KeyboardInterrupt:
             display.show_summary(planned, due, finished, folders)
             left = f"{len(due) - len(finished)} of {len(due)} runs are left"
@@ -121,8 +137,9 @@ def status(
     seeds: options.Seeds = "",
     data: options.Data = None,
     results: options.Results = RESULTS,
+    by: options.By = "dataset",
 ) -> None:
-    """Say how much of a suite is done, for each method and data set, and what is going on."""
+    """Say how much of a suite is done, and what is going on."""
     from harness.bench import watch
     from harness.bench.survey import survey
 
@@ -130,7 +147,8 @@ def status(
     going = watch.progress(results)
     selected = options.plan_of(found, datasets, look_backs, horizons, methods, seeds, results)
     planned = survey(selected, folders)
-    display.show_states(planned, {run.key for run in going.running} if going else set())
+    running = {run.key for run in going.running} if going else set()
+    display.show_runs(planned, options.grouping(by), running=running)
     display.explain(planned, folders)
     display.show_failures(planned)
     display.show_stale(planned)
@@ -189,14 +207,14 @@ def rerun(
     folders = options.folders_of(results, data)
     record = audit.find(key, results)
     slots, kind = options.slots_of(device, 1)
-    with display.progress_bars() as bars:
+    with progress.progress_bars() as bars:
         repeated = audit.rerun(
             record,
             slot=slots[0],
             directories=(*folders.data, folders.cache),
             device=kind,
             provenance=provenance(ROOT),
-            on_epoch=display.tell_epoch(display.bar(bars, str(job_of(record)))),
+            on_epoch=progress.tell_epoch(progress.bar(bars, str(job_of(record)))),
         )
     for what in ("device", "versions", "commit"):
         then, now = getattr(record, what), getattr(repeated, what)
@@ -217,7 +235,7 @@ def data(
     directories: options.Data = None,
 ) -> None:
     """Download data sets; without --datasets or --suite, list all there are."""
-    from harness.data import CATALOGUE, entry, fetch, missing
+    from harness.data import CATALOGUE, entry, missing
 
     folders = options.folders_of(RESULTS, directories)
     if not datasets and not suite:
@@ -229,10 +247,9 @@ def data(
         if name not in published and not suite:
             entry(name)  # says why there is nothing to download
     absent = missing(published, folders.data, cache=folders.cache)
-    for found in absent:
-        with display.download_bar(found.name) as progress:
-            path = fetch(found, folders.cache, progress=progress)
-        display.say(f"{found.name}: {path}")
+    if refused := _fetch(absent, folders):
+        said = (f"{', '.join(names)}: {why}" for why, names in refused.items())
+        display.stop("\n".join(said), code=1)
     if not absent:
         display.say("Nothing to download: every data set is at hand.")
 
@@ -352,7 +369,7 @@ def hindsight(
         display.say(f"Left out: {why}.", "yellow")
     _, kind = options.slots_of(device, None)
     path = results / of.name / "hindsight" / "curve.csv"
-    with display.progress_bars() as bars:
+    with progress.progress_bars() as bars:
         for backbones in found:
             measured = hindsight.measure(
                 backbones,
@@ -360,7 +377,7 @@ def hindsight(
                 plans=plans,
                 sample=windows,
                 device=kind,
-                progress=display.bar(bars, str(backbones.task)),
+                progress=progress.bar(bars, str(backbones.task)),
             )
             table = hindsight.write(path, measured)
     display.show_hindsight(table, path)
@@ -430,13 +447,13 @@ def track(
     from harness.report import tracking
 
     name = options.name_of(suite)
-    with watch.alone(results), display.progress_bars() as bars:
+    with watch.alone(results), progress.progress_bars() as bars:
         done = tracking.fill(
             results,
             name,
             tracking_uri,
             cards=_cards(_with_rows(results / name)),
-            progress=display.bar(bars, name),
+            progress=progress.bar(bars, name),
         )
     for why in done.refused:
         display.warn(f"left out: {why}")
@@ -469,6 +486,42 @@ def ui(
 
 
 # --- how a verb works ----------------------------------------------------------------------------
+
+
+def _pending(planned: Sequence[PlannedRun], *, force: bool) -> list[PlannedRun]:
+    """What is to do, now or once its data set is at hand."""
+    from harness.bench.survey import to_run
+
+    return [*to_run(planned, force=force), *(run for run in planned if run.state == "absent")]
+
+
+def _guesses(
+    planned: Sequence[PlannedRun],
+    folders: Folders,
+    room: tuple[list[Slot], str],
+    *,
+    force: bool,
+) -> dict[str, Guess]:
+    """What each run that is to do may take, by its key."""
+    from harness.bench.estimate import estimate
+
+    pending = _pending(planned, force=force)
+    guesses = estimate(pending, (folders.results, RESULTS), device=room[1])
+    return {run.key: guess for run, guess in zip(pending, guesses, strict=True)}
+
+
+def _fetch(absent: Sequence[Entry], folders: Folders) -> dict[str, list[str]]:
+    """Download what can be; return why something cannot, each reason with the sets it is of."""
+    from harness.data import fetch_each
+
+    refused: dict[str, list[str]] = {}
+    files = {entry.stems: entry for entry in absent}  # one serves a set and what is made of it
+    for entry, got in fetch_each([*files.values()], folders.cache, bar=progress.download_bar):
+        if isinstance(got, str):
+            refused.setdefault(got, []).append(entry.name)
+        else:
+            display.say(f"{entry.name}: {got}")
+    return refused
 
 
 def _events(

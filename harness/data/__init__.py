@@ -25,7 +25,7 @@ from harness.data.series import Outline, Series, filled, is_constant, rounding
 from harness.data.sets import (
     entry,
     explain_missing,
-    fetch,
+    fetch_each,
     file_of,
     known,
     load,
@@ -33,6 +33,7 @@ from harness.data.sets import (
     outline,
     pinned,
     season,
+    sizes,
     user_cache,
 )
 
@@ -58,7 +59,7 @@ __all__ = [
     "Tag",
     "entry",
     "explain_missing",
-    "fetch",
+    "fetch_each",
     "file_of",
     "filled",
     "is_constant",
@@ -79,6 +80,7 @@ __all__ = [
     "relation",
     "rounding",
     "season",
+    "sizes",
     "tag",
     "user_cache",
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import requests
 
@@ -67,6 +69,48 @@ def fetch(
             else:
                 return part.replace(cache / f"{entry.stems[0]}{form}")
         raise ConnectionError(f"data set {entry.name!r} did not arrive\n" + "\n".join(failures))
+
+
+def fetch_each(
+    entries: Sequence[Entry],
+    cache: Path,
+    *,
+    bar: Callable[[Entry], AbstractContextManager[Progress]],
+    patience: float = 5.0,
+) -> Iterator[tuple[Entry, Path | str]]:
+    """:func:`fetch` one set after another; yield each with its path, or why it did not arrive.
+
+    What goes wrong with one costs no other. A host is first asked for a sign of life, once, and
+    has ``patience`` seconds to give it: without a network no set is waited for in vain. ``bar``
+    opens what shows the progress of a set.
+    """
+    silent: dict[str, str] = {}  # by host: why nothing is asked of it, or nothing
+    for entry in entries:
+        for url in entry.urls:
+            host = urlsplit(url).netloc
+            if host not in silent:
+                silent[host] = _why_silent(url, patience)
+        urls = [url for url in entry.urls if not silent[urlsplit(url).netloc]]
+        if not urls:
+            hosts = dict.fromkeys(urlsplit(url).netloc for url in entry.urls)
+            yield entry, "; ".join(f"{host} does not answer ({silent[host]})" for host in hosts)
+            continue
+        try:
+            with bar(entry) as progress:
+                path = fetch(entry, cache, progress=progress, urls=urls)
+        except (OSError, ValueError) as error:
+            yield entry, str(error)
+        else:
+            yield entry, path
+
+
+def _why_silent(url: str, patience: float) -> str:
+    """Why the host cannot be reached; nothing where it can, whatever it answers."""
+    try:
+        requests.head(url, timeout=patience, allow_redirects=False)
+    except requests.RequestException as error:
+        return type(error).__name__
+    return ""
 
 
 def _is_sound(entry: Entry, path: Path, form: str, cache: Path) -> bool:

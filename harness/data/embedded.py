@@ -44,9 +44,9 @@ def pinned(name: str) -> str:
 def outline(name: str) -> Outline:
     """What is known of the set before it is drawn or read."""
     if name in _BUNDLED:
-        return Outline(name, shares(_BUNDLED[name].rows, _SPLIT))
+        return Outline(name, shares(_BUNDLED[name].rows, _SPLIT), 1)
     train, valid, test = (WINDOW * int(ends) for ends in np.cumsum(WINDOWS))
-    return Outline(name, (train, valid, test), episode=WINDOW)
+    return Outline(name, (train, valid, test), 1, episode=WINDOW)
 
 
 def load(name: str) -> Series:

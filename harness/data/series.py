@@ -58,7 +58,7 @@ class Series:
     @property
     def outline(self) -> Outline:
         """What is known of it without its values."""
-        return Outline(self.name, self.borders, self.episode)
+        return Outline(self.name, self.borders, len(self.channels), self.episode)
 
     @cached_property
     def warning(self) -> str:
@@ -70,11 +70,26 @@ class Series:
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a data set without its values: as in :class:`Series`."""
+    """What is known of a data set without its values: as in :class:`Series`, channels counted."""
 
     name: str
     borders: Triple
+    channels: int
     episode: int | None = None
+
+    def windows(self, look_back: int, horizon: int) -> Triple:
+        """Windows of the training, validation and test parts, at stride 1; 0 where none fits."""
+        train, valid, test = self.borders
+        size = look_back + horizon
+        if self.episode is not None:
+            each = size if size == self.episode else test + 1  # no window of another size fits
+            return train // each, (valid - train) // each, (test - valid) // each
+        # Validation and test reach back over the border before them.
+        return (
+            max(0, train - size + 1),
+            max(0, valid - train - horizon + 1),
+            max(0, test - valid - horizon + 1),
+        )
 
     def require_room(self, task: Task) -> None:
         """Refuse a task for which some part of the data has not one window."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,8 @@ def outline(name: str) -> Outline:
     """What is known of a known set without reading it: enough to see which lengths fit it."""
     if name in embedded.names():
         return embedded.outline(name)
-    return Outline(name, entry(name).borders)
+    found = entry(name)
+    return Outline(name, found.borders, found.channels)
 
 
 def user_cache() -> Path:
@@ -101,11 +103,16 @@ def file_of(name: str, directories: Sequence[Path], source: Source | None = None
     return copies.find(CATALOGUE[name], directories) if name in CATALOGUE else None
 
 
-def fetch(found: Entry, cache: Path, *, progress: Callable[[int, int | None], None]) -> Path:
-    """Download a published set into ``cache``: :func:`harness.data.download.fetch`."""
-    from harness.data import download  # here: only one verb needs the network
+def fetch_each(
+    entries: Sequence[Entry],
+    cache: Path,
+    *,
+    bar: Callable[[Entry], AbstractContextManager[Callable[[int, int | None], None]]],
+) -> Iterator[tuple[Entry, Path | str]]:
+    """Download published sets: :func:`harness.data.download.fetch_each`."""
+    from harness.data import download  # here: few verbs need the network
 
-    return download.fetch(found, cache, progress=progress)
+    yield from download.fetch_each(entries, cache, bar=bar)
 
 
 def missing(
@@ -117,9 +124,20 @@ def missing(
     return [found for found in published if copies.find(found, folders) is None]
 
 
+def sizes(entries: Sequence[Entry]) -> str:
+    """The sets with how large a download each is; those of one file together."""
+    files: dict[tuple[str, ...], list[Entry]] = {}
+    for found in entries:
+        files.setdefault(found.stems, []).append(found)
+    return ", ".join(
+        f"{' and '.join(found.name for found in of)} ({of[0].megabytes:g} MB)"
+        for of in files.values()
+    )
+
+
 def explain_missing(entries: Sequence[Entry], folders: Sequence[Path]) -> str:
     """What is not here, where it was looked for, how large it is, and what to type."""
-    sets = ", ".join(f"{found.name} ({found.megabytes:g} MB)" for found in entries)
+    sets = sizes(entries)
     looked = ", ".join(f"{at}{'' if at.is_dir() else ' (no such folder)'}" for at in folders)
     return (
         f"not here: {sets}\n"

@@ -15,7 +15,7 @@ from harness.report import panel, statistics, wording
 from harness.report.board import Board
 from harness.report.percent import percent
 from harness.report.pictures import GALLERY, Picture
-from harness.report.tables import besides, usual_seeds
+from harness.report.tables import besides, trials, usual_seeds
 from harness.report.wording import COLUMNS, LEGEND, Column, decimals
 from harness.results.table import CELL, listed
 
@@ -340,9 +340,10 @@ def _dataset(board: Board, dataset: str, pictures: list[Picture]) -> dict[str, A
     ]
     done = rows[rows.status == "done"]
     windows = sorted({f"{count:,.0f}" for count in done.get("windows", pd.Series()).dropna()})
+    some = " (some of them, for a trial)" if trials(rows) else ""
     card = {
         "Look-back\N{RIGHTWARDS ARROW}horizon": ", ".join(tasks),
-        "Test windows": ", ".join(windows),
+        "Test windows": ", ".join(windows) + some,
         "SHA-256 of values": ", ".join(sorted(set(rows.data_hash) - {""})),
         "Verified": "yes" if done.data_verified.all() else wording.UNVERIFIED,
     }

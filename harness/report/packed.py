@@ -12,7 +12,7 @@ from harness.results.table import TASK
 _OF_SCORES = ["mse", "mse_sd", "mae", "change", "tokens_mean", "train_seconds", "failures", "runs"]
 _SAID_ELSEWHERE = [
     *("suite", "kind", "ranked", "strict", "rules", "job", "step", "protocol"),
-    *("data_verified", "data_warning", "trained"),
+    *("data_verified", "data_warning", "trained", "tested"),
 ]
 
 

@@ -163,6 +163,7 @@ def _notes(board: Board) -> list[str]:
         f"{wording.SUSPICIOUS} of": [
             f"{dataset} ({said})" for dataset, said in _suspicious(rows).items()
         ],
+        "‡ Scored on some of its test windows only": trials(rows),
         "Skill or change is empty where a task lacks a finished run of": bare,
         "The reference lacks runs or failed in them, so the change rests on": [
             f"{line.runs - line.lacking:.0f} of {line.runs} runs of {line.method} "
@@ -191,6 +192,11 @@ def _suspicious(rows: pd.DataFrame) -> dict[str, str]:
         return {}
     said = rows[rows.data_warning.fillna("") != ""]
     return dict(zip(said.dataset, said.data_warning, strict=True))
+
+
+def trials(rows: pd.DataFrame) -> list[str]:
+    """The data sets that were scored on some of their test windows."""
+    return sorted(rows[rows.tested.notna()].dataset.unique()) if "tested" in rows else []
 
 
 def _windows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -396,7 +402,7 @@ def _controls(table: pd.DataFrame) -> Table:
 
 def _by_task(cells: pd.DataFrame, order: pd.DataFrame, board: Board) -> Table:
     """A line a task, a column a method in the order of the ranking."""
-    unverified = set(_unverified(board.runs))
+    unverified, some = set(_unverified(board.runs)), set(trials(board.runs))
     tests = board.cell_tests
     best = set(tests[tests.ties_with_best][CELL].itertuples(False, None))
     scores = {tuple(getattr(line, name) for name in CELL): line for line in _lines(cells)}
@@ -405,7 +411,7 @@ def _by_task(cells: pd.DataFrame, order: pd.DataFrame, board: Board) -> Table:
     for task in sorted(set(cells[TASK].itertuples(False, None))):
         _, dataset, horizon, patches = task
         own = [(method, *task) for method in order.method]
-        marked = f"{dataset}†" if dataset in unverified else str(dataset)
+        marked = dataset + "†" * (dataset in unverified) + "‡" * (dataset in some)
         errors = [_score(scores.get(cell), usual, is_best=cell in best) for cell in own]
         lines.append([marked, str(horizon), str(patches), *errors])
     return _table(wording.OF_CELLS, ["data set", "horizon", "K", *map(code, order.method)], lines)

@@ -216,10 +216,18 @@ UNVERIFIED = "no published checksum to compare with"
 
 
 def measured(rows: pd.DataFrame) -> str:
-    """How many seeds the means are over."""
+    """How many seeds the means are over, and whether all test windows were scored."""
     counts = rows[rows.kind == "patcher"].groupby(["method", *TASK]).size()
     low, high = (int(counts.min()), int(counts.max())) if len(counts) else (1, 1)
-    return f"Mean over {_range(low, high)}."
+    said = f"Mean over {_range(low, high)}."
+    some = sorted(rows.tested.dropna().unique()) if "tested" in rows else []
+    if not some:
+        return said
+    numbers = ", ".join(f"{count:,.0f}" for count in some)
+    return (
+        f"A trial: some of the test windows only, {numbers} of a task, evenly spaced; so no error"
+        f" here can be compared with one of another table. {said}"
+    )
 
 
 def seeds(count: int) -> str:

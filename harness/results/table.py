@@ -81,10 +81,11 @@ def read_table(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
     ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules`` what a patcher
-    declares, empty for a reference forecaster; ``grid`` whether it is a grid by design. ``step``
-    is the cost of a training step in units of that of uniform patches, where ``cost.csv`` beside
-    the suite's folder has it; ``published`` and ``published_in`` are the MSE of the method in the
-    literature, where ``published.csv`` has one.
+    declares, empty for a reference forecaster; ``grid`` whether it is a grid by design. ``tested``
+    is how many test windows a run was scored on where these are not all. ``step`` is the cost of a
+    training step in units of that of uniform patches, where ``cost.csv`` beside the suite's folder
+    has it; ``published`` and ``published_in`` are the MSE of the method in the literature, where
+    ``published.csv`` has one and all test windows were scored.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -102,9 +103,10 @@ def read_table(folder: Path) -> pd.DataFrame:
     _refuse_mixtures(table)
     steps = table.method.map(_steps(folder.parent / _COST)).astype(float)
     table = table.assign(step=steps)
-    return in_order(
-        table.merge(published_errors(folder.parent / _PUBLISHED), "left", _PUBLISHED_CELL)
-    )
+    table = table.merge(published_errors(folder.parent / _PUBLISHED), "left", _PUBLISHED_CELL)
+    if "tested" in table:
+        table["published"] = table.published.where(table.tested.isna())
+    return in_order(table)
 
 
 def row_files(folder: Path) -> list[Path]:
@@ -189,6 +191,9 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
     columns["grid"] = text.grid == "True"  # a row older than the column is of no grid
     columns["rules"] = text.rules.mask(text.rules == "")
     columns |= {name: text[name] for name in _NOTES if name in text}
+    if "windows" in columns:
+        most = text.job.str.extract(r'"test_windows":\s*([0-9]+)', expand=False).astype("float64")
+        columns["tested"] = most.where(columns["windows"] == most)
     columns["hyperparameters"] = text.job.map(_hyperparameters)
     _refuse(
         text, "job", columns["hyperparameters"].isna(), "a job in JSON, with its hyperparameters"
@@ -294,6 +299,16 @@ def _refuse_mixtures(table: pd.DataFrame) -> None:
         if len(found) > 1:
             values = ", ".join(sorted(value[:12] for value in found))
             raise ValueError(f"{dataset}: runs on different data cannot be compared ({values})")
+    scored = table[table.status == "done"]
+    for windows, own in scored.groupby(WINDOWS) if "windows" in scored else ():
+        counts = sorted(own.windows.dropna().unique())
+        if len(counts) > 1:
+            look_back, dataset, horizon = windows
+            numbers = " and ".join(f"{count:,.0f}" for count in counts)
+            raise ValueError(
+                f"{dataset} {look_back}->{horizon}: runs scored on {numbers} test windows cannot"
+                " be compared; run the suite again, which repeats those of another budget"
+            )
     for column in _DECLARED:
         count = table.groupby("method")[column].nunique(dropna=False)
         if (count > 1).any():
