@@ -20,6 +20,7 @@ class UniformBest(Patcher):
     sweep are ours. Patches do not overlap, as in ``uniform``.
     """
 
+    free_count = True
     grid = True
 
     def __init__(self, task: Task, *, patch: int = 0) -> None:

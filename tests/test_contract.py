@@ -206,3 +206,23 @@ def test_the_references_have_no_contract_to_be_held_to() -> None:
     model = PatchForecaster(TASK, SMALL, Uniform(TASK))
     with super(PatchForecaster, model).watched("anywhere"):
         assert model.watch is None
+
+
+def test_a_count_of_its_own_is_declared_or_a_breach() -> None:
+    """More patches than K are for a method that says so, and then exactly as many as it says."""
+    train, valid = windows.development(waves(), TASK)
+
+    class More(Patcher):
+        @property
+        def slots(self) -> int:
+            return 8
+
+        def forward(self, rows: Rows) -> Patches:
+            return equal(rows, 8)
+
+    class Free(More):
+        free_count = True
+
+    fit(PatchForecaster(TASK, SMALL, Free(TASK)), train, valid, BUDGET, seed=0)
+    with pytest.raises(ContractError, match="it has 8 slots; at most 4 are allowed"):
+        fit(PatchForecaster(TASK, SMALL, More(TASK)), train, valid, BUDGET, seed=0)

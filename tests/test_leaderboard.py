@@ -189,7 +189,7 @@ def test_changes_are_against_the_first_equal_patches_that_are_all_there(
 
 def test_methods_that_only_aim_at_k_have_a_table_of_their_own(tmp_path: Path) -> None:
     """What they declare decides, not what they used; the README shows both tracks."""
-    rows = [row("uniform", 1.0), row("learned", 0.9, tokens_mean=40.5, tokens_padded=53.0)]
+    rows = [row("uniform", 1.0), row("learned", 0.9), row("free", 0.1, tokens_mean=64.0)]
     rows += [row("hnet", 0.1, strict=False, rules="best sample")]
     folder = save(tmp_path, *rows)
     lines = by_method(ranking(read_table(folder)))
@@ -198,7 +198,9 @@ def test_methods_that_only_aim_at_k_have_a_table_of_their_own(tmp_path: Path) ->
         "learned": ("strict", 1, 1),
         "uniform": ("strict", 2, 2),
         "hnet": ("soft", 1, 1),
+        "free": ("", pd.NA, pytest.approx(math.nan, nan_ok=True)),
     }
+    assert lines["free"].beside == board.MORE_CHOICES
     text = excerpts.excerpt(folder)
     soft = text.index("About K patches:")
     assert text.index("| 1 | `learned` |") < soft < text.index("| 1 | `hnet` |")

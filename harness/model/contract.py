@@ -26,7 +26,7 @@ def shape_of(patches: object, patcher: Patcher, rows: int) -> str:
         return f"it returned {type(patches).__name__}; Patches are needed"
     rows *= patcher.draws if patcher.training else 1
     slots, cap = patcher.slots, Patcher.slots.fget(patcher)  # type: ignore[attr-defined]  # of the base class: what is allowed
-    if slots > cap:
+    if slots > cap and not patcher.free_count:
         return f"it has {slots} slots; at most {cap} are allowed"
     steps, whole, real = patcher.task.look_back, ("int64",), ("float32", "float64", "bfloat16")
     expected: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
@@ -67,9 +67,8 @@ def breaches(patches: Patches, patcher: Patcher) -> dict[str, Bool[Tensor, " row
         "a slot with steps that does not count": (~patches.valid & (patches.length != 0)).any(1),
     }
     if patcher.strict:
-        found[f"a number of patches other than {task.patches}"] = (
-            patches.valid.sum(dim=1) != task.patches
-        )
+        count = _count(patcher)
+        found[f"a number of patches other than {count}"] = patches.valid.sum(dim=1) != count
     if patches.edges is not None:
         whole = torch.cat([patches.start, patches.end[:, -1:]], dim=1)
         far = ((patches.edges.detach() - whole).abs() > 1).any(1)
@@ -80,6 +79,13 @@ def breaches(patches: Patches, patcher: Patcher) -> dict[str, Bool[Tensor, " row
             finite = value.detach().isfinite().view(len(value), -1).all(1)
             found[f"numbers in {name} that are not finite"] = ~finite
     return found
+
+
+def _count(patcher: Patcher) -> int:
+    """How many patches a row may have, or has to have."""
+    if patcher.strict and not patcher.free_count:
+        return patcher.task.patches
+    return patcher.slots
 
 
 class Watch:
@@ -115,11 +121,7 @@ class Watch:
         counts = torch.stack(list(self._broken.values())).tolist()
         for what, count in zip(self._broken, counts, strict=True):
             if count:
-                budget = (
-                    f"exactly {patcher.task.patches}"
-                    if patcher.strict
-                    else f"at most {patcher.slots}"
-                )
+                budget = f"{'exactly' if patcher.strict else 'at most'} {_count(patcher)}"
                 raise ContractError(
                     f"{type(patcher).__name__} broke the contract of patchers {where}: {count} of"
                     f" {self._rows} rows have {what}; allowed are {budget} patches that cover"

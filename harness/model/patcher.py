@@ -159,6 +159,9 @@ class Patcher(nn.Module):
     """No boundary depends on a later step. Not needed for forecasts, but declared."""
     pretrained: ClassVar[bool] = False
     """Trains a model of its own in :meth:`prepare`, before the forecaster sees a step."""
+    free_count: ClassVar[bool] = False
+    """Strict, but for a number of patches of its own, :attr:`slots`, in place of the task's K. It
+    then has a choice that others have not, and stands beside the ranking."""
     grid: ClassVar[bool] = False
     """All rows of a run are cut alike, by design: of other methods that is a collapse."""
     fixed: ClassVar[bool] = False

@@ -144,12 +144,11 @@ def declaration(method: Method) -> Declared:
     Raises:
         ValueError: a file of its code that cannot be parsed.
     """
-    own = issubclass(method, Patcher) and method.strict and method.slots is not Patcher.slots
     return Declared(
         source=source_hash(method),
         where=_where(method),
         **declared(method),
-        cuts_its_own=own,
+        cuts_its_own=issubclass(method, Patcher) and method.free_count,
         hyperparameters=tuple(_hyperparameters(method)),
         card=card(method),
     )

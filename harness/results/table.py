@@ -341,8 +341,9 @@ def missing_runs(rows: pd.DataFrame) -> list[tuple[int, str, str]]:
 def more_choices(rows: pd.DataFrame) -> set[tuple[int, str]]:
     """Look-back and method of the ranked patchers that had more choices than another one there.
 
-    A choice is a setting of a sweep (``swept`` of :func:`selected`) or a trial of a search. Where
-    all have been swept, or all had the same number of trials, nobody had more.
+    A choice is a setting of a sweep (``swept`` of :func:`selected`), a trial of a search, or a
+    number of patches other than K where exactly K are asked for. Where all have been swept, or all
+    had the same number of trials, nobody had more.
     """
     own = rows[rows.ranked & (rows.kind == "patcher")]
     nothing = pd.Series(0.0, own.index)
@@ -350,11 +351,16 @@ def more_choices(rows: pd.DataFrame) -> set[tuple[int, str]]:
         {
             "settings": (own.swept != "").astype(float) if "swept" in own else nothing,
             "trials": own.trials.fillna(0) if "trials" in own else nothing,
+            "count": (own.strict.isin([True]) & _another_count(own)).astype(float),
         }
     )
     most = choices.groupby([own.look_back, own.method]).max()
     more = (most > most.groupby("look_back").transform("min")).any(axis=1)
     return set(most.index[more])
+
+
+def _another_count(rows: pd.DataFrame) -> pd.Series[bool]:
+    return rows.tokens_mean.notna() & (rows.tokens_mean != rows.patches)
 
 
 # Choosing
