@@ -18,6 +18,7 @@ PATCHBENCH := $(VENV)/bin/python -m harness
 TAKES_bench := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS JOBS DEVICE PER_GPU EXECUTOR CPUS TIMEOUT FORCE=1 PLAN=1 BY OFFLINE=1 WAIT=1
 TAKES_leaderboard := SUITE RESULTS
 TAKES_validate := RESULTS
+TAKES_merge := FROM RESULTS
 TAKES_rerun := KEY RESULTS DATA DEVICE
 TAKES_track := SUITE RESULTS
 TAKES_ui := SUITE RESULTS PORT
@@ -28,7 +29,7 @@ TAKES_perf := RESULTS DATA DEVICE PATCHERS=1 PEERS
 TAKES_hindsight := SUITE DATASETS LOOK_BACKS HORIZONS DATA RESULTS DEVICE
 TAKES_simulate := RESULTS
 TAKES_status := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS BY
-VERBS := bench leaderboard validate rerun track ui tune check data perf hindsight simulate status
+VERBS := bench leaderboard validate merge rerun track ui tune check data perf hindsight simulate status
 VARIABLES := $(sort $(foreach verb,$(VERBS),$(TAKES_$(verb))))
 
 # $(options): --suite and --methods with the values of SUITE and METHODS, of all that the verb takes,
@@ -61,7 +62,7 @@ NEAR := $(call nearest,$(STRANGE),$(TAKEN))
 $(error make $(or $(MAKECMDGOALS),help) takes no $(STRANGE)$(if $(NEAR),; did you mean $(NEAR)?,.) It takes $(or $(TAKEN),no variables))
 endif
 
-.PHONY: help setup bench test golden test-browser lint docs leaderboard validate rerun track ui tune check methods data perf hindsight clean status chaos simulate mutants
+.PHONY: help setup bench test golden test-browser lint docs leaderboard validate merge rerun track ui tune check methods data perf hindsight clean status chaos simulate mutants
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -128,6 +129,9 @@ leaderboard: $(STAMP) ## make the leaderboard, tables, figures and page of SUITE
 	@$(PATCHBENCH) $@ $(options)
 
 validate: $(STAMP) ## hold every row in results/ to its suite, budget and code; name all that is wrong
+	@$(PATCHBENCH) $@ $(options)
+
+merge: $(STAMP) ## take in the rows of another results folder, FROM, that are not in RESULTS
 	@$(PATCHBENCH) $@ $(options)
 
 rerun: $(STAMP) ## do the run of the row with KEY again and compare; the row stays as it is

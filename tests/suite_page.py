@@ -10,17 +10,17 @@ from harness.core.job import Job, Provenance, Record, new_record
 from harness.core.task import Task
 from harness.results.rows import read_rows, write_rows
 
-SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "</script><script>alert(1)</script>")
-"""Five, so that there are verdicts; the last one is what a user may call a file's data."""
-HOSTILE = "<img src=x onerror=alert(1)>"
-"""A method that a file can be called."""
+SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "x-dark-96-24.svg")
+"""Five, so that there are verdicts; the last one is called like the end of a figure's name."""
+AWKWARD = "Jumps.v2-512"
+"""A method with every sign that a name may have."""
 LEVEL = {
     "uniform": 1.0,
     "uniform_best": 0.99,
     "random_step": 1.02,
     "jumps": 0.9,
     "soft": 0.97,
-    HOSTILE: 1.0001,
+    AWKWARD: 1.0001,
 }
 PLANTED = {"ordinal": (1, 2, 3), "ordinal-2": (4, 5), "const": (1, 2, 3)}
 """Planted sets and their seeds."""

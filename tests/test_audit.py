@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from harness.core.job import Job, Provenance, Record, job_key, job_of, new_recor
 from harness.core.protocol import PROTOCOL
 from harness.model import registry
 from harness.report import tables
+from harness.results.bundles import write_bundle
+from harness.results.compare import measured_differences
 from harness.results.rows import put_row, read_rows, write_rows
 from harness.results.table import METRICS
 from harness.run import windows
@@ -201,6 +204,40 @@ def test_a_row_of_a_run_that_is_not_planned_is_named(
     assert said.startswith(what)
 
 
+def test_a_row_is_held_to_its_bundle(results: Path, suites: Path) -> None:
+    """An error that was edited by hand is named; without a bundle nobody can tell."""
+    path = results / "small" / "uniform.csv"
+    for record in read_rows(path):
+        write_bundle(results / "runs", record, curves=(), overlay=None)
+    assert found(results, suites) == []
+    edit(path, 3, mse="0.4", train_seconds="9.0")
+    assert found(results, suites) == [
+        ("uniform.csv", 3, "mse is 0.4, in its bundle it is 0.5"),
+        ("uniform.csv", 3, "train_seconds is 9.0, in its bundle it is None"),
+    ]
+    shutil.rmtree(results / "runs")
+    assert found(results, suites) == []
+
+
+def test_the_bundle_of_another_suite_tells_what_was_measured(results: Path, suites: Path) -> None:
+    """The same run in two suites is one key and one bundle: times differ, errors must not."""
+    path = results / "small" / "uniform.csv"
+    first, _ = read_rows(path)
+    job = replace(job_of(first), suite="large")
+    large = recorded(job, train_seconds=7.0)
+    assert large.key == first.key
+    write_bundle(results / "runs", large, curves=(), overlay=None)
+    assert found(results, suites) == []
+    edit(path, 2, mse="0.4")
+    assert found(results, suites) == [("uniform.csv", 2, "mse is 0.4, in its bundle it is 0.5")]
+
+
+def test_a_folder_that_is_not_there_is_no_folder_without_mistakes(tmp_path: Path) -> None:
+    """A misspelt path must not look like good news."""
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
+        audit.validate(tmp_path / "nowhere", tmp_path)
+
+
 def test_a_run_that_is_there_twice_is_named(results: Path, suites: Path) -> None:
     """The second line says where the first one is."""
     path = results / "small" / "uniform.csv"
@@ -295,11 +332,11 @@ def test_a_run_repeated_measures_the_same(suites: Path, tmp_path: Path) -> None:
     before = path.read_bytes()
     [record] = read_rows(path)
     again = audit.rerun(audit.find(record.key, tmp_path / "results"), slot=slot, **settings)
-    assert audit.differences(record, again) == []
+    assert measured_differences(record, again) == []
     assert again.key == record.key
     assert path.read_bytes() == before
     edited = replace(record, mse=2 * (again.mse or 0), tokens_mean=None)
-    [difference] = audit.differences(edited, again)
+    [difference] = measured_differences(edited, again)
     assert str(difference) == f"mse: {edited.mse} -> {again.mse} (-50 %)"
 
 

@@ -457,9 +457,9 @@ def test_a_finished_bundle_spares_a_smaller_sweep_its_repetition(folders: Folder
 def test_others_can_see_what_is_being_done(folders: Folders) -> None:
     """Each run since when, its epoch, and how many are over; nothing when the bench has ended."""
     planned = survey([job(1), job(13)], folders)
-    with watch.alone(folders.results):
-        seen = [watch.progress(folders.results) for _ in run(planned, folders, speak)]
-        assert watch.progress(folders.results) is None
+    with watch.alone(folders.results, "small"):
+        seen = [watch.progress(folders.results, "small") for _ in run(planned, folders, speak)]
+        assert watch.progress(folders.results, "small") is None
     assert all(going is not None and going.process == os.getpid() for going in seen)
     shown = [
         (going.stored, [(run.job, run.epoch, run.epochs) for run in going.running])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from harness.bench.events import Tell
 from harness.bench.survey import PlannedRun
 from harness.cli import options, verbs
 from harness.core.job import Provenance, Record, new_record
+from harness.model import declared
 from harness.results.bundles import write_bundle
 from harness.results.rows import read_rows
 
@@ -301,6 +304,44 @@ def test_a_plan_of_days_names_a_smaller_command(place: Path, verb: Verb) -> None
         "HORIZONS": "12",
         "SEEDS": "1",
     }
+
+
+def test_a_plan_says_why_a_run_cannot_be_done(place: Path, verb: Verb) -> None:
+    """A data block with a wrong suffix costs its own runs, and says so once."""
+    own = '[data.table]\npath = "table.xlsx"\nfrequency = "h"\nseason = 24\n'
+    text = SUITE.replace('["mitdb"]', '["mitdb", "table"]')
+    (place / "suites" / "small.toml").write_text(text + own)
+    code, out, _ = verb("bench", "--suite", "small", "--plan", "--seeds", "2", *RESULTS)
+    assert code == 0
+    assert "6 runs: 2 broken, 2 absent, 2 missing" in out
+    assert out.count("error: 'table.xlsx' is no file that can be read; allowed: .parquet") == 1
+
+
+def test_a_method_that_cannot_be_loaded_hides_no_other(
+    place: Path, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed with the others, why it cannot be used stands below, and the verb fails."""
+    (place / "methods").mkdir()
+    (place / "methods" / "torn.py").write_text("import nothing_there\n")
+    (place / "methods" / "two words.py").write_text("import nothing_there\n")
+    shutil.copy(HERE.parent / "methods" / "uniform.py", place / "methods")
+    known = partial(declared.Declarations, folder=place / "methods")
+    monkeypatch.setattr(declared, "Declarations", known)
+    code, out, _ = verb("methods")
+    assert code == 1
+    assert re.search(r"uniform +strict", out)
+    assert re.search(r"torn +cannot be used", out)
+    assert "torn.py cannot be loaded: line 1: ModuleNotFoundError" in out
+    assert "error: 'two words' cannot be a name: a name is of letters" in out
+
+
+@pytest.mark.parametrize("name", ["validate", "track"])
+def test_a_folder_that_is_not_there_is_no_good_news(verb: Verb, name: str) -> None:
+    """Neither is it made."""
+    code, out, errors = verb(name, "--results", "nowhere")
+    assert (code, out) == (2, "")
+    assert errors.strip() == "error: there is no folder nowhere"
+    assert not Path("nowhere").exists()
 
 
 def test_a_suite_that_lies_elsewhere_is_planned_under_the_name_of_its_file(

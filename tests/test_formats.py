@@ -33,6 +33,21 @@ def test_markdown_by_hand() -> None:
     )
 
 
+def test_markdown_begins_no_tag() -> None:
+    """Markdown may hold HTML: no name or message can, wherever it stands."""
+    bad = "<img src=x onerror=alert(1)> & a < b"
+    page: list[Block] = [
+        Heading(bad),
+        bad,
+        Table(bad, (bad,), ((bold(bad),),), frozenset([bad])),
+    ]
+    text = formats.markdown(page)
+    assert text.count("&lt;img src=x onerror=alert(1)> &amp; a &lt; b") == 5
+    assert "<" not in text
+    # In code nothing is a tag, and an entity would be shown as it is written.
+    assert formats.markdown([code("a<b & c")]) == "`a<b & c`\n"
+
+
 def cells(line: str) -> list[str]:
     """The cells of a line of a tabular: split where an ampersand is not escaped."""
     return re.split(r"(?<!\\)&", line.removesuffix(r"\\"))

@@ -414,6 +414,28 @@ def test_holes_can_be_shown_and_win_no_place(table: Table) -> None:
     assert "| has holes; 1 of 2 tasks | `learned` | -50.00 % |  | 0.750 | 0 of 1 |" in page
 
 
+def test_small_errors_keep_their_digits_in_json(tmp_path: Path) -> None:
+    """A set of 1e-12 has errors, too; what is empty is null."""
+    folder = save(
+        tmp_path / "tiny",
+        *(row("uniform", 1.23456789012345e-12, seed=seed) for seed in (1, 2)),
+        row("seasonal_naive", 2e-300),
+    )
+    tables.write(folder)
+    content = json.loads((folder / tables.MADE / "leaderboard.json").read_text())
+    errors = {line["method"]: (line["mse"], line["mse_sd"]) for line in content["cells"]}
+    assert errors == {"uniform": (1.23456789012345e-12, 0.0), "seasonal_naive": (2e-300, None)}
+    kinds = {type(line["look_back"]) for line in content["ranking"]}
+    assert (kinds, {type(line["ranked"]) for line in content["ranking"]}) == ({int}, {bool})
+
+
+def test_a_cell_is_no_formula_for_a_spreadsheet() -> None:
+    """Text that begins like one is quoted; numbers below zero are numbers."""
+    table = pd.DataFrame({"name": ["=1+1", "@x", "-a", "+b", "fine"], "change": -1.5})
+    lines = tables._csv(table).splitlines()
+    assert lines == ["name,change", "'=1+1,-1.5", "'@x,-1.5", "'-a,-1.5", "'+b,-1.5", "fine,-1.5"]
+
+
 def test_many_holes_are_counted_and_not_all_named(table: Table) -> None:
     """A wall of names hides the pattern."""
     rows = [row("uniform", 1.0, seed=seed) for seed in range(20)] + [row("learned", 1.0, seed=0)]
@@ -424,7 +446,13 @@ def test_many_holes_are_counted_and_not_all_named(table: Table) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row("uniform", 1.0)] * 2, r"more than once: uniform on ETTh1 512->96 K=42 seed 1"),
+        (
+            [row("uniform", 1.0)] * 2,
+            r"more than once: uniform on ETTh1 512->96 K=42 seed 1 \(.*m.csv, lines 2 and 3\)",
+        ),
+        ([row("uniform", 1.0, dataset="x/../y")], r"dataset is 'x/../y'; needed: a name is of"),
+        ([row("uniform", 1.0, dataset="=cmd()")], r"dataset is '=cmd\(\)'; needed: a name is of"),
+        ([row("cells", 1.0)], r"method is 'cells'; needed: a name"),
         ([row("uniform", math.nan, status="done")], r"line 2: mse is ''; needed: a finite number"),
         (
             [row("uniform", math.inf)],

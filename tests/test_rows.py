@@ -60,7 +60,8 @@ def test_rows_are_in_one_order_whatever_order_they_came_in(tmp_path: Path) -> No
 def test_a_newer_row_replaces_that_of_its_key_and_its_coordinates(tmp_path: Path) -> None:
     """Neither a repetition nor other code leaves an older one behind."""
     path = tmp_path / "uniform.csv"
-    write_rows(path, [row(mse=1.0), row(mse=2.0)])
+    put_row(path, row(mse=1.0))
+    put_row(path, row(mse=2.0))
     assert [record.mse for record in read_rows(path)] == [2.0]
     put_row(path, row(mse=3.0, method_source="changed"))
     put_row(path, row(replace(JOB, seed=2), mse=4.0))
@@ -113,6 +114,37 @@ def test_a_row_of_an_earlier_version_lacks_later_columns(tmp_path: Path) -> None
     place = table[0].index("covering")
     path.write_text("\n".join(",".join([*line[:place], *line[place + 1 :]]) for line in table))
     assert read_rows(path) == [row()]
+
+
+@pytest.mark.parametrize("second", [row(mse=2.0), row(method_source="other")])
+def test_two_rows_of_one_run_are_refused_with_both_lines(tmp_path: Path, second: Record) -> None:
+    """As after a merge of what two machines measured: none of them is dropped without a word."""
+    path = tmp_path / "uniform.csv"
+    write_rows(path, [row(), second, row(replace(JOB, seed=2))])
+    before = path.read_bytes()
+    message = r"uniform\.csv, line 3: the same run is in line 2 already: uniform ETTh1 .* seed=1"
+    with pytest.raises(ValueError, match=message):
+        put_row(path, row(replace(JOB, seed=3)))
+    assert path.read_bytes() == before
+
+
+def test_an_error_as_long_as_a_log_is_cut_and_a_long_row_is_read(tmp_path: Path) -> None:
+    """A row says how the error begins; a setting of many values has its row, too."""
+    path = tmp_path / "uniform.csv"
+    job = replace(JOB, hyperparameters=(("levels", [0.5] * 50_000),))
+    record = row(job, status="failed", error="bad luck " * 30_000)
+    assert (len(record.error), record.error[-8:]) == (1000, "d lu ...")
+    write_rows(path, [record])
+    assert read_rows(path) == [record]
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "=cmd", "<b>", "", "Leaderboard", "x" * 101])
+def test_a_row_whose_method_has_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    """A name becomes a file's: rows that others made are held to that, too."""
+    path = tmp_path / "uniform.csv"
+    write_rows(path, [row(replace(JOB, method=name))])
+    with pytest.raises(ValueError, match=r"uniform\.csv, line 2: .* (cannot be a name|reserved)"):
+        read_rows(path)
 
 
 def test_no_file_is_no_rows(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import suite_page
-from suite_page import HOSTILE, SETS
+from suite_page import AWKWARD, SETS
 
 from harness.cli import verbs
 from harness.report import board, drawings, figures, pictures, tables
@@ -106,12 +106,12 @@ def test_nothing_comes_from_outside(page: Html) -> None:
 
 
 def test_names_are_text(page: Html) -> None:
-    """A method or data set named like markup is shown as it is called, and starts nothing."""
+    """Methods and data sets are shown as they are called, errors as they were; none is markup."""
     assert len(page.of("script")) == 2
     assert [own for own, _ in page.of("img") if own.get("src") == "x"] == []
     assert data(page)["methods"] == sorted([*suite_page.LEVEL, "seasonal_naive"])
     assert {task[1] for task in data(page)["tasks"]} == set(SETS)
-    assert HOSTILE in [text for _, text in page.of("h3")]
+    assert AWKWARD in [text for _, text in page.of("h3")]
 
 
 def test_every_run_is_there_to_be_looked_up(page: Html, folder: Path) -> None:
@@ -155,9 +155,9 @@ def test_links_lead_somewhere(page: Html, folder: Path) -> None:
     }
     files = {unquote(link) for link in links if not link.startswith("#")} - mlflow
     assert [name for name, count in ids.items() if count > 1] == []
-    assert {f"method-{HOSTILE}", f"dataset-{SETS[-1]}"} <= anchors <= set(ids)
+    assert {f"method-{AWKWARD}", f"dataset-{SETS[-1]}"} <= anchors <= set(ids)
     assert [name for name in files if not (folder / MADE / name).exists()] == []
-    assert f"../{HOSTILE}.csv" in files
+    assert f"../{AWKWARD}.csv" in files
 
 
 def test_tables_can_be_read_aloud(page: Html) -> None:
@@ -418,6 +418,17 @@ def test_methods_and_suite_are_shown_in_their_own_words(tmp_path: Path) -> None:
     assert said["cards"]["uniform"]["summary"].startswith("Cuts every row into K patches")
     assert "jumps" not in said["cards"]
     assert said["about"] == ""
+
+
+def test_a_suite_of_references_only_has_its_page(tmp_path: Path) -> None:
+    """Nothing is ranked, which is said in a line and is no fault; so is a suite full of holes."""
+    records = read_rows(suite_page.write(tmp_path / "small") / "seasonal_naive.csv")
+    write_rows(tmp_path / "alone" / "seasonal_naive.csv", records)
+    text, *_ = tables.write(tmp_path / "alone", "show")
+    assert "No method has a place." in text.read_text()
+    *drawn, page = write_page(tmp_path / "alone")
+    assert page.exists()
+    assert not [path for path in drawn if path.stem.startswith("ranks")]
 
 
 def test_folder_without_rows_is_refused(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import math
 import os
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +26,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.bench import tune
 from harness.bench.suite import Choice
+from harness.cli import verbs
 from harness.core.job import Job, Provenance, new_record
 from harness.core.task import Task
 from harness.report import browsing, tracking
@@ -57,7 +59,11 @@ def making(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, CompletedPro
         "from mlflow.telemetry.client import get_telemetry_client as report; assert not report()"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(folder)]
-    return folder, subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
+        # Its artifacts would be in this folder: a copy of the store would be that of another one.
+        database.execute("DELETE FROM experiments WHERE name = 'empty'")
+    return folder, done
 
 
 @pytest.fixture
@@ -438,6 +444,70 @@ def test_a_store_that_was_deleted_is_filled_again_from_files(
     assert (filled.logged, filled.there, filled.refused) == (3, 0, [])
     assert heard == [(1, 3), (2, 3), (3, 3)]
     assert content(anew) == before
+
+
+def test_an_experiment_deleted_in_the_ui_is_restored(results: Path) -> None:
+    """Its name stays taken, so nothing could be logged under it ever again."""
+    tracker = Tracker(results, "tiny")
+    tracker.record(bundle(results))
+    client = MlflowClient(f"sqlite:///{results / 'mlflow.db'}")
+    client.delete_experiment(client.get_experiment_by_name("tiny").experiment_id)
+    bundle(results, 8)
+    filled = tracking.fill(results, "tiny")
+    assert (filled.logged, filled.there) == (1, 1)
+    assert sorted(run.data.tags["seed"] for run in tracked(results)) == ["7", "8"]
+
+
+@pytest.mark.parametrize("fault", ["copied", "garbage", "deleted"])
+def test_a_local_store_that_cannot_be_used_is_made_anew_from_bundles(
+    results: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    making: tuple[Path, CompletedProcess[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+) -> None:
+    """With all suites of the folder; what was there is put aside, and nothing goes elsewhere."""
+
+    def client(uri: str) -> MlflowClient:
+        """A store that has to be made is there without the seconds that making one takes."""
+        path = Path(uri.removeprefix("sqlite:///"))
+        if not path.exists():
+            shutil.copy(making[0] / "mlflow.db", path)
+        return MlflowClient(uri)
+
+    monkeypatch.setattr(tracking, "MlflowClient", client)
+    Tracker(results, "tiny").record(bundle(results))
+    bundle(results, 8)
+    search(results, "another")
+    there = content(results)
+    copy = tmp_path_factory.mktemp("copy") / "results"
+    shutil.copytree(results, copy)
+    if fault == "garbage":
+        (copy / "mlflow.db").write_bytes(b"no database" * 100)
+    if fault == "deleted":
+        (copy / "mlflow.db").unlink()
+    tracker = tracking.open_tracker(copy, "tiny")
+    tracker.record(bundle(copy, 9))
+    assert sorted(run.data.tags["seed"] for run in tracked(copy)) == ["7", "8", "9"]
+    assert len(tracked(copy, "another")) == 1 + 4
+    for run in tracked(copy):
+        assert run.info.artifact_uri.startswith((copy / "mlflow-artifacts").as_uri())
+    assert content(results) == there
+    words = {"copied": "is of another folder", "garbage": "is damaged", "deleted": ""}
+    assert words[fault] in tracker.flaw
+    assert (copy / "mlflow.db.old").exists() == (fault != "deleted")
+
+
+def test_a_server_that_is_down_ends_the_verb_with_a_sentence(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No traceback: there is something the user can do about it."""
+    words = ["track", "--suite", "tiny", "--results", str(results)]
+    monkeypatch.setattr(sys, "argv", ["patchbench", *words, "--tracking", "http://127.0.0.1:9"])
+    with pytest.raises(SystemExit) as ended:
+        verbs.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: MLflow at http://127.0.0.1:9: ")
 
 
 def test_only_what_is_missing_is_logged_later(results: Path) -> None:

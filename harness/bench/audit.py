@@ -2,7 +2,7 @@
 
 Whoever contributes rows has run them elsewhere. :func:`validate` holds every row to its own key,
 to the suite that plans it, to data, windows and budget of the protocol, and to the code of its
-method as it is here. :func:`rerun` repeats a run, :func:`differences` compares what it measures.
+method as it is here, and to its bundle where that is at hand. :func:`rerun` repeats a run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from harness.core.task import Task
 from harness.core.words import unknown
 from harness.model import registry
 from harness.model.patcher import Patcher
+from harness.results.bundles import recorded
+from harness.results.compare import ELSEWHERE, differences
 from harness.results.rows import read_rows
 from harness.results.table import UNIFORM_BEST, read_table, row_files
 from harness.run.job import run
@@ -48,7 +50,12 @@ def validate(results: Path, suites: Path, methods: Path = registry.METHODS) -> l
     """Everything that is wrong with the rows of all suites in ``results``, in order.
 
     Data sets need not be at hand.
+
+    Raises:
+        ValueError: there is no such folder.
     """
+    if not results.is_dir():
+        raise ValueError(f"there is no folder {results}")
     folders = sorted({path.parent for path in results.glob("*/*.csv")})
     return sorted(
         problem
@@ -64,10 +71,12 @@ def _in_folder(folder: Path, suites: Path, methods: Path) -> list[Problem]:
         own, damaged = _read(path)
         rows += own
         problems += damaged
+    bundles = recorded(folder.parent / "runs", (row.record.key for row in rows))
     plan, why_not = _plan(folder, suites, sorted({row.record.method for row in rows}), methods)
     problems += [Problem(folder, 0, why) for why in why_not]
     for row in rows:
         said = [*_of_itself(row), *_of_its_task(row), *_of_its_budget(row)]
+        said += _of_its_bundle(row, bundles.get(row.record.key))
         if not why_not:
             said += _of_the_plan(row, plan, methods)
         problems += [Problem(row.path, row.line, what) for what in said]
@@ -138,6 +147,15 @@ def _of_itself(row: _Row) -> Iterator[str]:
     for column, value in {"method": job.method, "seed": job.seed, **asdict(job.task)}.items():
         if getattr(record, column) != value:
             yield f"{column} is {getattr(record, column)!r}, in its job it is {value!r}"
+
+
+def _of_its_bundle(row: _Row, bundle: Record | None) -> Iterator[str]:
+    """Every column; only what it measured where the bundle is of the same run in another suite."""
+    if bundle is None:
+        return
+    is_own = bundle.suite == row.record.suite
+    for found in differences(row.record, bundle, () if is_own else ELSEWHERE):
+        yield f"{found.column} is {found.then!r}, in its bundle it is {found.now!r}"
 
 
 def _repeated(rows: Sequence[_Row]) -> Iterator[Problem]:
@@ -264,22 +282,6 @@ def _method(name: str, methods: Path) -> registry.Method:
 # Once more
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A column that a row and its repetition do not share."""
-
-    column: str
-    then: object
-    now: object
-
-    def __str__(self) -> str:
-        if isinstance(self.then, float) and isinstance(self.now, float) and self.then:
-            relative = f" ({100 * (self.now / self.then - 1):+.2g} %)"
-        else:
-            relative = ""
-        return f"{self.column}: {self.then} -> {self.now}{relative}"
-
-
 def find(key: str, results: Path) -> Record:
     """The committed row of that key.
 
@@ -330,21 +332,3 @@ def rerun(
 
 def _once_more(job: Job, tell: Tell, **settings: Any) -> Record:  # noqa: ANN401 - those of run
     return run(job, on_epoch=tell, **settings)
-
-
-def differences(then: Record, now: Record) -> list[Difference]:
-    """What the two rows measured, where it is not the same to the last digit.
-
-    Not compared are times and memory, and columns that are younger than the row.
-    """
-    return [
-        Difference(name, old, getattr(now, name))
-        for name, old in asdict(then).items()
-        if name not in _ELSEWHERE and old is not None and old != getattr(now, name)
-    ]
-
-
-_ELSEWHERE = (
-    *("train_seconds", "evaluate_seconds", "peak_memory_mb", "attempts", "micro_batch", "trials"),
-    *("device", "versions", "commit", "job", "error", "key"),
-)

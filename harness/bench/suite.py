@@ -7,19 +7,24 @@ known is an error, because a misspelt one would silently change what is compared
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness import data
+from harness.core.files import write_text
+from harness.core.names import NOT_SUITES, DataSetName, MethodName, misnamed
 from harness.core.schema import STRICT, MistakeError, Where, from_table
 from harness.core.task import Architecture, Budget, Task
 from harness.core.words import unknown
+
+_SEEDS = 2**31  # generators and tables take no larger ones
 
 
 @dataclass(frozen=True)
@@ -34,10 +39,10 @@ class Block:
 
     __pydantic_config__ = STRICT
 
-    datasets: tuple[str, ...]
+    datasets: tuple[DataSetName, ...]
     look_back: tuple[int, ...]
     horizons: tuple[int, ...]
-    methods: tuple[str, ...]
+    methods: tuple[MethodName, ...]
     seeds: tuple[int, ...]
     patch: int | None = None
     patches: int | None = None
@@ -60,8 +65,10 @@ class Block:
                 raise ValueError(f"{name} is empty")
             if twice := [value for value in values if values.count(value) > 1]:
                 raise ValueError(f"{name} names {twice[0]!r} twice")
-        if below := [seed for seed in self.seeds if seed < 0]:
-            raise ValueError(f"seeds names {below[0]}; whole numbers of 0 or more are needed")
+        if strange := [seed for seed in self.seeds if not 0 <= seed < _SEEDS]:
+            raise ValueError(
+                f"seeds names {strange[0]}; whole numbers from 0 to {_SEEDS - 1} are needed"
+            )
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class Choice:
 
     __pydantic_config__ = STRICT
 
-    dataset: str
+    dataset: DataSetName
     look_back: int
     horizon: int
     patches: int
@@ -183,7 +190,13 @@ def find(name: str, folder: Path) -> Suite:
 
 
 def load(path: Path) -> Suite:
-    """The suite in a file; its name is the file's."""
+    """The suite in a file; its name is the file's.
+
+    Raises:
+        ValueError: a name that no suite can have, or a mistake in the file; names file and line.
+    """
+    if why := misnamed(path.stem, NOT_SUITES):
+        raise ValueError(f"{path}: a suite has the name of its file, and {why}")
     text = path.read_text(encoding="utf-8")
     with _named(path, text):
         suite = _suite(path, tomllib.loads(text))
@@ -203,6 +216,24 @@ def choices(path: Path) -> list[Choice]:
     text = path.read_text(encoding="utf-8")
     with _named(path, text):
         return list(from_table(_Choices, tomllib.loads(text)).choices)
+
+
+def write_choices(path: Path, found: Iterable[Choice]) -> None:
+    """Replace the file that :func:`choices` reads."""
+    tables = map(_table, sorted(found, key=lambda choice: choice.coordinates))
+    write_text(path, "\n".join(["# Chosen on validation data by `make tune`.\n", *tables]))
+
+
+def _table(choice: Choice) -> str:
+    lines = (f"{name} = {_toml(value)}" for name, value in asdict(choice).items())
+    return "\n".join(["[[choices]]", *lines, ""])
+
+
+def _toml(value: object) -> str:
+    """Numbers, texts and flat tables; JSON's form of them is TOML's."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
+    return json.dumps(value)
 
 
 # --- from TOML to values -------------------------------------------------------------------------
@@ -227,12 +258,12 @@ class _File:
     tuned: bool = False
     tuning: Tuning = field(default_factory=Tuning)
     seeds: tuple[int, ...] = ()
-    methods: tuple[str, ...] = ()
+    methods: tuple[MethodName, ...] = ()
     budget: Budget = field(default_factory=Budget)
     forecaster: Architecture = field(default_factory=Architecture)
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     sweep: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
-    data: dict[str, data.Source] = field(default_factory=dict)
+    data: dict[DataSetName, data.Source] = field(default_factory=dict)
     tasks: tuple[Block, ...] = ()
 
 
@@ -352,12 +383,26 @@ def _places(text: str) -> Iterator[tuple[Where, int]]:
     table: Where = ()
     counts: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]", line):
-            brackets, dotted = header.groups()
-            name, *rest = (part.strip(" \"'") for part in dotted.split("."))
-            if brackets == "[[":
+        if header := _header(line):
+            (name, *rest), is_one_of_many = header
+            if is_one_of_many:
                 counts[name] = counts.get(name, -1) + 1
             table = (name, *((counts[name],) if name in counts else ()), *rest)
             yield table, number
         elif key := re.match(r"\s*([\w-]+)\s*=", line):
             yield (*table, key[1]), number
+
+
+def _header(line: str) -> tuple[list[str], bool] | None:
+    """The names in ``[a."b.c"]`` or ``[[a]]``, and whether it is the latter; or None."""
+    if not line.lstrip().startswith("["):
+        return None
+    try:
+        inner: Any = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return None  # a list over several lines
+    names = []
+    while inner and isinstance(inner, dict):
+        [(name, inner)] = inner.items()
+        names.append(name)
+    return names, isinstance(inner, list)

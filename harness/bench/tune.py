@@ -29,7 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness import data
 from harness.bench import events
 from harness.bench.events import Finished, Retried, Retry, Said, Tell, Work
-from harness.bench.suite import Choice, Tuning, choices
+from harness.bench.suite import Choice, Tuning, choices, write_choices
 from harness.core.files import write_text
 from harness.core.job import Job, Provenance, canonical, job_key
 from harness.model import registry
@@ -404,21 +404,8 @@ def _keep(results: Path, found: Found) -> Path:
     """Put the choice into its method's file, in the place of the one that was there."""
     path = results / found.job.suite / "tuned" / f"{found.job.method}.toml"
     there = {choice.coordinates: choice for choice in (*choices(path), found.choice)}
-    tables = (_table(choice) for _, choice in sorted(there.items()))
-    write_text(path, "\n".join(["# Chosen on validation data by `make tune`.\n", *tables]))
+    write_choices(path, there.values())
     return path
-
-
-def _table(choice: Choice) -> str:
-    lines = (f"{name} = {_toml(value)}" for name, value in asdict(choice).items())
-    return "\n".join(["[[choices]]", *lines, ""])
-
-
-def _toml(value: object) -> str:
-    """Numbers, texts and flat tables; JSON's form of them is TOML's."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{name} = {_toml(inner)}" for name, inner in value.items()) + "}"
-    return json.dumps(value)
 
 
 def _tell(folder: Path, found: Found, provenance: Provenance) -> Path:

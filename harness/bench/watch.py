@@ -1,7 +1,8 @@
-"""Who works on a results folder, and what on: one bench at a time, and others may look.
+"""Who works on a suite's results, and what on: one bench at a time, and others may look.
 
 The lock says which process that is, and the system drops it even when that one is killed. What it
 is doing lies in a small file beside the lock, which counts only as long as the lock is held.
+Suites do not stand in each other's way: of what they share, the bundles, each appears whole.
 """
 
 from __future__ import annotations
@@ -19,17 +20,19 @@ from harness.core.files import clear_unfinished, lock, writing
 
 
 @contextmanager
-def alone(results: Path, wait: Callable[[int], object] | None = None) -> Iterator[None]:
-    """Hold the results folder, so that two benches cannot overwrite each other's rows.
+def alone(
+    results: Path, suite: str, wait: Callable[[int], object] | None = None
+) -> Iterator[None]:
+    """Hold the results of a suite, so that two benches cannot overwrite each other's rows.
 
     Who holds it clears what dead processes have left half-written. With ``wait``, which is told
     the id of the process that is in the way, it waits for that one to finish.
 
     Raises:
-        ValueError: another process holds the folder, and there is no ``wait``.
+        ValueError: another process holds them, and there is no ``wait``.
         OSError: the folder cannot be written.
     """
-    path = results / "runs" / "lock"
+    path = _lock_of(results, suite)
     with writing(results):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
@@ -37,8 +40,9 @@ def alone(results: Path, wait: Callable[[int], object] | None = None) -> Iterato
         if (other := _locked(file)) is not None:
             if wait is None:
                 raise ValueError(
-                    f"{results} is in use by process {other}: wait until it has finished"
-                    " (WAIT=1, --wait), or choose another folder with RESULTS=dir (--results dir)"
+                    f"suite {suite!r} in {results} is in use by process {other}: wait until it has"
+                    " finished (WAIT=1, --wait), or choose another folder with RESULTS=dir"
+                    " (--results dir)"
                 )
             wait(other)
             lock(file)
@@ -46,20 +50,38 @@ def alone(results: Path, wait: Callable[[int], object] | None = None) -> Iterato
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
-        for folder in (entry for entry in results.iterdir() if entry.is_dir()):
-            clear_unfinished(folder)
+        clear_unfinished(results / suite)
+        if not _others(results, suite):  # which may be of another machine, whose processes
+            clear_unfinished(path.parent)  # cannot be seen from here
         yield  # the system lets go of the lock when the file is closed, even by a kill
 
 
-def holder(results: Path) -> int | None:
-    """The id of the process that holds the results folder, if one does."""
+def holder(results: Path, suite: str) -> int | None:
+    """The id of the process that holds the results of a suite, if one does."""
     try:
-        with (results / "runs" / "lock").open() as file:
+        with _lock_of(results, suite).open() as file:
             if not lock(file, shared=True, wait=False):
                 return int(file.read())
     except (FileNotFoundError, ValueError):  # it was never held; or is being taken right now
         return None
     return None
+
+
+_LOCK = "lock-"
+
+
+def _lock_of(results: Path, suite: str) -> Path:
+    return results / "runs" / f"{_LOCK}{suite}"
+
+
+def _told_by(results: Path, suite: str) -> Path:
+    return results / "runs" / f"running-{suite}.json"
+
+
+def _others(results: Path, suite: str) -> list[str]:
+    """The other suites that a process is at work on."""
+    names = (path.name.removeprefix(_LOCK) for path in (results / "runs").glob(f"{_LOCK}*"))
+    return [name for name in names if name != suite and holder(results, name) is not None]
 
 
 def _locked(file: IO[str]) -> int | None:
@@ -96,12 +118,12 @@ class Progress:
     running: tuple[Running, ...] = ()
 
 
-def progress(results: Path) -> Progress | None:
-    """What the bench that holds the results folder is doing; None where none does."""
-    process = holder(results)
+def progress(results: Path, suite: str) -> Progress | None:
+    """What the bench that holds the results of a suite is doing; None where none does."""
+    process = holder(results, suite)
     for _ in range(10):
         try:
-            lines = (results / "runs" / "running.json").read_text(encoding="utf-8").split("\n")
+            lines = _told_by(results, suite).read_text(encoding="utf-8").split("\n")
             told = json.loads(lines[0])
             running = [Running(**json.loads(line)) for line in lines[1 : 1 + told["running"]]]
         except FileNotFoundError:
@@ -123,7 +145,7 @@ class Board:
     """
 
     def __init__(self, results: Path, suite: str, planned: int) -> None:
-        self._path = results / "runs" / "running.json"
+        self._path = _told_by(results, suite)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("w", encoding="utf-8")
         self._told = Progress(os.getpid(), suite, time.time(), planned)

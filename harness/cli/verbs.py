@@ -94,7 +94,7 @@ def bench(
         )
         display.explain(planned, folders, fetches=not offline)
         return
-    with watch.alone(results, display.tell_wait if wait else None):
+    with watch.alone(results, found.name, display.tell_wait if wait else None):
         planned = survey(selected, folders)
         if not force and (adopted := execute.adopt(planned, folders)):
             display.say(
@@ -144,7 +144,7 @@ def status(
     from harness.bench.survey import survey
 
     folders, found = options.folders_of(results, data), options.find_suite(suite)
-    going = watch.progress(results)
+    going = watch.progress(results, found.name)
     selected = options.plan_of(found, datasets, look_backs, horizons, methods, seeds, results)
     planned = survey(selected, folders)
     running = {run.key for run in going.running} if going else set()
@@ -152,7 +152,7 @@ def status(
     display.explain(planned, folders)
     display.show_failures(planned)
     display.show_stale(planned)
-    display.show_progress(going, watch.holder(results))
+    display.show_progress(going, watch.holder(results, found.name))
 
 
 @app.command()
@@ -203,6 +203,7 @@ def rerun(
     from harness.bench import audit
     from harness.bench.provenance import provenance
     from harness.core.job import job_of
+    from harness.results.compare import measured_differences
 
     folders = options.folders_of(results, data)
     record = audit.find(key, results)
@@ -220,12 +221,27 @@ def rerun(
         then, now = getattr(record, what), getattr(repeated, what)
         if then != now:
             display.say(f"Other {what}: {then} -> {now}", "yellow")
-    found = audit.differences(record, repeated)
+    found = measured_differences(record, repeated)
     for difference in found:
         display.say(str(difference), "red")
     if found:
         display.stop(f"{len(found)} columns of {key} are not what they were", code=1)
     display.say(f"{key}: the same to the last digit, mse {repeated.mse}.")
+
+
+@app.command()
+def merge(
+    source: Annotated[Path, typer.Option("--from", help="Folder of the other results.")],
+    results: options.Results = RESULTS,
+) -> None:
+    """Take in the rows of another results folder that are not here; refuse what contradicts."""
+    from harness.bench import merge
+
+    merged = merge.merge(source, results)
+    display.say(
+        f"Taken from {source}: {merged.taken} rows and {merged.bundles} bundles; {merged.there}"
+        " rows were here before. make leaderboard SUITE=... ranks them."
+    )
 
 
 @app.command()
@@ -276,12 +292,19 @@ def methods() -> None:
     from harness.data import user_cache
     from harness.model.declared import Declarations
 
+    lines, broken = [], []
     with closing(Declarations(user_cache())) as known:
-        cards = {name: known.of(name).card for name in known.names}
-    display.show_table(
-        ("method", "track", "what it does"),
-        [(name, card.track, card.summary) for name, card in cards.items()],
-    )
+        for name in known.names:
+            try:
+                card = known.of(name).card
+                lines.append((name, card.track, card.summary))
+            except ValueError as error:
+                lines.append((name, "cannot be used", ""))
+                broken.append(str(error))
+    display.show_table(("method", "track", "what it does"), lines)
+    for why in broken:
+        display.say(f"error: {why}", "red")
+    raise typer.Exit(int(bool(broken)))
 
 
 @app.command()
@@ -317,7 +340,7 @@ def tune(
     folders, found = options.folders_of(results, data), options.find_suite(suite)
     tuning = found.tuning
     selected = options.plan_of(found, datasets, look_backs, horizons, methods, "")
-    with watch.alone(results):
+    with watch.alone(results, found.name):
         tracker = _tracker(results, found.name, tracking_uri, {job.method for job in selected})
         try:
             written = tune.tune(
@@ -447,14 +470,18 @@ def track(
     from harness.report import tracking
 
     name = options.name_of(suite)
-    with watch.alone(results), progress.progress_bars() as bars:
-        done = tracking.fill(
-            results,
-            name,
-            tracking_uri,
-            cards=_cards(_with_rows(results / name)),
-            progress=progress.bar(bars, name),
-        )
+    if not results.is_dir():
+        raise ValueError(f"there is no folder {results}")
+    with watch.alone(results, name):
+        tracker = _opened_tracker(results, name, tracking_uri, ())
+        with progress.progress_bars() as bars:
+            done = tracking.fill(
+                results,
+                name,
+                tracking_uri,
+                cards=tracker.cards,
+                progress=progress.bar(bars, name),
+            )
     for why in done.refused:
         display.warn(f"left out: {why}")
     display.say(f"Runs and searches of {name!r}: {done.logged} logged, {done.there} there before.")
@@ -468,8 +495,10 @@ def ui(
     tracking_uri: options.Tracking = None,
 ) -> None:
     """Open the tracked runs in MLflow's own pages."""
-    from harness.report import serving
+    from harness.report import serving, tracking
 
+    if tracking_uri is None and (names := tracking.suites_of_bundles(results)):
+        _opened_tracker(results, names[0], None, ())
     # A desktop has a window for it; on a terminal without one a browser might take that over.
     is_desktop = sys.platform in {"darwin", "win32"} or bool(
         {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)
@@ -566,12 +595,28 @@ def _tracker(
 ) -> Tracker | None:
     # Before the workers start: two processes that create one MLflow store at a time both fail.
     try:
-        from harness.report.tracking import Tracker
-
-        return Tracker(results, suite, uri, cards=_cards(methods))
+        return _opened_tracker(results, suite, uri, methods)
     except Exception as error:  # noqa: BLE001 - results do not depend on it
         display.warn(f"Nothing is tracked: {error}")
         return None
+
+
+def _opened_tracker(
+    results: Path, suite: str, uri: str | None, methods: Collection[str]
+) -> Tracker:
+    """A tracker; a local store that had to be made is filled from the bundles, under a bar."""
+    from harness.report import store, tracking
+
+    cards = _cards({*methods, *(path.stem for path in results.glob("*/*.csv"))})
+    with progress.progress_bars() as bars:
+        bar = progress.bar(bars, "bundles to MLflow")
+        tracker = tracking.open_tracker(results, suite, uri, cards=cards, progress=bar)
+    if tracker.flaw:
+        display.warn(
+            f"{results / store.STORE} {tracker.flaw}: put aside as {store.STORE}{store.ASIDE}, and"
+            " filled anew from the bundles."
+        )
+    return tracker
 
 
 def _exit_code(planned: Sequence[PlannedRun], finished: Sequence[Record]) -> int:

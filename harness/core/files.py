@@ -32,11 +32,13 @@ def put_folder(made: Path, place: Path) -> None:
     """Move a folder that is complete to its place; an older one there steps aside, then goes.
 
     Killed in between, it leaves what :func:`clear_unfinished` removes, and no half of a folder.
+    Of two processes with the same place one waits for the other, and the later one stays.
     """
     older = made.with_name(f"{made.name}.older")
-    if place.exists():
-        place.replace(older)  # a folder cannot be renamed onto a full one
-    made.replace(place)
+    with locked(place.parent):
+        if place.exists():
+            place.replace(older)  # a folder cannot be renamed onto a full one
+        made.replace(place)
     shutil.rmtree(older, ignore_errors=True)
 
 

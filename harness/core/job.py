@@ -11,13 +11,17 @@ from hashlib import sha256
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+from harness.core.names import DataSetName, MethodName, SuiteName
 from harness.core.protocol import PROTOCOL
 from harness.core.schema import STRICT, MistakeError, from_json
 from harness.core.source import READING, Source
 from harness.core.task import Architecture, Budget, Task
+from harness.core.words import shortened
 
 STATUSES = ("done", "failed", "diverged")
 
+
+_LONGEST_ERROR = 1000  # characters
 
 FAILURES = ("exception", "out-of-memory", "killed", "timeout", "diverged")
 
@@ -58,21 +62,21 @@ class Record:
 
     Errors are in scaled units, ``_raw`` ones in those of the data; ``flops`` are of one window's
     forward pass, ``flops_step`` of one training step; ``job`` is the whole job as JSON; ``error``
-    is one line. ``rules`` are the evaluation rules that a patcher declares, joined by a space,
-    ``rule`` is the one that ``mse`` and all else is measured by. The MSE with a suffix is under
-    each declared rule, under other boundaries or without content, ``f1_n`` the agreement of the
-    boundaries with true ones within n steps (:mod:`harness.run.probes`); ``covering``,
-    ``distance`` in steps, ``rand``, ``position_bias``, ``distinct`` and ``equal`` say more of them
-    (:mod:`harness.run.boundaries`), ``tokens_train`` is ``tokens_mean`` on training windows.
-    ``mse_event`` is of the rows, each a channel of a window, whose look-back holds an event
-    (:func:`harness.run.metrics.last_event`), ``windows_event`` of them, ``mse_calm`` of all
-    others. ``strict`` is what a patcher declares of its budget, ``grid`` whether it cuts all rows
-    alike by design, ``failure`` is one of
-    :data:`FAILURES`, ``attempts`` how often the job was started,
-    ``micro_batch`` the windows in one pass of a training step, ``engine`` how steps were taken
-    ("eager", or on a GPU "graph"; :mod:`harness.run.step`), ``trials`` those that its tuning
-    used. ``data_warning`` names a suspicious value in the training part of the data
-    (:func:`harness.data.series.outliers`). What is not measured, or younger than its row, is None.
+    is one line, of a long one its beginning. ``rules`` are the evaluation rules that a patcher
+    declares, joined by a space, ``rule`` is the one that ``mse`` and all else is measured by. The
+    MSE with a suffix is under each declared rule, under other boundaries or without content,
+    ``f1_n`` the agreement of the boundaries with true ones within n steps
+    (:mod:`harness.run.probes`); ``covering``, ``distance`` in steps, ``rand``, ``position_bias``,
+    ``distinct`` and ``equal`` say more of them (:mod:`harness.run.boundaries`), ``tokens_train``
+    is ``tokens_mean`` on training windows. ``mse_event`` is of the rows, each a channel of a
+    window, whose look-back holds an event (:func:`harness.run.metrics.last_event`),
+    ``windows_event`` of them, ``mse_calm`` of all others. ``strict`` is what a patcher declares of
+    its budget, ``grid`` whether it cuts all rows alike by design, ``failure`` is one of
+    :data:`FAILURES`, ``attempts`` how often the job was started, ``micro_batch`` the windows in
+    one pass of a training step, ``engine`` how steps were taken ("eager", or on a GPU "graph";
+    :mod:`harness.run.step`), ``trials`` those that its tuning used. ``data_warning`` names a
+    suspicious value in the training part of the data (:func:`harness.data.series.outliers`). What
+    is not measured, or younger than its row, is None.
 
     Raises:
         ValueError: an unknown status or failure, a number that is not finite, a rule that is not
@@ -81,14 +85,14 @@ class Record:
 
     __pydantic_config__ = STRICT
 
-    suite: str
-    method: str
+    suite: SuiteName
+    method: MethodName
     kind: str
     ranked: bool
     strict: bool | None = None
     grid: bool | None = None
     rules: str | None = None
-    dataset: str
+    dataset: DataSetName
     look_back: int
     horizon: int
     patches: int
@@ -174,14 +178,27 @@ class Record:
             raise ValueError(f"rule is {self.rule!r}; declared: {self.rules or 'none'}")
         if self.status == "done" and (self.mse is None or self.mae is None):
             raise ValueError("a record with status done needs mse and mae")
-        object.__setattr__(self, "error", " ".join(self.error.split()))
+        # A row is read as a whole, by people too; the log in the bundle keeps all of it.
+        object.__setattr__(self, "error", shortened(" ".join(self.error.split()), _LONGEST_ERROR))
+
+    def __str__(self) -> str:
+        size = f"{self.look_back}->{self.horizon} K={self.patches}"
+        return f"{self.method} {self.dataset} {size} seed={self.seed}"
 
     @cached_property
     def coordinates(self) -> tuple[str, str, int, int, int, int, str]:
         """What the row is a measurement of; a suite's results hold one row for each.
 
         Last come the hyperparameters, as JSON: they tell the settings of a sweep apart.
+
+        Raises:
+            ValueError: the row's job is none.
         """
+        try:
+            hyperparameters = canonical(json.loads(self.job)["hyperparameters"])
+        except (KeyError, TypeError, ValueError):
+            job_of(self)  # says what is wrong with it
+            raise
         return (
             self.method,
             self.dataset,
@@ -189,7 +206,7 @@ class Record:
             self.horizon,
             self.patches,
             self.seed,
-            canonical(json.loads(self.job)["hyperparameters"]),
+            hyperparameters,
         )
 
 
@@ -212,8 +229,8 @@ class _Told:
 
     __pydantic_config__ = STRICT
 
-    suite: str
-    method: str
+    suite: SuiteName
+    method: MethodName
     task: Task
     seed: int
     hyperparameters: dict[str, Any]

@@ -9,6 +9,7 @@ would have to be turned into another one first, as a text into a number.
 from __future__ import annotations
 
 import json
+import math
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -56,6 +57,7 @@ def from_json(kind: type[Value], text: str) -> Value:
 
 def from_table(kind: type[Value], table: Mapping[str, Any]) -> Value:
     """A dataclass from nested tables, as TOML has them; as :func:`from_json` reads them."""
+    _refuse_infinite(table, ())
     return from_json(kind, json.dumps(table, default=_refuse))
 
 
@@ -76,6 +78,19 @@ def from_texts(kind: type[Value], texts: Mapping[str, str]) -> Value:
         return _adapter(kind).validate_strings(given)  # type: ignore[arg-type]  # as above
     except ValidationError as error:
         raise _mistake(kind, error, "expected") from error
+
+
+def _refuse_infinite(value: object, where: Where) -> None:
+    """TOML knows nan and inf, which no setting can be: no key could be made of it."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_infinite(inner, (*where, str(name)))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            _refuse_infinite(inner, (*where, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        name = next((part for part in reversed(where) if isinstance(part, str)), "")
+        raise MistakeError(f"{name} is {value}; a finite number is needed", where)
 
 
 def _refuse(value: object) -> None:

@@ -66,7 +66,6 @@ class Source:
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        form = form_of(self.path.name, STAMPED)
         _check_frequency(self.frequency)
         if not isinstance(self.season, int) or self.season < 1:
             raise ValueError(f"season is {self.season!r}; a whole number of steps is needed")
@@ -81,7 +80,7 @@ class Source:
             not self.columns or len({self.time, *self.columns}) <= len(self.columns)
         ):
             raise ValueError(f"columns are {self.columns}; different ones, without {self.time!r}")
-        if form == ".parquet":
+        if self.path.name.endswith(".parquet"):
             for name, usual in (("separator", ","), ("decimal", "."), ("encoding", "utf-8")):
                 if getattr(self, name) != usual:
                     raise ValueError(f"{name} is {getattr(self, name)!r}; parquet has none")

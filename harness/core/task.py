@@ -8,7 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.core.names import DataSetName
 from harness.core.schema import STRICT
+
+LARGEST = 10**9
+"""No length and no count is larger: tables and tensors have to hold it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -24,7 +28,7 @@ class Task:
 
     __pydantic_config__ = STRICT
 
-    dataset: str
+    dataset: DataSetName
     look_back: int
     horizon: int
     patches: int
@@ -134,6 +138,8 @@ def _positive(value: object, *fields: str) -> None:
         number = getattr(value, field)
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             raise ValueError(f"{field} is {number!r}; a whole number of 1 or more is needed")
+        if number > LARGEST:
+            raise ValueError(f"{field} is {number}; at most {LARGEST} is possible")
 
 
 def _fraction(value: object, field: str) -> None:

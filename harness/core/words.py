@@ -1,4 +1,4 @@
-"""Words that messages share: the nearest known name for one that is not known."""
+"""Words that messages share: the nearest name for an unknown one, the beginning of a long text."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = did_you_mean(name, names) or "."
     return f"unknown {what} {name!r}{near} Known: {', '.join(names) or 'none'}"
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and three dots: at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 4]} ..."

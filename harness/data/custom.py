@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.core.source import Source
+from harness.core.source import STAMPED, Source, form_of
 from harness.data import clock, own_table, tables
 from harness.data.series import Series, Triple, is_constant, shares, value_hash
 
@@ -22,6 +22,7 @@ def load(name: str, source: Source) -> Series:
         ValueError: it is not what its description says; names row and column.
     """
     path = source.path
+    form_of(path.name, STAMPED)  # before all else: no other file is one of these
     if not path.is_file():
         raise FileNotFoundError(f"data set {name!r}: there is no file {path}")
     frame = own_table.read(source)

@@ -26,6 +26,7 @@ from typing import Any, Literal
 from harness.core.files import write_text
 from harness.core.identity import source_hash
 from harness.core.job import Job, canonical
+from harness.core.names import NOT_METHODS, misnamed
 from harness.core.schema import STRICT, from_json
 from harness.core.words import unknown
 
@@ -224,10 +225,13 @@ class Declarations:
         """What the method declares.
 
         Raises:
-            ValueError: no such method, or its file cannot be loaded or does not hold exactly one.
+            ValueError: no such method, a name that none can have, or its file cannot be loaded or
+                does not hold exactly one.
         """
         if name not in self.names:
             raise ValueError(unknown("method", name, self.names))
+        if why := misnamed(name, NOT_METHODS):
+            raise ValueError(why)
         return from_json(Declared, self._ask("declaration", name))
 
     def misfit(self, job: Job) -> str:

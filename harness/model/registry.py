@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeGuard
 
 from harness.core import identity
 from harness.core.job import Job
+from harness.core.names import NOT_METHODS, misnamed
 from harness.core.words import unknown
 from harness.model.declared import (
     GROUP,
@@ -56,10 +57,13 @@ def find(name: str, folder: Path = METHODS) -> Method:
     """The class of a method.
 
     Raises:
-        ValueError: no such method, or its file cannot be loaded or does not hold exactly one.
+        ValueError: no such method, a name that none can have, or its file cannot be loaded or does
+            not hold exactly one.
     """
     if name not in names(folder):
         raise ValueError(unknown("method", name, names(folder)))
+    if why := misnamed(name, NOT_METHODS):
+        raise ValueError(why)
     path = folder / f"{name}.py"
     if path.is_file():
         return _the_one(_loaded(path))

@@ -16,7 +16,7 @@ from harness.report.formats import Block
 from harness.report.tables import LEADERBOARD, about, brief, markdown
 from harness.results.table import read_table, row_files, selected
 
-_START, _END = r"<!-- leaderboard:start (?P<suite>\w+) -->", "<!-- leaderboard:end -->"
+_START, _END = r"<!-- leaderboard:start (?P<suite>[\w.-]+) -->", "<!-- leaderboard:end -->"
 _BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
 
 

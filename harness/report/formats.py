@@ -84,9 +84,10 @@ def html_block(block: Block) -> str:
 
 @dataclass(frozen=True)
 class _Marks:
-    """How a format writes plain text, code and bold."""
+    """How a format writes plain text, what stands in code, and both marks."""
 
     plain: Callable[[str], str]
+    in_code: Callable[[str], str]
     code: str
     bold: str
 
@@ -95,14 +96,20 @@ class _Marks:
         plain, *rest = re.split(r"(`[^`]+`|\*\*.+?\*\*)", text)
         parts = [self.plain(plain)]
         for marked, after in zip(rest[::2], rest[1::2], strict=True):
-            form, inner = (
-                (self.code, marked[1:-1]) if marked[0] == "`" else (self.bold, marked[2:-2])
-            )
-            parts += [form.format(self.plain(inner)), self.plain(after)]
+            if marked[0] == "`":
+                parts.append(self.code.format(self.in_code(marked[1:-1])))
+            else:
+                parts.append(self.bold.format(self.plain(marked[2:-2])))
+            parts.append(self.plain(after))
         return "".join(parts)
 
 
 def _plain_markdown(text: str) -> str:
+    # Markdown may hold HTML, and no name or message may begin a tag.
+    return _code_markdown(text.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _code_markdown(text: str) -> str:
     return text.replace("|", "\\|")
 
 
@@ -123,9 +130,9 @@ def _plain_tex(text: str) -> str:
     return "".join(_TEX.get(character, character) for character in text)
 
 
-_markdown = _Marks(_plain_markdown, "`{}`", "**{}**")
-_tex = _Marks(_plain_tex, r"\texttt{{{}}}", r"\textbf{{{}}}")
-_html = _Marks(html_.escape, "<code>{}</code>", "<strong>{}</strong>")
+_markdown = _Marks(_plain_markdown, _code_markdown, "`{}`", "**{}**")
+_tex = _Marks(_plain_tex, _plain_tex, r"\texttt{{{}}}", r"\textbf{{{}}}")
+_html = _Marks(html_.escape, html_.escape, "<code>{}</code>", "<strong>{}</strong>")
 
 
 # Blocks
@@ -134,14 +141,15 @@ _html = _Marks(html_.escape, "<code>{}</code>", "<strong>{}</strong>")
 def _in_markdown(block: Block) -> str:
     match block:
         case Heading(text, level):
-            return f"{'#' * level} {text}"
+            return f"{'#' * level} {_markdown(text)}"
         case Table():
             align = ["---" if column in block.words else "---:" for column in block.head]
             cells = [[_markdown(cell) for cell in line] for line in (block.head, *block.lines)]
             lines = [f"| {' | '.join(line)} |" for line in (cells[0], align, *cells[1:])]
-            return "\n".join([*([block.caption, ""] if block.caption else []), *lines])
+            caption = [_markdown(block.caption), ""] if block.caption else []
+            return "\n".join([*caption, *lines])
         case _:
-            return block
+            return _markdown(block)
 
 
 def _in_latex(block: Block) -> str:

@@ -235,14 +235,12 @@ def critical_difference(
     of them or two data sets (p is empty).
 
     Returns:
-        The mean rank by method, best first; groups of at least two methods; p.
-
-    Raises:
-        ValueError: no method of that look-back has all its runs.
+        The mean rank by method, best first; groups of at least two methods; p. No method where
+        none is ranked, as of references only, or where each lacks a run.
     """
     blocks = _blocks(in_order(rows[rows.look_back == look_back]))
     if blocks.empty:
-        raise ValueError(f"no ranked method has all runs at look-back {look_back}")
+        return pd.Series(dtype=float, name="mean_rank"), [], np.nan
     ranks = blocks.rank(axis=1).mean().sort_values(kind="stable").rename("mean_rank")
     order = list(ranks.index)
     together = [order] if len(order) > 1 else []

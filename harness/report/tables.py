@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.core.files import write_text
@@ -521,7 +522,15 @@ def _legend(page: Iterable[Block]) -> Table:
 
 
 def _csv(table: pd.DataFrame) -> str:
-    return table.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    words = table.select_dtypes(["object", "string"]).columns
+    safe = table.assign(**{name: table[name].map(_no_formula) for name in words})
+    return safe.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def _no_formula(cell: object) -> object:
+    """Text that a spreadsheet would take for a formula, quoted as spreadsheets do."""
+    is_formula = isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r")
+    return f"'{cell}" if is_formula else cell
 
 
 def _json(board: Board) -> str:
@@ -539,5 +548,17 @@ def _json(board: Board) -> str:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, object]]:
-    """A dictionary a line, with null for what is empty."""
-    return json.loads(table.to_json(orient="records", double_precision=10))
+    """A dictionary a line, with null for what is empty; numbers to the last digit.
+
+    Not of ``to_json``, which rounds to places after the point: an error of 1e-12 would be none.
+    """
+    lines = table.astype(object).to_dict(orient="records")
+    return [{str(name): _plain(value) for name, value in line.items()} for line in lines]
+
+
+def _plain(value: Any) -> object:  # noqa: ANN401 - whatever a table holds
+    """A value of numpy as Python's own; for what is empty or not finite, JSON has no number."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if pd.isna(value) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value

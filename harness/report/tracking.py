@@ -16,7 +16,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -39,7 +39,7 @@ from mlflow.tracking import MlflowClient
 
 from harness.core.files import locked
 from harness.core.job import Record
-from harness.report import browsing, figures
+from harness.report import browsing, figures, store
 from harness.results.bundles import Bundle, read_bundle
 from harness.results.table import TASK, name_of_run
 
@@ -53,7 +53,7 @@ _AT_ONCE = 900
 _ENDED = {"done": "FINISHED", "complete": "FINISHED", "pruned": "KILLED"}
 
 
-class TrackingError(RuntimeError):
+class TrackingError(OSError):
     """MLflow did not take something; the message says what to do about it."""
 
 
@@ -69,8 +69,11 @@ class Filled:
 class Tracker:
     """An experiment a suite, a run a bundle: in ``results/mlflow.db``, or in the store at ``uri``.
 
-    Making one creates or migrates a local store, which takes seconds the first time. ``cards`` are
-    what the methods say of themselves, by name; the description of a run repeats it.
+    Making one creates or migrates a local store, which takes seconds the first time. A local one
+    that cannot be used in this folder is put aside (:func:`harness.report.store.flaw`): ``flaw``
+    says why. It ``is_new`` where there was none to use. An experiment that was deleted is
+    restored. ``cards`` are what the methods say of themselves, by name; the description of a run
+    repeats it.
 
     Raises:
         TrackingError: the store cannot be reached or used; also by its methods, after at most
@@ -86,15 +89,20 @@ class Tracker:
         cards: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
     ) -> None:
         results.mkdir(parents=True, exist_ok=True)
-        self._cards = cards
+        self.cards = cards
         self._suite, self._uri = experiment, store_of(results, uri)
         # A server keeps artifacts itself; for a database the default would be the working folder.
-        is_server = self._uri.startswith("http")
-        artifacts = None if is_server else (results / "mlflow-artifacts").resolve().as_uri()
+        artifacts = None if self._uri.startswith("http") else store.artifacts(results)
         # Of two processes that make one local store at a time, both would fail.
         with self._or_later(), locked(results):
+            self.flaw = "" if uri else store.flaw(results)
+            if self.flaw:
+                store.put_aside(results)
+            self.is_new = not uri and not store.is_there(results)
             self._client = MlflowClient(self._uri)
             known = self._client.get_experiment_by_name(experiment)
+            if known and known.lifecycle_stage == "deleted":
+                self._client.restore_experiment(known.experiment_id)
             self._experiment = (
                 known.experiment_id
                 if known
@@ -160,7 +168,7 @@ class Tracker:
         now = _now()
         spent = 1000 * ((record.train_seconds or 0) + (record.evaluate_seconds or 0))
         tags = _said({name: getattr(record, name) for name in (*_TAGS, *_PROVENANCE)})
-        tags |= _origin(record.commit, _description(record, self._cards.get(record.method, {})))
+        tags |= _origin(record.commit, _description(record, self.cards.get(record.method, {})))
         run = self._client.create_run(
             self._experiment,
             start_time=now - int(spent),
@@ -260,6 +268,35 @@ def _or_later(uri: str, suite: str) -> Iterator[None]:
         ) from error
 
 
+def open_tracker(
+    results: Path,
+    suite: str,
+    uri: str | None = None,
+    *,
+    cards: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    progress: Callable[[int, int], object] = lambda done, of: None,
+) -> Tracker:
+    """A tracker for the suite; a local store that is new is first filled with all there is.
+
+    Raises:
+        TrackingError: as :class:`Tracker`.
+    """
+    tracker = Tracker(results, suite, uri, cards=cards)
+    if tracker.is_new:
+        for name in suites_of_bundles(results):
+            fill(results, name, cards=cards, progress=progress)
+    return tracker
+
+
+def suites_of_bundles(results: Path) -> list[str]:
+    """The suites that left bundles or searches in the folder."""
+    found = {path.name for path in (results / "tuning").glob("*/")}
+    for path in (results / "runs").glob("[!.]*/record.json"):
+        with suppress(AttributeError, ValueError):  # damaged: `fill` names it
+            found.add(json.loads(path.read_text(encoding="utf-8")).get("suite"))
+    return sorted(name for name in found if isinstance(name, str))
+
+
 def fill(
     results: Path,
     suite: str,
@@ -297,10 +334,10 @@ def fill(
 
 def store_of(results: Path, uri: str | None = None) -> str:
     """The address of the store of these results: that at ``uri``, else the local one."""
-    return _driven(uri) if uri else _local(results)
+    return _driven(uri) if uri else store.address(results)
 
 
-def suites(store: str, suite: str = "") -> dict[str, str]:
+def suites(address: str, suite: str = "") -> dict[str, str]:
     """By suite the number of its experiment in the store, the one with the newest run first.
 
     Of ``suite`` alone if it is named. Experiments without runs of ours are left out; the others
@@ -309,8 +346,8 @@ def suites(store: str, suite: str = "") -> dict[str, str]:
     Raises:
         TrackingError: the store cannot be reached.
     """
-    with _or_later(store, "..."):
-        client, found = MlflowClient(store), []
+    with _or_later(address, "..."):
+        client, found = MlflowClient(address), []
         for experiment in client.search_experiments():
             if suite not in {"", experiment.name}:
                 continue
@@ -353,10 +390,6 @@ def _now() -> int:
 
 def _end(trial: Mapping[str, Any]) -> int:
     return int(1000 * (trial["started"] + trial["seconds"]))
-
-
-def _local(results: Path) -> str:
-    return f"sqlite:///{(results / 'mlflow.db').resolve()}"
 
 
 def _driven(uri: str) -> str:

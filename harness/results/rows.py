@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,16 @@ from harness.core.files import write_text
 from harness.core.job import Record, columns
 from harness.core.schema import from_texts
 
+# A job's JSON and an error of an earlier version may be longer than the 128 kB that csv allows.
+csv.field_size_limit(2**31 - 1)
+
 
 def read_rows(path: Path) -> list[Record]:
     """The rows of a results file; none if there is no such file.
 
     Raises:
-        ValueError: not a results file, or a damaged one; names file, line and column.
+        ValueError: not a results file, a damaged one, or one with two rows for the same
+            coordinates, as a merge of two branches may leave; names file, line and column.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -29,12 +33,11 @@ def read_rows(path: Path) -> list[Record]:
 
 
 def write_rows(path: Path, records: Iterable[Record]) -> None:
-    """Replace the file; rows in a fixed order, the later of two with the same key."""
-    unique = {record.key: record for record in records}
+    """Replace the file; rows in a fixed order."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(columns())
-    for record in sorted(unique.values(), key=_order):
+    for record in sorted(records, key=_order):
         table.writerow([_text(getattr(record, name)) for name in columns()])
     write_text(path, text.getvalue())
 
@@ -113,9 +116,21 @@ def _parse(file: Iterable[str], path: Path) -> list[Record]:
     try:
         header = next(table, [])
         _check_header(header)
-        return [_record(header, values) for values in table]
+        return list(_records(table, header))
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path}, line {max(table.line_num, 1)}: {error}") from error
+
+
+def _records(table: Iterable[Sequence[str]], header: Sequence[str]) -> Iterator[Record]:
+    lines: dict[tuple[Any, ...], int] = {}
+    for line, values in enumerate(table, 2):
+        record = _record(header, values)
+        if (first := lines.setdefault(record.coordinates, line)) != line:
+            raise ValueError(
+                f"the same run is in line {first} already: {record}. One of the two has to go,"
+                " and only you can say which"
+            )
+        yield record
 
 
 def _check_header(header: Sequence[str]) -> None:

@@ -25,6 +25,8 @@ import numpy as np
 import pandas as pd
 
 from harness.core.job import Record, canonical
+from harness.core.names import NAME_RULE, NOT_METHODS, NOT_SUITES, misnamed
+from harness.core.words import shortened
 
 NAIVE = "seasonal_naive"
 """The forecast that skill is measured against and that failures are charged."""
@@ -72,6 +74,7 @@ _NOTES = [
     "data_warning",
     "job",
 ]
+_NAMES = {"suite": NOT_SUITES, "method": NOT_METHODS, "dataset": frozenset[str]()}
 _ALLOWED = {"status": ("done", "failed", "diverged"), "kind": ("patcher", "reference")}
 _COST, _PUBLISHED = "cost.csv", "published.csv"
 Holes = Literal["refuse", "show"]
@@ -98,8 +101,9 @@ def read_table(folder: Path) -> pd.DataFrame:
     columns = list(dict.fromkeys([*(name for text in texts for name in text), *_PATCHERS, "grid"]))
     # A column that is younger than a file is empty in it.
     texts = [text.reindex(columns=columns, fill_value="") for text in texts]
-    table = _typed(pd.concat(texts, ignore_index=True))
-    _refuse_repeats(table)
+    text = pd.concat(texts, ignore_index=True)
+    table = _typed(text)
+    _refuse_repeats(table, text)
     _refuse_mixtures(table)
     steps = table.method.map(_steps(folder.parent / _COST)).astype(float)
     table = table.assign(step=steps)
@@ -167,6 +171,9 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
         _refuse(text, column, ~text[column].isin(allowed), f"one of {', '.join(allowed)}")
     stems = text.file.map({path: Path(path).stem for path in text.file.unique()})
     _refuse(text, "method", text.method != stems, "the name of the file")
+    for column, reserved in _NAMES.items():
+        why = {name: misnamed(name, reserved) for name in text[column].unique()}
+        _refuse(text, column, text[column].map(why) != "", NAME_RULE)
     for column in _WHOLE:
         whole = [value for value in text[column].unique() if re.fullmatch(r"[0-9]+", value)]
         _refuse(text, column, ~text[column].isin(whole), "a whole number")
@@ -276,18 +283,20 @@ def _refuse(rows: pd.DataFrame, column: str, wrong: pd.Series[bool], needed: str
     if wrong.any():
         first = rows.iloc[int(np.argmax(wrong.to_numpy()))]
         where = f"{first.file}, line {first.line}"
-        text = first[column]
-        found = text if len(text) <= _LONG else f"{text[:_LONG]} ..."
+        found = shortened(first[column], _LONG)
         raise ValueError(f"{where}: {column} is {found!r}; needed: {needed}")
 
 
-def _refuse_repeats(table: pd.DataFrame) -> None:
-    repeated = table[table.duplicated([*CELL, "seed", "hyperparameters"])]
-    if len(repeated):
-        names = [
-            name_of_run(row.method, tuple(row[TASK]), row.seed) for _, row in repeated.iterrows()
-        ]
-        raise ValueError(f"recorded more than once: {'; '.join(names)}")
+def _refuse_repeats(table: pd.DataFrame, text: pd.DataFrame) -> None:
+    runs: dict[Any, Any] = table.groupby([*CELL, "seed", "hyperparameters"]).indices
+    repeated = [
+        f"{name_of_run(str(method), task, int(seed))} ({text.file[lines[0]]}, lines"
+        f" {' and '.join(map(str, text.line[lines]))})"
+        for (method, *task, seed, _), lines in runs.items()
+        if len(lines) > 1
+    ]
+    if repeated:
+        raise ValueError(f"recorded more than once: {listed(repeated)}")
 
 
 def _refuse_mixtures(table: pd.DataFrame) -> None:

@@ -135,7 +135,7 @@ def _start(bench: Sequence[str | Path], place: Path, results: str) -> subprocess
 def _is_at_work(place: Path, parent: subprocess.Popen[bytes]) -> bool:
     """Wait until it has done a run, before which little can be lost; False if it has ended."""
     while parent.poll() is None:
-        going = watch.progress(place / "disturbed")
+        going = watch.progress(place / "disturbed", "chaos")
         if going is not None and going.stored:
             return True
         time.sleep(0.02)

@@ -209,10 +209,8 @@ for (const page of all(".page"))
     if (page.open && !place.hasChildNodes()) place.append(scores(page));
   });
 
-/** A word as the shell wants it. */
-const quoted = (word) => (/^[\w.,:\/-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`);
 const command = (verb, settings) =>
-  ["make", verb, ...Object.entries(settings).map(([name, value]) => `${name}=${quoted(String(value))}`)].join(" ");
+  ["make", verb, ...Object.entries(settings).map(([name, value]) => `${name}=${value}`)].join(" ");
 const code = (text) => make("code", { class: "command", tabindex: "0" }, text);
 
 function describe(pairs) {
