@@ -335,7 +335,7 @@ class PolicyPatcher(Patcher):
         self,
         task: Task,
         *,
-        draws: int = 4,
+        draws: int = 8,
         advantage: str = "loo",
         reward: str = "loss",
         entropy: float = 0.01,

@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.report import board, excerpts, tables
-from harness.report.statistics import CONTROLS, NOT_JUDGED, TOO_FEW, VERDICTS
+from harness.report.statistics import CONTROLS, MORE_CHOICES, NOT_JUDGED, TOO_FEW, VERDICTS
 from harness.results.table import METRICS, Holes, read_table, selected
 from harness.run import metrics
 from harness.studies import scale
@@ -200,7 +200,7 @@ def test_methods_that_only_aim_at_k_have_a_table_of_their_own(tmp_path: Path) ->
         "hnet": ("soft", 1, 1),
         "free": ("", pd.NA, pytest.approx(math.nan, nan_ok=True)),
     }
-    assert lines["free"].beside == board.MORE_CHOICES
+    assert lines["free"].beside == MORE_CHOICES
     text = excerpts.excerpt(folder)
     soft = text.index("About K patches:")
     assert text.index("| 1 | `learned` |") < soft < text.index("| 1 | `hnet` |")

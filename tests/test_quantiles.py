@@ -117,7 +117,7 @@ def test_draws_are_judged_and_the_first_one_is_learned_from() -> None:
     model = made(ReinPatch).train()
     forecast = model(noise(6, 128), torch.arange(6), torch.Generator().manual_seed(0))
     assert forecast.rollouts is not None
-    assert forecast.rollouts.shape == (4, 6, 9, 64)
+    assert forecast.rollouts.shape == (8, 6, 9, 64)
     torch.testing.assert_close(forecast.rollouts[0], forecast.values.detach())
     assert not forecast.rollouts.requires_grad
     scored = torch.ones(6, 64, dtype=torch.bool)

@@ -154,7 +154,7 @@ def test_a_constant_added_to_the_rewards_of_a_row_changes_nothing(
     """Sets of a row are compared with each other only."""
     patcher = opinionated(method(TASK)).double()
     patches = patcher(rows(noise(16).double()))
-    row_loss = torch.rand(4, 16, generator=seeded(1), dtype=torch.float64)
+    row_loss = torch.rand(8, 16, generator=seeded(1), dtype=torch.float64)
     shift = 10 * torch.rand(16, generator=seeded(2), dtype=torch.float64)
     plain = policy_gradient(patcher, patches, row_loss)
     shifted = policy_gradient(patcher, patches, row_loss + shift)
@@ -268,7 +268,7 @@ def test_a_planted_plan_is_found(method: type[PolicyPatcher]) -> None:
     for _ in range(150):
         values, best, large = bandit(32, generator)
         patches = patcher(Rows(values, torch.arange(32), generator=generator))
-        update(optimiser, patcher.learn(patches, missed(patches, best, large).view(4, 32)))
+        update(optimiser, patcher.learn(patches, missed(patches, best, large).view(8, 32)))
         surprise.append(-float(patches.log_prob.detach().mean()))
     values, best, large = bandit(1_000, seeded(9))
     found = missed(patcher.eval()(rows(values, None)), best, large) == 0
@@ -281,7 +281,7 @@ def test_a_constant_reward_moves_nothing(method: type[PolicyPatcher]) -> None:
     """The gradient is exactly 0: no drift."""
     patcher = opinionated(method(TASK))
     patches = patcher(rows(noise(16)))
-    assert not policy_gradient(patcher, patches, torch.full((4, 16), 0.7)).any()
+    assert not policy_gradient(patcher, patches, torch.full((8, 16), 0.7)).any()
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_a_constant_reward_moves_nothing(method: type[PolicyPatcher]) -> None:
 def test_the_policy_rests_while_it_warms_up(method: type[PolicyPatcher]) -> None:
     """Until then it has no gradient at all; after that it learns to the end."""
     patcher = opinionated(method(TASK, warm_up=0.2))
-    row_loss = torch.rand(4, 16, generator=seeded(1))
+    row_loss = torch.rand(8, 16, generator=seeded(1))
     for progress, learns in ((0.1, False), (0.2, True), (0.6, True), (0.99, True)):
         patcher.progress.fill_(progress)
         patches = patcher(rows(noise(16)))
@@ -323,10 +323,10 @@ def test_the_forecaster_learns_the_plan_in_use_at_the_end(
             assert torch.equal(now[1:], before[1:])
             assert torch.equal(now[:1], last if progress >= 0.7 else before[:1])
         # A plan without chance has no slope; the draws have.
-        slopes = policy_gradient(patcher, patches, torch.eye(4)[0, :, None].expand(4, 16))
+        slopes = policy_gradient(patcher, patches, torch.eye(8)[0, :, None].expand(8, 16))
         assert slopes.any()
         only = torch.autograd.grad(
-            patches.log_prob.view(4, 16)[0].sum(), patcher.policy.out.weight, retain_graph=True
+            patches.log_prob.view(8, 16)[0].sum(), patcher.policy.out.weight, retain_graph=True
         )
         assert bool(only[0].any()) == (progress < 0.7)
 
@@ -400,15 +400,15 @@ def test_a_relative_reward_divides_by_the_loss_under_equal_patches(
     plain = opinionated(method(TASK, scaled=False))
     patcher = opinionated(method(TASK, scaled=False, reward="relative"))
     patcher.load_state_dict(plain.state_dict())
-    assert (plain.draws, patcher.draws) == (4, 5)
+    assert (plain.draws, patcher.draws) == (8, 9)
     patches = patcher(rows(noise(16)))
-    assert len(patches.start) == 5 * 16
+    assert len(patches.start) == 9 * 16
     assert (patches.start[-16:] == uniform_starts(24, 6)).all()
     if patches.coarse is not None:
         assert (patches.coarse[-16:] == uniform_starts(6, 2)).all()
-    row_loss = torch.rand(5, 16, generator=seeded(1)) + 0.1
+    row_loss = torch.rand(9, 16, generator=seeded(1)) + 0.1
     own = policy_gradient(patcher, patches, row_loss)
-    expected = policy_gradient(plain, plain(rows(noise(16))), row_loss[:4] / row_loss[4])
+    expected = policy_gradient(plain, plain(rows(noise(16))), row_loss[:8] / row_loss[8])
     torch.testing.assert_close(own, expected)
 
 
@@ -443,13 +443,13 @@ def test_scaling_gives_every_batch_the_same_say() -> None:
     )
     plain.load_state_dict(scaled.state_dict())
     patches = scaled(rows(noise(16)))
-    row_loss = torch.rand(4, 16, generator=seeded(1))
+    row_loss = torch.rand(8, 16, generator=seeded(1))
     first = policy_gradient(scaled, patches, row_loss)
     torch.testing.assert_close(policy_gradient(scaled, patches, 50 * row_loss), first)
     other = policy_gradient(plain, plain(rows(noise(16))), row_loss)
     ratio = float(first @ other / (other @ other))
     torch.testing.assert_close(first, other * ratio)
-    better = (row_loss - row_loss.mean(0)) * 4 / 3
+    better = (row_loss - row_loss.mean(0)) * 8 / 7
     assert ratio == pytest.approx(float(1 / better.square().mean().sqrt()), rel=1e-4)
 
 
