@@ -526,3 +526,15 @@ def test_the_validation_error_is_that_of_the_weights_kept_at_any_look_back(look_
     budget = dataclasses.replace(BUDGET, epochs=1, steps=2, batch=100)
     fitted = fit(model, train, valid, budget, seed=0)
     assert validation_error(model, valid, budget) == fitted.valid_mse
+
+
+@pytest.mark.parametrize("method", [Uniform, StraightThrough])
+@pytest.mark.parametrize(("level", "scale"), [(1e8, 1.0), (0.0, 1e-20), (0.0, 1e20), (1e4, 1e20)])
+def test_training_does_not_see_units(method: type[Patcher], level: float, scale: float) -> None:
+    """Whatever units a series comes in, the same windows are learned from, to the same error."""
+    moved = dataclasses.replace(waves(), values=(waves().values + level) * scale)
+    errors = []
+    for series in (waves(), moved):
+        train, valid = windows.development(series, TASK)
+        errors.append(fit(build(method), train, valid, BUDGET, seed=0).valid_mse)
+    assert errors[1] == pytest.approx(errors[0], rel=1e-4)
