@@ -50,8 +50,11 @@ def equal() -> Iterable[Record]:
     ("measured", "said"),
     [
         ({"position_bias": 1.0}, "collapsed: one plan for all rows"),
-        ({"position_bias": None, "tokens_mean": 1.0}, "collapsed: 1.0 tokens"),
-        ({"position_bias": None, "tokens_mean": 96.0}, "collapsed: patches of one step"),
+        ({"position_bias": None, "strict": False, "tokens_mean": 1.0}, "collapsed: 1.0 tokens"),
+        (
+            {"position_bias": None, "strict": False, "tokens_mean": 96.0},
+            "collapsed: patches of one step",
+        ),
     ],
 )
 def test_a_method_that_cuts_without_looking_is_marked(

@@ -146,6 +146,7 @@ def test_fit_has_no_parameter_for_test_windows() -> None:
     """What fit can be given is train, validation and plain settings."""
     assert list(inspect.signature(fit).parameters) == [
         "model", "train", "valid", "budget", "seed", "on_epoch", "micro_batch",
+        "record",
     ]  # fmt: skip
 
 

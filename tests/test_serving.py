@@ -23,7 +23,7 @@ from harness.results.bundles import write_bundle
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a run of each of two suites; made once, since that takes seconds."""
     results = tmp_path_factory.mktemp("results")
-    for suite in ("first", "and second"):
+    for suite in ("first", "and-second"):
         job = Job(suite, "uniform", Task("ordinal", 4, 1, 2), 1)
         origin = Provenance("c0ffee", "torch")
         record = new_record(
@@ -95,7 +95,7 @@ def lead(results: Path, suite: str, query: str = "") -> Response:
     return serving._lead(store_of(results))(Request(scope))
 
 
-@pytest.mark.parametrize("suite", ["first", "and second"])
+@pytest.mark.parametrize("suite", ["first", "and-second"])
 def test_a_short_address_leads_to_a_suite_whatever_its_number(results: Path, suite: str) -> None:
     """To its runs, its curves or one run by its key; in MLflow's pages for machine learning."""
     places = {name: lead(results, suite, query) for name, query in QUERIES.items()}

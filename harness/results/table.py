@@ -360,7 +360,7 @@ def more_choices(rows: pd.DataFrame) -> set[tuple[int, str]]:
         {
             "settings": (own.swept != "").astype(float) if "swept" in own else nothing,
             "trials": own.trials.fillna(0) if "trials" in own else nothing,
-            "count": (own.strict.isin([True]) & _another_count(own)).astype(float),
+            "count": _another_count(own).astype(float) if "tokens_mean" in own else nothing,
         }
     )
     most = choices.groupby([own.look_back, own.method]).max()
@@ -369,7 +369,9 @@ def more_choices(rows: pd.DataFrame) -> set[tuple[int, str]]:
 
 
 def _another_count(rows: pd.DataFrame) -> pd.Series[bool]:
-    return rows.tokens_mean.notna() & (rows.tokens_mean != rows.patches)
+    """Strict methods with a number of patches of their own."""
+    differs = rows.tokens_mean.notna() & (rows.tokens_mean != rows.patches)
+    return differs & rows.strict.isin([True])
 
 
 # Choosing
