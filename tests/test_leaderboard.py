@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.report import board, excerpts, tables
-from harness.report.statistics import CONTROLS, MORE_CHOICES, NOT_JUDGED, TOO_FEW, VERDICTS
-from harness.results.table import METRICS, Holes, read_table, selected
+from harness.report.statistics import CONTROLS, NOT_JUDGED, TOO_FEW, VERDICTS
+from harness.results.table import METRICS, MORE_CHOICES, Holes, read_table, selected
 from harness.run import metrics
 from harness.studies import scale
 
