@@ -65,9 +65,9 @@ def test_the_first_complete_task_is_shown_once(capsys: pytest.CaptureFixture[str
     assert "const" not in text
     lines = [line.split() for line in text.splitlines()]
     assert [line for line in lines if line[:1] and line[0] in METHODS] == [
-        ["soft", "2", "0.5", "-50.0", "%"],
-        ["uniform", "2", "1"],
-        ["hnet", "1", "1.045", "+4.5", "%"],
+        ["soft", "2", "0.5000", "-50.0", "%"],
+        ["uniform", "2", "1.0000"],
+        ["hnet", "1", "1.0450", "+4.5", "%"],
     ]
 
 

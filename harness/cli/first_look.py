@@ -56,7 +56,7 @@ def lines(records: Sequence[Record]) -> list[tuple[str, int, float, str]]:
         (
             method,
             len(errors[method]),
-            round(mse, 4),
+            f"{mse:.4f}",
             "" if not control or method == _CONTROL else f"{100 * (mse / control - 1):+.1f} %",
         )
         for method, mse in sorted(means.items(), key=lambda item: item[1])
