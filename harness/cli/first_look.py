@@ -44,7 +44,7 @@ def looking(events: Generator[Event], due: Sequence[PlannedRun]) -> Generator[Ev
                 )
 
 
-def lines(records: Sequence[Record]) -> list[tuple[str, int, float, str]]:
+def lines(records: Sequence[Record]) -> list[tuple[str, int, str, str]]:
     """By method how many runs there are, their mean error and its change, best first."""
     errors: dict[str, list[float]] = {}
     for record in records:
