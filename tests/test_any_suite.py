@@ -216,6 +216,8 @@ def test_whatever_a_plan_accepts_can_be_run_and_run_again(
             assert (folder / f"patches-{name}.svg").resolve().parent == folder.resolve()
 
 
+# An outcome may be an error of any length, and hypothesis writes down what it draws.
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(max_examples=6)
 @given(drawn=SUITES, outcomes=OUTCOMES)
 def test_whatever_a_plan_accepts_can_be_ranked(

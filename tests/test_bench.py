@@ -284,6 +284,7 @@ def test_a_file_too_short_is_known_before_its_runs(folders: Folders, tmp_path: P
 
 def test_what_is_known_of_a_set_without_its_values_is_true_of_them() -> None:
     """Parts and windows of the embedded sets, which a plan takes for granted."""
+    pytest.importorskip("sktime")  # two of them come with it
     for name in ("mitdb", "electric_devices", "ordinal"):
         assert data.outline(name) == data.load(name, ()).outline
 

@@ -423,6 +423,7 @@ def test_a_bench_fetches_what_is_missing_and_runs_without_the_rest(
     host: Host, tmp_path: Path, bench: Callable[..., str]
 ) -> None:
     """Verified, into the cache; what cannot be had is named once, with the reason."""
+    pytest.importorskip("torch")  # in which methods are looked at
     out = bench(*WORDS)
     assert (tmp_path / "cache" / "patchbench" / "tiny.csv").read_bytes() == CONTENT
     assert "Fetching tiny (" in out
@@ -442,6 +443,7 @@ def test_offline_and_in_a_plan_nothing_is_fetched(
     host: Host, tmp_path: Path, bench: Callable[..., str], words: tuple[str, ...]
 ) -> None:
     """A plan says what would be; offline, each set is named once."""
+    pytest.importorskip("torch")  # in which methods are looked at
     out = bench(*WORDS, *words)
     assert host.asked == []
     assert not list((tmp_path / "cache").rglob("*.csv"))
