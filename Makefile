@@ -112,7 +112,8 @@ test-browser: $(STAMP) ## try the page, and MLflow's, in Chromium (PATH or PATCH
 	@$(VENV)/bin/python -c 'import axe_playwright_python, playwright' 2>/dev/null || \
 		$(VENV)/bin/python -m pip install -qq --disable-pip-version-check \
 			--constraint constraints.txt --editable '.[browser]'
-	@$(VENV)/bin/python -m pytest tests/browser_page.py tests/browser_mlflow.py
+	@$(VENV)/bin/python -m pytest tests/browser_page.py
+	@$(VENV)/bin/python -m pytest tests/browser_mlflow.py
 
 lint: $(STAMP) ## check format, style, types and who imports whom
 	@$(VENV)/bin/ruff format --check

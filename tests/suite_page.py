@@ -12,7 +12,7 @@ from harness.results.rows import read_rows, write_rows
 
 SETS = ("ETTh1", "ETTh2", "ETTm1", "ETTm2", "x-dark-96-24.svg")
 """Five, so that there are verdicts; the last one is called like the end of a figure's name."""
-AWKWARD = "Jumps.v2-512"
+AWKWARD = "Steps.v2-512"
 """A method with every sign that a name may have."""
 LEVEL = {
     "uniform": 1.0,
