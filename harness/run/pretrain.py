@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from harness import data
 from harness.core.files import write_bytes
-from harness.core.task import Architecture, Task
+from harness.core.task import Architecture, Budget, Task
 from harness.model.patcher import Patcher, Rule
 from harness.model.quantiles import FURTHEST, QuantileForecaster, pinball
+from harness.run.fit import rate_factor
 
 SIZES = {
     "S": Architecture(width=64, layers=3, heads=4, feedforward=256, dropout=0.0),
@@ -117,17 +118,17 @@ def pretrain(
         "diet": asdict(diet),
         "architecture": asdict(architecture),
     }
+    whole = _Checkpoint(settings, state, model, optimiser, drawing, sampling)
     if checkpoint is not None and checkpoint.exists():
-        _resume(checkpoint, settings, state, model, optimiser, drawing, sampling)
+        whole.resume(checkpoint)
 
     began, every = time.perf_counter(), diet.steps // diet.checks
     total = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
     while state.step < diet.steps:
         model.patcher.progress.fill_(state.step / diet.steps)
-        factor = _factor(state.step, diet)
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * factor
+            group["lr"] = rate * rate_factor(state.step, Budget(warmup=diet.warmup), diet.steps)
         past, future, scored = _batch(sampler, diet, model.task, sampling, device)
         forecast = model(past, torch.arange(len(past), device=device), drawing)
         loss, beside = model.loss(forecast, future, scored)
@@ -159,7 +160,7 @@ def pretrain(
         total.zero_()
         model.train()
         if checkpoint is not None:
-            _save(checkpoint, settings, state, model, optimiser, drawing, sampling)
+            whole.save(checkpoint)
     model.load_state_dict(state.kept)
     assert state.rule is not None
     return Pretrained(model.eval(), state.best, state.rule, state.curves)
@@ -232,59 +233,46 @@ def _by_rule(model: QuantileForecaster, valid: Sequence[Rows3]) -> dict[Rule, fl
     return losses
 
 
-def _factor(step: int, diet: Diet) -> float:
-    rising = max(1, round(diet.warmup * diet.steps))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, diet.steps - rising)))
+@dataclass(frozen=True)
+class _Checkpoint:
+    """All that changes while a forecaster is pre-trained, and what it is the checkpoint of."""
 
+    settings: dict[str, Any]
+    state: _Progress
+    model: QuantileForecaster
+    optimiser: torch.optim.Optimizer
+    drawing: torch.Generator
+    sampling: np.random.Generator
 
-def _save(
-    path: Path,
-    settings: dict[str, Any],
-    state: _Progress,
-    model: QuantileForecaster,
-    optimiser: torch.optim.Optimizer,
-    drawing: torch.Generator,
-    sampling: np.random.Generator,
-) -> None:
-    content = {
-        "settings": settings,
-        "progress": vars(state),
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "drawing": drawing.get_state(),
-        "everywhere": torch.get_rng_state(),
-        "sampling": sampling.bit_generator.state,
-    }
-    written = io.BytesIO()
-    torch.save(content, written)
-    write_bytes(path, written.getvalue())
+    def save(self, path: Path) -> None:
+        content = {
+            "settings": self.settings,
+            "progress": vars(self.state),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "drawing": self.drawing.get_state(),
+            "everywhere": torch.get_rng_state(),
+            "sampling": self.sampling.bit_generator.state,
+        }
+        written = io.BytesIO()
+        torch.save(content, written)
+        write_bytes(path, written.getvalue())
 
-
-def _resume(
-    path: Path,
-    settings: dict[str, Any],
-    state: _Progress,
-    model: QuantileForecaster,
-    optimiser: torch.optim.Optimizer,
-    drawing: torch.Generator,
-    sampling: np.random.Generator,
-) -> None:
-    try:
-        content = torch.load(path, weights_only=True)
-        then = content["settings"]
-    except Exception as error:
-        raise ValueError(f"{path} is damaged, or no checkpoint of a pre-training") from error
-    for name, value in settings.items():
-        if then.get(name) != value:
-            raise ValueError(
-                f"{path} is the checkpoint of another pre-training: its {name} is"
-                f" {then.get(name)!r}, not {value!r}"
-            )
-    vars(state).update(content["progress"])
-    model.load_state_dict(content["model"])
-    optimiser.load_state_dict(content["optimiser"])
-    drawing.set_state(content["drawing"])
-    torch.set_rng_state(content["everywhere"])
-    sampling.bit_generator.state = content["sampling"]
+    def resume(self, path: Path) -> None:
+        try:
+            content = torch.load(path, weights_only=True)
+            then = content["settings"]
+        except Exception as error:
+            raise ValueError(f"{path} is damaged, or no checkpoint of a pre-training") from error
+        for name, value in self.settings.items():
+            if then.get(name) != value:
+                raise ValueError(
+                    f"{path} is the checkpoint of another pre-training: its {name} is"
+                    f" {then.get(name)!r}, not {value!r}"
+                )
+        vars(self.state).update(content["progress"])
+        self.model.load_state_dict(content["model"])
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.drawing.set_state(content["drawing"])
+        torch.set_rng_state(content["everywhere"])
+        self.sampling.bit_generator.state = content["sampling"]
