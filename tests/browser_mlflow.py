@@ -122,9 +122,10 @@ def test_the_page_of_the_suite_leads_to_a_run_and_back(ui: Served, page: Page) -
     expect(page.get_by_text("uniform on const 96->24 K=12 seed 1").first).to_be_visible()
     expect(page.get_by_text("Cuts every row into").first).to_be_visible()
     expect(page.get_by_text("python -m harness").first).to_be_visible()
-    page.get_by_role("link", name="Its cell on the page").click()
-    # Links in a description open a tab of their own.
-    there = page.context.pages[-1]
+    # Links in a description open a tab of their own, and take their time.
+    with page.expect_popup(timeout=WAIT) as opened:
+        page.get_by_role("link", name="Its cell on the page").click()
+    there = opened.value
     expect(there.get_by_role("dialog")).to_contain_text("uniform on const 96→24 K=12")
 
 
