@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
@@ -30,6 +31,9 @@ def plan(
 ) -> list[Job]:
     """All jobs of a suite, or those of a selection, in a fixed order: task by task, seed by seed.
 
+    Before the first job that needs a pre-training stands that pre-training, which is a job of the
+    suite's ``pretraining``; jobs that need the same one follow each other.
+
     A method that the suite does not name runs on every block: so a new one needs no edit of a
     suite. With the folder ``results``, the jobs of a suite that is tuned carry what searches
     chose; ``learns`` says of a method for which nothing was chosen whether it has anything to
@@ -40,8 +44,9 @@ def plan(
             a search that is missing, or had another number of trials than the suite gives.
     """
     _within(suite, "data set", datasets, suite.datasets)
-    _within(suite, "look-back", look_backs, [n for block in suite.blocks for n in block.look_back])
-    _within(suite, "horizon", horizons, [h for block in suite.blocks for h in block.horizons])
+    tasks = [run.task for run in suite.runs()]
+    _within(suite, "look-back", look_backs, [task.look_back for task in tasks])
+    _within(suite, "horizon", horizons, [task.horizon for task in tasks])
     _within(suite, "seed", seeds, [seed for block in suite.blocks for seed in block.seeds])
     chosen = _choices(suite, results, methods) if results is not None and suite.tuned else {}
     jobs = [
@@ -54,6 +59,7 @@ def plan(
     ]
     if not jobs:
         raise ValueError(f"suite {suite.name!r} has no job with all of what was selected")
+    jobs = _with_needs(jobs)
     if results is not None and suite.tuned:
         _refuse_unequal(suite, jobs, learns)
     return jobs
@@ -91,7 +97,8 @@ def _refuse_unequal(suite: Suite, jobs: Sequence[Job], learns: Callable[[Job], b
 def _jobs(
     suite: Suite, selected: Sequence[str] | None, chosen: Chosen = MappingProxyType({})
 ) -> Iterator[Job]:
-    for block, method, task, seed in suite.runs(selected):
+    pretraining = cache(partial(_pretraining, suite))
+    for block, method, task, seed, stage, corpus in suite.runs(selected):
         job = Job(
             suite=suite.name,
             method=method,
@@ -100,14 +107,62 @@ def _jobs(
             architecture=block.forecaster,
             budget=block.budget,
             source=suite.sources.get(task.dataset),
+            stage=stage,
+            needs=None if corpus is None else pretraining(method, corpus, seed),
         )
         place = (task.dataset, task.look_back, task.horizon, task.patches)
-        if (choice := chosen.get((method, *place))) is not None:
+        if stage == "zero_shot":
+            yield _scoring(suite, job)
+        elif (choice := chosen.get((method, *place))) is not None:
             # In the place of a sweep, too: the search chose among its values.
             yield _with(job, block.hyperparameters.get(method, {}), choice)
         else:
             for hyperparameters in _settings(suite, block, method):
                 yield replace(job, hyperparameters=hyperparameters)
+
+
+def _pretraining(suite: Suite, method: str, corpus: str, seed: int) -> Job:
+    """The job that pre-trains a method on a corpus.
+
+    Raises:
+        ValueError: the suite's ``pretraining`` has no such job, or one of a sweep.
+    """
+    of = suite.pretraining
+    assert of is not None  # a block with corpora is refused without it
+    found = [
+        job for job in _jobs(of, [method]) if (job.task.dataset, job.seed) == (corpus, seed)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"suite {of.name!r} plans {len(found)} pre-trainings of {method} on {corpus} with seed"
+            f" {seed}; suite {suite.name!r} needs one"
+        )
+    return found[0]
+
+
+def _scoring(suite: Suite, job: Job) -> Job:
+    """A job of a zero-shot task: of a pre-trained forecaster as it is, or of a reference."""
+    if job.needs is not None:
+        of = job.needs
+        return replace(
+            job,
+            hyperparameters=of.hyperparameters,
+            architecture=of.architecture,
+            budget=of.budget,
+        )
+    reference = suite.references[job.method]
+    settings = (("path", reference.path), *reference.options.items())
+    return replace(job, hyperparameters=settings)
+
+
+def _with_needs(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs with the pre-trainings that they need, each before those that need it."""
+    usual = [job for job in jobs if job.needs is None]
+    carried: dict[object, list[Job]] = {}
+    for job in jobs:
+        if job.needs is not None:
+            carried.setdefault((job.needs.method, job.needs.task, job.needs.seed), []).append(job)
+    return [*usual, *(job for of in carried.values() for job in (of[0].needs, *of) if job)]
 
 
 def _with(job: Job, fixed: Mapping[str, object], choice: Choice) -> Job:

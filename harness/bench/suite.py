@@ -14,15 +14,19 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness import data
 from harness.core.files import write_text
-from harness.core.names import NOT_SUITES, DataSetName, MethodName, misnamed
+from harness.core.job import Stage
+from harness.core.names import NOT_SUITES, DataSetName, MethodName, SuiteName, misnamed
 from harness.core.schema import STRICT, MistakeError, Where, from_table
 from harness.core.task import Architecture, Budget, Task
 from harness.core.words import unknown
+from harness.zero_shot import tasks as zero_shot
 
 _SEEDS = 2**31  # generators and tables take no larger ones
 
@@ -35,40 +39,96 @@ class Block:
     the data set's own. ``methods`` and ``seeds`` are those of the suite where a block has none of
     its own: what runs are missing is judged task by task. ``hyperparameters``, by method, are
     those that are not the default; the suite's hold where the block says nothing else.
+
+    A block with ``corpora`` in the place of data sets is of pre-trainings. Beside data sets,
+    ``corpora`` are what the patchers of the methods that are ``frozen`` were pre-trained on;
+    ``untrained`` are methods that are run with a patcher that has learned nothing. A block with
+    ``zero_shot``, the names of benchmarks or of their tasks, scores the forecasters that were
+    pre-trained on its corpora; look-back and K are theirs.
     """
 
     __pydantic_config__ = STRICT
 
-    datasets: tuple[DataSetName, ...]
-    look_back: tuple[int, ...]
-    horizons: tuple[int, ...]
     methods: tuple[MethodName, ...]
     seeds: tuple[int, ...]
+    datasets: tuple[DataSetName, ...] = ()
+    look_back: tuple[int, ...] = ()
+    horizons: tuple[int, ...] = ()
     patch: int | None = None
     patches: int | None = None
     season: int | None = None
+    corpora: tuple[DataSetName, ...] = ()
+    frozen: tuple[MethodName, ...] = ()
+    untrained: tuple[MethodName, ...] = ()
+    zero_shot: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     forecaster: Architecture = field(default_factory=Architecture)
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.patch is None) == (self.patches is None):
-            raise ValueError("exactly one of patch (length in steps) and patches (K) is needed")
+        needed = ["methods", "seeds"]
+        if self.zero_shot:
+            needed += ["corpora"]
+            own = ("datasets", "look_back", "horizons", "patch", "patches", "frozen", "untrained")
+            if (strange := [name for name in own if getattr(self, name)]) or self.season:
+                name = strange[0] if strange else "season"
+                raise ValueError(f"{name} is given beside zero_shot, where it has no meaning")
+        else:
+            needed += ["look_back", "horizons"]
+            needed += ["corpora"] if self.corpora and not self.datasets else ["datasets"]
+            if (self.patch is None) == (self.patches is None):
+                raise ValueError(
+                    "exactly one of patch (length in steps) and patches (K) is needed"
+                )
+        if self.frozen and not self.corpora:
+            raise ValueError("frozen names methods, and no corpora to pre-train them on")
         for look_back in self.look_back:
             if self.patch is not None and (self.patch < 1 or look_back % self.patch):
                 raise ValueError(
                     f"patch is {self.patch}, which does not divide look_back = {look_back}"
                 )
-        for name in ("datasets", "look_back", "horizons", "methods", "seeds"):
-            values = getattr(self, name)
-            if not values:
+        for name in needed:
+            if not getattr(self, name):
                 raise ValueError(f"{name} is empty")
+        for name in ("datasets", "look_back", "horizons", "methods", "seeds", "corpora"):
+            values = getattr(self, name)
             if twice := [value for value in values if values.count(value) > 1]:
                 raise ValueError(f"{name} names {twice[0]!r} twice")
         if strange := [seed for seed in self.seeds if not 0 <= seed < _SEEDS]:
             raise ValueError(
                 f"seeds names {strange[0]}; whole numbers from 0 to {_SEEDS - 1} are needed"
             )
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether it is of pre-trainings."""
+        return not (self.datasets or self.zero_shot)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every method that it names."""
+        return tuple(dict.fromkeys((*self.methods, *self.frozen, *self.untrained)))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A predictor of gluonts that is scored beside the forecasters: import path and options."""
+
+    __pydantic_config__ = STRICT
+
+    path: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Planned(NamedTuple):
+    """A run of a suite: the block that it is of, and what it is a run of."""
+
+    block: Block
+    method: str
+    task: Task
+    seed: int
+    stage: Stage | None = None
+    corpus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,43 +194,89 @@ class Suite:
     sources: Mapping[str, data.Source]
     tuned: bool
     tuning: Tuning
+    references: Mapping[str, Reference]
+    pretraining: Suite | None
 
-    @property
+    @cached_property
     def datasets(self) -> list[str]:
-        """Every data set, in the order of the file."""
-        return list(dict.fromkeys(name for block in self.blocks for name in block.datasets))
+        """Every data set, corpus and zero-shot task, in the order of the file."""
+        return list(
+            dict.fromkeys(task.dataset for block in self.blocks for task in self._tasks(block))
+        )
 
-    def runs(
-        self, selected: Sequence[str] | None = None
-    ) -> Iterator[tuple[Block, str, Task, int]]:
-        """Every block, method, task and seed that go together; of ``selected`` methods, if given.
+    def runs(self, selected: Sequence[str] | None = None) -> Iterator[Planned]:
+        """All runs of the suite; of ``selected`` methods, if given.
 
-        A selected method that no block names runs on all of them.
+        A selected method that no block names runs on all of them, in each of their ways.
 
         Raises:
-            ValueError: a task that cannot be, or one that two blocks plan for a method and seed.
+            ValueError: a task that cannot be, or a run that two blocks plan.
         """
-        extra = [name for name in selected or () if name not in self.methods]
+        known = (*self.methods, *self.references)
+        extra = [name for name in selected or () if name not in known]
         planned: set[object] = set()
         for block in self.blocks:
-            own = [name for name in block.methods if selected is None or name in selected]
             for task in self._tasks(block):
                 for seed in block.seeds:
-                    for method in (*own, *extra):
-                        if (method, task, seed) in planned:
-                            run = f"{method} {task} seed={seed}"
-                            raise ValueError(f"two [[tasks]] blocks plan the same run: {run}")
-                        planned.add((method, task, seed))
-                        yield block, method, task, seed
+                    for method, stage, corpus in self._ways(block, task, seed, selected, extra):
+                        run = Planned(block, method, task, seed, stage, corpus)
+                        if run[1:] in planned:
+                            said = f"{method} {task} seed={seed}"
+                            raise ValueError(f"two [[tasks]] blocks plan the same run: {said}")
+                        planned.add(run[1:])
+                        yield run
+
+    def _ways(
+        self,
+        block: Block,
+        task: Task,
+        seed: int,
+        selected: Sequence[str] | None,
+        extra: Sequence[str],
+    ) -> Iterator[tuple[str, Stage | None, str | None]]:
+        """Method, stage and corpus of all runs of a block on a task with a seed."""
+
+        def own(names: Iterable[str]) -> list[str]:
+            return [*(name for name in names if selected is None or name in selected), *extra]
+
+        if block.pretrains:
+            yield from ((name, "pretrain", None) for name in own(block.methods))
+        elif block.zero_shot:
+            pairs = product(own(block.methods), block.corpora)
+            yield from ((name, "zero_shot", corpus) for name, corpus in pairs)
+            if seed == block.seeds[0]:  # they draw nothing
+                names = [name for name in self.references if not selected or name in selected]
+                yield from ((name, "zero_shot", None) for name in names)
+        else:
+            yield from ((name, None, None) for name in own(block.methods))
+            if block.untrained:
+                yield from ((name, "untrained", None) for name in own(block.untrained))
+            if block.frozen:
+                pairs = product(own(block.frozen), block.corpora)
+                yield from ((name, "frozen", corpus) for name, corpus in pairs)
 
     def _tasks(self, block: Block) -> Iterator[Task]:
-        for name in block.datasets:
+        if block.zero_shot:
+            assert self.pretraining is not None
+            [of] = {task for other in self.pretraining.blocks for task in _lengths(other)}
+            for found in zero_shot.chosen(block.zero_shot):
+                look_back, patches = of
+                yield Task(found.dataset, look_back, found.horizon, patches, found.season)
+            return
+        for name in block.datasets or block.corpora:
             source = self.sources.get(name)
-            season = block.season or (data.season(name) if source is None else source.season)
-            for look_back in block.look_back:
-                patches = block.patches or look_back // (block.patch or 1)
+            season = block.season or 1
+            if block.season is None and block.datasets:
+                season = data.season(name) if source is None else source.season
+            for look_back, patches in _lengths(block):
                 for horizon in block.horizons:
                     yield Task(name, look_back, horizon, patches, season)
+
+
+def _lengths(block: Block) -> Iterator[tuple[int, int]]:
+    """Each look-back with its K."""
+    for look_back in block.look_back:
+        yield look_back, block.patches or look_back // (block.patch or 1)
 
 
 def find(name: str, folder: Path) -> Suite:
@@ -257,6 +363,8 @@ class _File:
     description: str = ""
     tuned: bool = False
     tuning: Tuning = field(default_factory=Tuning)
+    pretraining: SuiteName | None = None
+    references: dict[MethodName, Reference] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     methods: tuple[MethodName, ...] = ()
     budget: Budget = field(default_factory=Budget)
@@ -280,9 +388,21 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
                 raise MistakeError(
                     unknown("data set", dataset, known), ("tasks", index, "datasets")
                 )
+        for corpus in block.corpora:
+            if corpus not in data.corpora():
+                where = ("tasks", index, "corpora")
+                raise MistakeError(unknown("corpus", corpus, data.corpora()), where)
+        try:
+            zero_shot.chosen(block.zero_shot)
+        except ValueError as error:
+            raise MistakeError(str(error), ("tasks", index, "zero_shot")) from error
     if not file.tasks:
         raise MistakeError("a suite needs at least one [[tasks]] block")
-    named = [*file.methods, *(name for block in file.tasks for name in block.methods)]
+    pretraining = _pretraining(path, file)
+    named = [*file.methods, *(name for block in file.tasks for name in block.named)]
+    for name in file.references:
+        if name in named:
+            raise MistakeError(f"{name!r} is a method too; choose another name", ("references",))
     _refuse_unknown(file.hyperparameters, named, "hyperparameters")
     _refuse_unknown(file.sweep, named, "sweep")
     for index, block in enumerate(file.tasks):
@@ -298,7 +418,38 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
         sources=sources,
         tuned=file.tuned,
         tuning=file.tuning,
+        references=file.references,
+        pretraining=pretraining,
     )
+
+
+def _pretraining(path: Path, file: _File) -> Suite | None:
+    """The suite that makes the artefacts, where blocks start from any."""
+    carried = [
+        (index, corpus)
+        for index, block in enumerate(file.tasks)
+        if not block.pretrains
+        for corpus in block.corpora
+    ]
+    if file.pretraining is None:
+        if carried:
+            where = ("tasks", carried[0][0], "corpora")
+            raise MistakeError("corpora need a suite that pre-trains on them: pretraining", where)
+        return None
+    found = find(file.pretraining, path.parent)
+    if not all(block.pretrains for block in found.blocks):
+        raise MistakeError(f"{found.name!r} does not only pre-train", ("pretraining",))
+    if len({lengths for block in found.blocks for lengths in _lengths(block)}) != 1:
+        raise MistakeError(f"{found.name!r} has more than one look-back or K", ("pretraining",))
+    for index, corpus in carried:
+        if corpus not in found.datasets:
+            where = ("tasks", index, "corpora")
+            raise MistakeError(
+                f"{corpus!r} is no corpus of suite {found.name!r}; there are:"
+                f" {', '.join(found.datasets)}",
+                where,
+            )
+    return found
 
 
 def _shared(table: Mapping[str, Any], block: object) -> object:

@@ -12,14 +12,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from harness import data
+from harness.core.identity import HOUSE, folder_hash, source_hash
 from harness.core.job import Job, Record, canonical, job_key, why_stale
 from harness.model.declared import METHODS, Declarations, Declared
 from harness.results.bundles import recorded
 from harness.results.rows import read_rows
+from harness.zero_shot import tasks as zero_shot
 
 State = Literal["done", "failed", "stale", "missing", "absent", "broken"]
 """Of a planned run.
@@ -71,6 +74,8 @@ class PlannedRun:
     found: Record | None = None
     attempts: int = 1
     micro_batch: int | None = None
+    needs: str | None = None
+    files: tuple[str, ...] = ()
 
     @cached_property
     def coordinates(self) -> tuple[Any, ...]:
@@ -78,12 +83,13 @@ class PlannedRun:
         job, task = self.job, self.job.task
         size = (task.look_back, task.horizon, task.patches)
         hyperparameters = canonical(dict(job.hyperparameters))
-        return (job.method, task.dataset, *size, job.seed, hyperparameters)
+        return (job.method, task.dataset, *size, job.seed, job.arm, hyperparameters)
 
     @cached_property
     def key(self) -> str:
         """The key its row would have."""
-        return job_key(self.job, self.identity["method_source"], self.identity["data_hash"])
+        identity = self.identity
+        return job_key(self.job, identity["method_source"], identity["data_hash"], self.needs)
 
 
 def survey(jobs: Sequence[Job], folders: Folders) -> list[PlannedRun]:
@@ -94,13 +100,21 @@ def survey(jobs: Sequence[Job], folders: Folders) -> list[PlannedRun]:
     Raises:
         ValueError: a results file that cannot be read, or a method of two origins.
     """
-    sources = {job.task.dataset: job.source for job in jobs}
-    data_sets = {name: _data_set(name, source, folders) for name, source in sources.items()}
+    values = {_values(job): job for job in jobs}
+    data_sets = {named: _read(job, folders) for named, job in values.items()}
+    own = {job.method: job for job in jobs if not is_reference(job)}
     with closing(Declarations(folders.cache, folders.methods)) as methods:
-        known = {name: _method(name, methods) for name in {job.method: None for job in jobs}}
-        fresh = [
-            _planned(job, known[job.method], data_sets[job.task.dataset], methods) for job in jobs
-        ]
+        known = {name: _method(name, methods) for name in own}
+        fresh: list[PlannedRun] = []
+        keys: dict[object, str] = {}  # of pre-trainings
+        for job in jobs:
+            of = _reference(job) if is_reference(job) else known[job.method]
+            run = _planned(job, of, data_sets[_values(job)], methods)
+            if job.needs is not None and run.state != "broken":
+                run = replace(run, needs=keys[_place(job.needs)])
+            elif job.stage == "pretrain" and run.state != "broken":
+                keys[_place(job)] = run.key
+            fresh.append(run)
     paths = {folders.rows(job): None for job in jobs}
     planned = _judged(fresh, [record for path in paths for record in read_rows(path)])
     records = recorded(folders.runs, (run.key for run in planned if run.state != "done"))
@@ -125,6 +139,64 @@ class _Part:
     outline: data.Outline | None = None
     state: State | None = None
     why: str = ""
+    files: tuple[str, ...] = ()
+
+
+def is_reference(job: Job) -> bool:
+    """Whether it scores a predictor by its import path, and no method."""
+    return job.stage == "zero_shot" and job.needs is None
+
+
+def _values(job: Job) -> tuple[str, bool, bool]:
+    """What the job's data are: the same for all jobs of a data set, a corpus or a task."""
+    return job.task.dataset, job.stage == "pretrain", job.stage == "zero_shot"
+
+
+def _place(job: Job) -> tuple[object, ...]:
+    return job.method, job.task, job.seed
+
+
+def _read(job: Job, folders: Folders) -> _Part:
+    name = job.task.dataset
+    if job.stage == "pretrain":
+        try:
+            corpus = data.find_corpus(name)
+        except ValueError as error:
+            return _Part({"data_hash": "", "data_verified": False}, state="broken", why=str(error))
+        return _pinned(corpus.hash, tuple(corpus.members), folders)
+    if job.stage == "zero_shot":
+        task = zero_shot.find(name)
+        return _pinned(task.hash, tuple(source.file for source in task.sources), folders)
+    return _data_set(name, job.source, folders)
+
+
+def _pinned(digest: str, files: tuple[str, ...], folders: Folders) -> _Part:
+    """Of files whose value hashes are known; the run itself holds them to these."""
+    looked = [*folders.data, folders.cache]
+    absent = [file for file in files if data.find_panel(file, looked) is None]
+    why = f"not here: {', '.join(absent)}; looked in: {', '.join(map(str, looked))}"
+    columns = {"data_hash": digest, "data_verified": True}
+    if not absent:
+        return _Part(columns, files=files)
+    return _Part(columns, state="absent", why=why, files=files)
+
+
+def _reference(job: Job) -> _Part:
+    """A predictor by its import path."""
+    module = str(dict(job.hyperparameters)["path"]).partition(":")[0]
+    blank = {"method_source": "", "kind": "reference", "ranked": False}
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        why = f"{job.method}: module {module!r} cannot be found"
+        return _Part(blank, state="broken", why=why)
+    file = Path(spec.origin)
+    # Of ours its file alone: all of the house would be too much.
+    is_ours = module.partition(".")[0] in HOUSE
+    digest = folder_hash([file]) if is_ours else source_hash(module, file)
+    return _Part(blank | {"method_source": digest})
 
 
 def _method(name: str, methods: Declarations) -> _Part:
@@ -162,9 +234,12 @@ def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
 def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) -> PlannedRun:
     """The run with all its hyperparameters, before a look at the rows."""
     identity = {**method.columns, **data_set.columns}
-    declared = method.declared
-    if declared is None:
-        return PlannedRun(job, "broken", identity, why=method.why)
+    declared, files = method.declared, data_set.files
+    if "broken" in (method.state, data_set.state):
+        return PlannedRun(job, "broken", identity, why=method.why or data_set.why)
+    if declared is None:  # a reference by its import path
+        state = data_set.state or "missing"
+        return PlannedRun(job, state, identity, why=data_set.why, files=files)
     try:
         complete = declared.complete(dict(job.hyperparameters))
         job = replace(job, hyperparameters=tuple(complete.items()))
@@ -175,7 +250,7 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     except ValueError as error:
         return PlannedRun(job, "broken", identity, why=str(error))
     state, outline = data_set.state or "missing", data_set.outline
-    return PlannedRun(job, state, identity, why=data_set.why, outline=outline)
+    return PlannedRun(job, state, identity, why=data_set.why, outline=outline, files=files)
 
 
 def _judged(fresh: Sequence[PlannedRun], rows: Sequence[Record]) -> list[PlannedRun]:
@@ -230,7 +305,8 @@ def _beside(run: PlannedRun, record: Record | None, outdated: Iterable[Record]) 
 
 def _other(record: Record, run: PlannedRun) -> str:
     identity = run.identity
-    reasons = why_stale(record, run.job, identity["method_source"], identity["data_hash"])
+    source, digest = identity["method_source"], identity["data_hash"]
+    reasons = why_stale(record, run.job, source, digest, run.needs)
     return "; ".join(reasons) or "its key was edited"
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache, cached_property
 from hashlib import sha256
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from harness.core.names import DataSetName, MethodName, SuiteName
 from harness.core.protocol import PROTOCOL
@@ -20,6 +20,14 @@ from harness.core.words import shortened
 
 STATUSES = ("done", "failed", "diverged")
 
+Stage = Literal["pretrain", "zero_shot", "frozen", "untrained"]
+"""What a job does where it is not the usual training and test on one data set.
+
+pretrain: train a forecaster on a corpus, which takes the place of the data set. zero_shot: score
+a task that the pre-trained forecaster never saw, or a reference predictor. frozen: train on a data
+set, but take the patcher from a pre-training and leave it as it is. untrained: the same with a
+patcher that has learned nothing.
+"""
 
 _LONGEST_ERROR = 1000  # characters
 
@@ -32,6 +40,8 @@ class Job:
 
     ``trials`` is how many a search used to choose its setting, 0 where there was none. It is told
     in the record and is no part of the key: the same setting gives the same number, however found.
+    ``stage`` None is training and test on one data set; ``needs`` is the pre-training whose
+    artefact a job starts from.
     """
 
     suite: str
@@ -43,9 +53,21 @@ class Job:
     budget: Budget = field(default_factory=Budget)
     source: Source | None = None
     trials: int = 0
+    stage: Stage | None = None
+    needs: Job | None = None
 
     def __str__(self) -> str:
-        return f"{self.method} {self.task} seed={self.seed}"
+        return " ".join((*_named(self.method, self.arm), f"{self.task} seed={self.seed}"))
+
+    @property
+    def corpus(self) -> str | None:
+        """What was pre-trained on."""
+        return None if self.needs is None else self.needs.task.dataset
+
+    @property
+    def arm(self) -> str:
+        """Its stage and corpus in words, "frozen open"; nothing for the usual job."""
+        return _arm(self.stage, self.corpus)
 
 
 @dataclass(frozen=True)
@@ -75,12 +97,17 @@ class Record:
     :data:`FAILURES`, ``attempts`` how often the job was started, ``micro_batch`` the windows in
     one pass of a training step, ``engine`` how steps were taken ("eager", or on a GPU "graph";
     :mod:`harness.run.step`), ``trials`` those that its tuning used. ``data_warning`` names a
-    suspicious value in the training part of the data (:func:`harness.data.series.outliers`). What
-    is not measured, or younger than its row, is None.
+    suspicious value in the training part of the data (:func:`harness.data.series.outliers`).
+    ``stage`` is as in :class:`Job`, ``corpus`` what was pre-trained on and ``needs`` the key of
+    that pre-training; ``valid_loss`` is its validation loss. Of a zero-shot task, ``mase`` and
+    ``quantile_loss`` (SQL, WQL or CRPS, as its benchmark has it) and ``wape`` are by the rule of
+    its benchmark, ``cases`` the forecasts, of which ``masked`` have a value that could not be
+    scored, and ``leak`` says whether the corpus holds the source of the task. What is not
+    measured, or younger than its row, is None.
 
     Raises:
-        ValueError: an unknown status or failure, a number that is not finite, a rule that is not
-            declared, or done without mse and mae.
+        ValueError: an unknown status, failure or stage, a number that is not finite, a rule that
+            is not declared, or done without the errors of its stage.
     """
 
     __pydantic_config__ = STRICT
@@ -147,6 +174,15 @@ class Record:
     micro_batch: int | None = None
     engine: str | None = None
     trials: int | None = None
+    stage: str | None = None
+    corpus: str | None = None
+    needs: str | None = None
+    valid_loss: float | None = None
+    quantile_loss: float | None = None
+    wape: float | None = None
+    cases: int | None = None
+    masked: int | None = None
+    leak: str | None = None
     failure: str | None = None
     device: str
     protocol: int
@@ -176,20 +212,30 @@ class Record:
             raise ValueError(f"failure is {self.failure!r}; allowed: {', '.join(FAILURES)}")
         if self.rule is not None and self.rule not in (self.rules or "").split():
             raise ValueError(f"rule is {self.rule!r}; declared: {self.rules or 'none'}")
-        if self.status == "done" and (self.mse is None or self.mae is None):
-            raise ValueError("a record with status done needs mse and mae")
+        if self.stage is not None and self.stage not in get_args(Stage):
+            allowed = ", ".join(get_args(Stage))
+            raise ValueError(f"stage is {self.stage!r}; allowed: {allowed}")
+        errors = _ERRORS.get(self.stage or "", ("mse", "mae"))
+        if self.status == "done" and any(values[name] is None for name in errors):
+            raise ValueError(f"a record with status done needs {' and '.join(errors)}")
         # A row is read as a whole, by people too; the log in the bundle keeps all of it.
         object.__setattr__(self, "error", shortened(" ".join(self.error.split()), _LONGEST_ERROR))
 
     def __str__(self) -> str:
         size = f"{self.look_back}->{self.horizon} K={self.patches}"
-        return f"{self.method} {self.dataset} {size} seed={self.seed}"
+        named = _named(self.method, self.arm)
+        return " ".join((*named, f"{self.dataset} {size} seed={self.seed}"))
+
+    @property
+    def arm(self) -> str:
+        """Its stage and corpus in words, as :attr:`Job.arm`."""
+        return _arm(self.stage, self.corpus)
 
     @cached_property
-    def coordinates(self) -> tuple[str, str, int, int, int, int, str]:
+    def coordinates(self) -> tuple[str, str, int, int, int, int, str, str]:
         """What the row is a measurement of; a suite's results hold one row for each.
 
-        Last come the hyperparameters, as JSON: they tell the settings of a sweep apart.
+        Last come the arm and the hyperparameters, as JSON: they tell the settings of a sweep apart.
 
         Raises:
             ValueError: the row's job is none.
@@ -206,8 +252,21 @@ class Record:
             self.horizon,
             self.patches,
             self.seed,
+            self.arm,
             hyperparameters,
         )
+
+
+_ERRORS = {"pretrain": ("valid_loss",), "zero_shot": ("mase", "quantile_loss")}
+"""What a done row must have measured, by stage; elsewhere mse and mae."""
+
+
+def _arm(stage: str | None, corpus: str | None) -> str:
+    return " ".join(part for part in (stage, corpus) if part)
+
+
+def _named(method: str, arm: str) -> tuple[str, ...]:
+    return (method, f"({arm})") if arm else (method,)
 
 
 def job_of(record: Record) -> Job:
@@ -220,7 +279,7 @@ def job_of(record: Record) -> Job:
         told = from_json(_Told, record.job)
     except MistakeError as error:
         raise ValueError(f"the job is none: {error}") from error
-    return Job(**vars(told) | {"hyperparameters": tuple(told.hyperparameters.items())})
+    return told.job
 
 
 @dataclass(frozen=True)
@@ -237,26 +296,37 @@ class _Told:
     architecture: Architecture
     budget: Budget
     source: Source | None
+    stage: Stage | None = None
+    needs: _Told | None = None
+
+    @property
+    def job(self) -> Job:
+        hyperparameters = tuple(self.hyperparameters.items())
+        needs = None if self.needs is None else self.needs.job
+        return Job(**vars(self) | {"hyperparameters": hyperparameters, "needs": needs})
 
 
 # --- identity ------------------------------------------------------------------------------------
 
 
-def job_key(job: Job, method_source: str, data_hash: str) -> str:
+def job_key(job: Job, method_source: str, data_hash: str, needs: str | None = None) -> str:
     """16 hex digits of what the number depends on: job, method, protocol and data values.
 
-    The suite's name, the path of own data and how its file is written stay out: none of them
-    changes a result.
+    ``needs`` is the key of the job that it needs. The suite's name, the path of own data and how
+    its file is written stay out: none of them changes a result.
     """
-    return _key(_plain(job), method_source, PROTOCOL, data_hash)
+    return _key(_plain(job), method_source, PROTOCOL, data_hash, needs)
 
 
 def recomputed_key(record: Record) -> str:
     """The key that the row's columns give; if ``record.key`` differs, the row was edited."""
-    return _key(json.loads(record.job), record.method_source, record.protocol, record.data_hash)
+    job = json.loads(record.job)
+    return _key(job, record.method_source, record.protocol, record.data_hash, record.needs)
 
 
-def why_stale(record: Record, job: Job, method_source: str, data_hash: str) -> list[str]:
+def why_stale(
+    record: Record, job: Job, method_source: str, data_hash: str, needs: str | None = None
+) -> list[str]:
     """Why the row is not of this job as it is now, in words; nothing where its key is the same."""
     then, now = _flat(json.loads(record.job)), _flat(json.loads(canonical(_plain(job))))
     settings = [
@@ -269,6 +339,7 @@ def why_stale(record: Record, job: Job, method_source: str, data_hash: str) -> l
         "other data": record.data_hash != data_hash,
         f"protocol {record.protocol} -> {PROTOCOL}": record.protocol != PROTOCOL,
         f"other settings: {', '.join(settings)}": bool(settings),
+        "another pre-training": record.needs != needs and not settings,
     }
     return [words for words, is_so in said.items() if is_so]
 
@@ -303,6 +374,8 @@ def new_record(
     rules: str | None = None,
     rule: str | None = None,
     engine: str | None = None,
+    needs: str | None = None,
+    leak: str | None = None,
     **measured: int | float | None,  # noqa: PYI041 - tests check shapes and types strictly
 ) -> Record:
     """The record of ``job``; numbers not in ``measured`` (column=value) stay empty."""
@@ -324,7 +397,11 @@ def new_record(
         commit=provenance.commit,
         job=canonical(_plain(job)),
         error=error,
-        key=job_key(job, method_source, data_hash),
+        key=job_key(job, method_source, data_hash, needs),
+        needs=needs,
+        leak=leak,
+        stage=job.stage,
+        corpus=job.corpus,
         **task,
         trials=job.trials or None,
         failure=failure,
@@ -345,7 +422,12 @@ def canonical(value: object) -> str:
 def _plain(job: Job) -> dict[str, Any]:
     # Not asdict, which copies every value: a plan of thousands of jobs asks for thousands of keys.
     plain = {name: _set(part) if is_dataclass(part) else part for name, part in vars(job).items()}
-    del plain["trials"]
+    del plain["trials"], plain["stage"], plain["needs"]
+    # As a setting below: what an older job does not know is left out of it.
+    if job.stage is not None:
+        plain["stage"] = job.stage
+    if job.needs is not None:
+        plain["needs"] = _plain(job.needs)
     plain["hyperparameters"] = dict(job.hyperparameters)
     if job.source is not None:
         plain["source"] = {**vars(job.source), "path": str(job.source.path)}
@@ -357,17 +439,26 @@ def _set(part: object) -> dict[str, Any]:
     return {name: value for name, value in vars(part).items() if value is not None}
 
 
-_ELSEWHERE = ("suite", "source.path", *(f"source.{name}" for name in READING))
+_ELSEWHERE = ("suite", "needs.suite", "source.path", *(f"source.{name}" for name in READING))
 """Fields of a job that no result depends on: the hash of the data is in the key beside them."""
 
 
-def _key(job: Mapping[str, Any], method_source: str, protocol: int, data_hash: str) -> str:
+def _key(
+    job: Mapping[str, Any], method_source: str, protocol: int, data_hash: str, needs: str | None
+) -> str:
+    parts = [_content(job), method_source, protocol, data_hash]
+    text = canonical(parts if needs is None else [*parts, needs])
+    return sha256(text.encode()).hexdigest()[:16]
+
+
+def _content(job: Mapping[str, Any]) -> dict[str, Any]:
     content = {name: value for name, value in job.items() if name != "suite"}
     if content["source"] is not None:
         kept = {name: value for name, value in content["source"].items() if name not in READING}
         content["source"] = {**kept, "path": None}
-    text = canonical([content, method_source, protocol, data_hash])
-    return sha256(text.encode()).hexdigest()[:16]
+    if "needs" in content:
+        content["needs"] = _content(content["needs"])
+    return content
 
 
 # --- columns -------------------------------------------------------------------------------------

@@ -8,9 +8,17 @@ for pre-training and ``leakage`` keeps targets out of it. None of them uses the 
 """
 
 from harness.core.source import Source
-from harness.data.corpora import Corpus, Pool, load_corpus, load_member, read_corpus
+from harness.data.corpora import (
+    Corpus,
+    Pool,
+    corpora,
+    find_corpus,
+    load_corpus,
+    load_member,
+    read_corpus,
+)
 from harness.data.leakage import Match, Tag, matches, relation, tag
-from harness.data.panels import Channel, load_panel, read_panel
+from harness.data.panels import Channel, find_panel, load_panel, read_panel
 from harness.data.planted import FAMILIES as PLANTED_FAMILIES
 from harness.data.planted import HORIZON as PLANTED_HORIZON
 from harness.data.planted import LOOK_BACK as PLANTED_LOOK_BACK
@@ -57,11 +65,14 @@ __all__ = [
     "Series",
     "Source",
     "Tag",
+    "corpora",
     "entry",
     "explain_missing",
     "fetch_each",
     "file_of",
     "filled",
+    "find_corpus",
+    "find_panel",
     "is_constant",
     "known",
     "load",

@@ -12,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.schema import STRICT, MistakeError, from_table
+from harness.core.words import unknown
 from harness.data import synthetic
 from harness.data.panels import Channel, load_panel
 
 LARGEST_SHARE = 0.15
 """Of rows that are drawn from one member, where there are enough members for that."""
+
+
+CORPORA = Path(__file__).resolve().parents[2] / "suites" / "corpora"
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,22 @@ class Pool:
     share: float
     names: tuple[str, ...]
     series: tuple[NDArray[np.float32], ...]
+
+
+def corpora() -> list[str]:
+    """Every corpus there is, sorted: a file each."""
+    return sorted(path.stem for path in CORPORA.glob("*.toml"))
+
+
+def find_corpus(name: str) -> Corpus:
+    """The corpus of that name.
+
+    Raises:
+        ValueError: there is none, or its file is wrong.
+    """
+    if name not in corpora():
+        raise ValueError(unknown("corpus", name, corpora()))
+    return read_corpus(CORPORA / f"{name}.toml")
 
 
 def read_corpus(path: Path) -> Corpus:

@@ -78,6 +78,11 @@ def read_panel(path: Path) -> tuple[list[Channel], str]:
     return channels, value_hash(lengths, clock, values)
 
 
+def find_panel(file: str, folders: Sequence[Path]) -> Path | None:
+    """Where ``file`` ("monash/hospital.parquet") is, as :func:`load_panel` looks for it."""
+    return copies.first(folders, [f"{Path(file).stem}{form}" for form in STAMPED])
+
+
 def load_panel(file: str, folders: Sequence[Path], expected: str) -> list[Channel]:
     """The series of ``file`` ("monash/hospital.parquet"), if they are what ``expected`` says.
 
@@ -88,8 +93,7 @@ def load_panel(file: str, folders: Sequence[Path], expected: str) -> list[Channe
         FileNotFoundError: no folder has the file; names it and the folders.
         ValueError: what is there is not what it should be; names the file.
     """
-    path = copies.first(folders, [f"{Path(file).stem}{form}" for form in STAMPED])
-    if path is None:
+    if (path := find_panel(file, folders)) is None:
         looked = ", ".join(map(str, folders)) or "no folder was given"
         raise FileNotFoundError(
             f"not here: {file}; looked in: {looked}; set PATCHBENCH_DATA to a folder that holds it"

@@ -106,7 +106,7 @@ def _by_run(bundles: Iterable[Bundle]) -> dict[tuple[Any, ...], dict[int, Path]]
     for bundle in bundles:
         if bundle.boundaries is not None:
             record = bundle.record
-            _, *_, seed, hyperparameters = record.coordinates
+            _, *_, seed, _, hyperparameters = record.coordinates
             task = (getattr(record, column) for column in TASK)
             runs.setdefault((*task, record.method, hyperparameters), {})[seed] = bundle.boundaries
     return runs

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -105,6 +106,17 @@ class ZeroShotTask:
         return f"{self.benchmark}/{self.task}"
 
     @property
+    def dataset(self) -> str:
+        """Its name where slashes cannot be: "gift-eval.ett1.H.short" for example."""
+        return str(self).replace("/", ".")
+
+    @property
+    def hash(self) -> str:
+        """The identity of its series: of its files' values, its recipe and its windows."""
+        pinned = [f"{source.file} {source.channel} {source.pinned}" for source in self.sources]
+        return sha256("\n".join([*map(str, vars(self).items()), *pinned]).encode()).hexdigest()
+
+    @property
     def sources(self) -> tuple[SourceFile, ...]:
         """What is known of its files."""
         return tuple(files()[file] for file in self.files.split())
@@ -131,14 +143,34 @@ def files() -> Mapping[str, SourceFile]:
 
 
 def find(name: str) -> ZeroShotTask:
-    """The task of that name.
+    """The task of that name, with slashes or with the dots of :attr:`ZeroShotTask.dataset`.
 
     Raises:
         ValueError: there is none; says which is near.
     """
-    if name not in tasks():
+    if (found := tasks().get(name) or _by_dataset().get(name)) is None:
         raise ValueError(unknown("zero-shot task", name, tasks()))
-    return tasks()[name]
+    return found
+
+
+def chosen(names: Sequence[str]) -> list[ZeroShotTask]:
+    """The tasks of these names, of which each is a task's or a benchmark's; each task once.
+
+    Raises:
+        ValueError: a name that is neither.
+    """
+    found: dict[str, ZeroShotTask] = {}
+    for name in names:
+        whole = {key: task for key, task in tasks().items() if task.benchmark == name}
+        if not whole and name not in tasks() and name not in _by_dataset():
+            raise ValueError(unknown("zero-shot task", name, [*BENCHMARKS, *tasks()]))
+        found |= whole or {str(task): task for task in [find(name)]}
+    return list(found.values())
+
+
+@cache
+def _by_dataset() -> Mapping[str, ZeroShotTask]:
+    return {task.dataset: task for task in tasks().values()}
 
 
 def lines(file: str) -> list[dict[str, str]]:
