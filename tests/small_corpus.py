@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.task import Architecture
+from harness.core.task import Architecture, Budget, Task
 from harness.data import Pool
 from harness.model.patcher import Patcher
-from harness.run.pretrain import Diet, Pretrained, pretrain
+from harness.run.pretrain import Pretrained, pretrain
 from methods.uniform import Uniform
 
 TINY = Architecture(width=16, layers=1, heads=2, feedforward=32, dropout=0.0)
-DIET = Diet(steps=6, batch=8, checks=3, valid_rows=12, learning_rate=3e-3)
+TASK = Task("waves", look_back=512, horizon=64, patches=32)
+BUDGET = Budget(epochs=3, steps=2, batch=8, valid_windows=12, learning_rate=3e-3, warmup=0.05)
 
 
 def pools(series: int = 21, steps: int = 900) -> list[Pool]:
@@ -30,4 +31,5 @@ def pools(series: int = 21, steps: int = 900) -> list[Pool]:
 
 def pretrained(method: type[Patcher] = Uniform, **changes: Any) -> Pretrained:  # noqa: ANN401 - what pretrain takes
     """A few steps on the waves."""
-    return pretrain(method, pools(), **{"seed": 1, "diet": DIET, "architecture": TINY, **changes})
+    usual = {"task": TASK, "budget": BUDGET, "architecture": TINY, "seed": 1}
+    return pretrain(method, pools(), **{**usual, **changes})

@@ -17,11 +17,12 @@ import torch
 from gluonts.dataset.pandas import PandasDataset
 from gluonts.evaluation import make_evaluation_predictions
 from gluonts.model.predictor import Predictor
-from small_corpus import DIET, TINY, pools, pretrained
+from small_corpus import BUDGET, TASK, TINY, pools, pretrained
 
 from harness.run import artefact
+from harness.run.fit import DivergedError
 from harness.run.predictor import PatchPredictor
-from harness.run.pretrain import Diet, pretrain
+from harness.run.pretrain import pretrain
 from methods.reinpatch import ReinPatch
 from methods.soft import Soft
 from methods.uniform import Uniform
@@ -59,11 +60,14 @@ def test_the_same_seed_gives_the_same_digits() -> None:
 def test_training_lowers_the_loss_and_keeps_the_best_weights() -> None:
     """The loss of the weights kept is the least of the curve, by the rule that was chosen."""
     told: list[dict[str, float]] = []
-    diet = dataclasses.replace(DIET, steps=60, checks=6)
-    found = pretrained(ReinPatch, diet=diet, on_check=told.append)
+    budget = dataclasses.replace(BUDGET, epochs=6, steps=10)
+    found = pretrained(ReinPatch, budget=budget, on_check=told.append)
     losses = [each["valid_loss"] for each in told]
     assert found.best == min(losses) < losses[0]
+    assert [each["epoch"] for each in told] == [1, 2, 3, 4, 5, 6]
     assert told[-1]["step"] == 60
+    assert all(each["rows_per_second"] > 0 for each in told)
+    assert found.seconds == told[-1]["seconds"] > 0
     assert found.model.patcher.evaluation_rule == found.rule
 
 
@@ -103,22 +107,30 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_stops_training() -> None:
     """With the step by which it was found."""
-    with pytest.raises(ArithmeticError, match="the loss was not finite within 2 steps"):
-        pretrained(diet=dataclasses.replace(DIET, learning_rate=math.inf))
+    with pytest.raises(DivergedError, match="not finite in epoch 1 after 2 steps"):
+        pretrained(budget=dataclasses.replace(BUDGET, learning_rate=math.inf))
 
 
-def test_a_diet_that_cannot_be_is_refused() -> None:
-    """Counts are positive, and checks divide the steps."""
-    with pytest.raises(ValueError, match="batch is 0"):
-        Diet(batch=0)
-    with pytest.raises(ValueError, match="10 steps cannot be divided into 3 equal parts"):
-        Diet(steps=10, checks=3)
+def test_a_budget_that_cannot_be_kept_is_refused() -> None:
+    """There is no pass over a corpus, and no half precision."""
+    with pytest.raises(ValueError, match="steps are missing"):
+        pretrained(budget=dataclasses.replace(BUDGET, steps=None))
+    with pytest.raises(ValueError, match="in float32 and not compiled"):
+        pretrained(budget=dataclasses.replace(BUDGET, precision="bfloat16"))
+
+
+def test_a_task_that_rows_cannot_serve_is_refused() -> None:
+    """With what they can; a shorter horizon is forecast as it is."""
+    with pytest.raises(ValueError, match="at most 512 steps of past and 64 of future"):
+        pretrained(task=dataclasses.replace(TASK, look_back=1024))
+    task = dataclasses.replace(TASK, look_back=256, patches=16, horizon=32)
+    assert pretrained(task=task).model(torch.randn(1, 256), torch.arange(1)).values.shape[2] == 32
 
 
 def test_a_corpus_without_rows_is_refused() -> None:
     """Series that are too short for a past and a future."""
     with pytest.raises(ValueError, match="no series of part 'train' holds"):
-        pretrain(Uniform, pools(steps=100), seed=1, diet=DIET, architecture=TINY)
+        pretrain(Uniform, pools(steps=100), task=TASK, budget=BUDGET, architecture=TINY, seed=1)
 
 
 # --- artefacts -----------------------------------------------------------------------------------

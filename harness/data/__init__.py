@@ -28,6 +28,8 @@ from harness.data.planted import family_of as planted_family
 from harness.data.planted import names as planted_names
 from harness.data.planted import plant
 from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
+from harness.data.sampling import HORIZON as ROW_HORIZON
+from harness.data.sampling import LONGEST as ROW_PAST
 from harness.data.sampling import Part, Sample, Sampler
 from harness.data.series import Outline, Series, filled, is_constant, rounding
 from harness.data.sets import (
@@ -51,6 +53,8 @@ __all__ = [
     "PLANTED_HORIZON",
     "PLANTED_LOOK_BACK",
     "PLANTED_WINDOW",
+    "ROW_HORIZON",
+    "ROW_PAST",
     "TEST_WINDOWS",
     "Channel",
     "Corpus",

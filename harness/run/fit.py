@@ -97,7 +97,7 @@ def fit(
     drawing = torch.Generator(device).manual_seed(seed)
     groups = model.parameter_groups(budget.learning_rate)
     rates = [group["lr"] for group in groups]
-    optimiser = _optimiser(groups, budget, device)
+    optimiser = make_optimiser(groups, budget, device)
     per_epoch = int(min(math.ceil(len(train) / budget.batch), budget.steps or math.inf))
     total_steps = per_epoch * budget.epochs
     forward = torch.compile(model) if budget.compile else model
@@ -116,7 +116,7 @@ def fit(
         shuffled = torch.randperm(len(train), generator=order).to(device)
         for index in shuffled.split(budget.batch)[:per_epoch]:
             model.advance(steps / total_steps)
-            _set_rates(optimiser, rates, rate := rate_factor(steps, budget, total_steps))
+            set_rates(optimiser, rates, rate := rate_factor(steps, budget, total_steps))
             with nullcontext() if steps else model.watched("on the first training batch"):
                 total += (recorded or step)(index)
             steps += 1
@@ -201,9 +201,10 @@ def _remember(model: PatchForecaster, train: Windows, valid: Windows, *, uses: i
 _REMEMBERED_MB = 256
 
 
-def _optimiser(
+def make_optimiser(
     groups: list[dict[str, Any]], budget: Budget, device: torch.device
 ) -> torch.optim.Optimizer:
+    """The budget's optimiser over the groups, each with its own learning rate."""
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[budget.optimiser]
     if device.type == "cuda":  # rates that a recorded step reads anew each time
         groups = [group | {"lr": torch.tensor(group["lr"], device=device)} for group in groups]
@@ -215,7 +216,7 @@ def _optimiser(
     )
 
 
-def _set_rates(optimiser: torch.optim.Optimizer, rates: Sequence[float], factor: float) -> None:
+def set_rates(optimiser: torch.optim.Optimizer, rates: Sequence[float], factor: float) -> None:
     """The learning rate of each group; of a recorded step the rate is a tensor that stays."""
     for group, rate in zip(optimiser.param_groups, rates, strict=True):
         if isinstance(group["lr"], Tensor):

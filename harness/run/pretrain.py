@@ -19,52 +19,27 @@ from harness.core.files import write_bytes
 from harness.core.task import Architecture, Budget, Task
 from harness.model.patcher import Patcher, Rule
 from harness.model.quantiles import FURTHEST, QuantileForecaster, pinball
-from harness.run.fit import rate_factor
+from harness.run.fit import DivergedError, Fitted, make_optimiser, rate_factor, set_rates
 
-SIZES = {
-    "S": Architecture(width=64, layers=3, heads=4, feedforward=256, dropout=0.0),
-    "M": Architecture(width=128, layers=4, heads=8, feedforward=512, dropout=0.0),
-    "L": Architecture(width=256, layers=6, heads=8, feedforward=1024, dropout=0.0),
-}
-"""Of shared forecasters; 0.2, 0.9 and 5 million parameters."""
+SHORTEST = 64
+"""Steps of the shortest past that is trained on; all are multiples of the usual patch."""
 
-
-@dataclass(frozen=True)
-class Diet:
-    """What every forecaster is fed: ``steps`` of ``batch`` rows, at one look-back a step.
-
-    Look-backs are multiples of the usual patch, from ``shortest`` to the longest, each as likely
-    as any other. ``checks`` is how often during training the validation rows are forecast; the
-    weights that do best on them are kept.
-    """
-
-    steps: int = 2000
-    batch: int = 512
-    learning_rate: float = 1e-3
-    warmup: float = 0.05
-    clip: float = 1.0
-    shortest: int = 64
-    checks: int = 10
-    valid_rows: int = 2048
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "shortest", "checks", "valid_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; 1 or more is needed")
-        if self.steps % self.checks:
-            raise ValueError(
-                f"{self.steps} steps cannot be divided into {self.checks} equal parts"
-            )
+VALID_ROWS = 2048
+"""On which a check takes the loss, where a budget does not say."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A forecaster with its least validation loss, the rule of it, and a line for each check."""
+    """A forecaster with its least validation loss, the rule of it, and a line for each check.
+
+    ``seconds`` of training, those before a break included.
+    """
 
     model: QuantileForecaster
     best: float
     rule: Rule
     curves: list[dict[str, float]]
+    seconds: float
 
 
 @dataclass
@@ -72,6 +47,7 @@ class _Progress:
     """How far pre-training is, and all that the next step needs."""
 
     step: int = 0
+    seconds: float = 0.0
     best: float = math.inf
     rule: Rule | None = None
     curves: list[dict[str, float]] = field(default_factory=list)
@@ -82,9 +58,10 @@ def pretrain(
     method: type[Patcher],
     pools: Sequence[data.Pool],
     *,
+    task: Task,
+    budget: Budget,
+    architecture: Architecture,
     seed: int,
-    diet: Diet = Diet(),
-    architecture: Architecture = SIZES["S"],
     hyperparameters: dict[str, object] | None = None,
     device: str = "cpu",
     checkpoint: Path | None = None,
@@ -92,67 +69,82 @@ def pretrain(
 ) -> Pretrained:
     """A forecaster trained on the training part of a corpus, with the weights of its best check.
 
-    Half of the validation rows are later than the training part, half are of series held out. With
-    a ``checkpoint``, training goes on from there if the file exists, to the digits of training
-    without a break, and writes it after each check.
+    The ``task`` has the corpus for a data set, and the longest past for a look-back. Of the
+    ``budget``, ``steps`` are those between two checks and ``epochs`` the checks, of which none is
+    left out (``patience`` is not asked); ``batch`` counts rows, and so does ``valid_windows``.
+    Half of the validation rows are later than the training part, half are of series held out.
+
+    With a ``checkpoint``, training goes on from there if the file exists, to the digits of
+    training without a break, and writes it after each check. ``on_check`` is told "epoch",
+    "epochs", "step", "train_loss", "valid_loss", "learning_rate", "rows_per_second", "seconds".
 
     Raises:
-        ValueError: a corpus without a row long enough, or a checkpoint of another pre-training.
-        ArithmeticError: a loss that is not finite.
+        ValueError: a budget or a task that cannot be kept, a corpus without a row long enough, or
+            a checkpoint of another pre-training.
+        DivergedError: a loss that is not finite.
     """
+    between = _between(task, budget)
+    total_steps = between * budget.epochs
     torch.manual_seed(seed)
-    model = QuantileForecaster(method, architecture, hyperparameters=hyperparameters).to(device)
-    groups = model.parameter_groups(diet.learning_rate)
+    model = QuantileForecaster(
+        method,
+        architecture,
+        look_back=task.look_back,
+        patches=task.patches,
+        horizon=task.horizon,
+        hyperparameters=hyperparameters,
+    ).to(device)
+    groups = model.parameter_groups(budget.learning_rate)
     rates = [group["lr"] for group in groups]
-    optimiser = torch.optim.AdamW(groups, weight_decay=0.0, fused=True)
+    optimiser = make_optimiser(groups, budget, torch.device(device))
     drawing = torch.Generator(device).manual_seed(seed)
     sampling = np.random.default_rng(seed)
     sampler = data.Sampler(pools)
-    valid = _validation(pools, diet, model.task.look_back, device)
+    valid = _validation(pools, budget, task, device)
     model.patcher.prepare(part for part, _, _ in _prepared(sampler, model, seed, device))
     state = _Progress()
     settings = {
         "method": method.__name__,
         "hyperparameters": dict(hyperparameters or {}),
         "seed": seed,
-        "diet": asdict(diet),
+        "task": asdict(task),
+        "budget": asdict(budget),
         "architecture": asdict(architecture),
     }
     whole = _Checkpoint(settings, state, model, optimiser, drawing, sampling)
     if checkpoint is not None and checkpoint.exists():
         whole.resume(checkpoint)
 
-    began, every = time.perf_counter(), diet.steps // diet.checks
+    began = time.perf_counter()
     total = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
-    while state.step < diet.steps:
-        model.patcher.progress.fill_(state.step / diet.steps)
-        for group, rate in zip(optimiser.param_groups, rates, strict=True):
-            group["lr"] = rate * rate_factor(state.step, Budget(warmup=diet.warmup), diet.steps)
-        past, future, scored = _batch(sampler, diet, model.task, sampling, device)
-        forecast = model(past, torch.arange(len(past), device=device), drawing)
-        loss, beside = model.loss(forecast, future, scored)
-        (loss if beside is None else loss + beside).backward()
-        for group in groups:
-            nn.utils.clip_grad_norm_(group["params"], diet.clip, foreach=True)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        total += loss.detach()
+    while state.step < total_steps:
+        model.patcher.progress.fill_(state.step / total_steps)
+        set_rates(optimiser, rates, rate := rate_factor(state.step, budget, total_steps))
+        rows = _batch(sampler, budget, task, sampling, device)
+        total += _step(model, rows, optimiser, groups, budget.clip, drawing)
         state.step += 1
-        if state.step % every:
+        if state.step % between:
             continue
         errors = _by_rule(model, valid)
         rule = min(errors, key=errors.__getitem__)
         model.patcher.evaluation_rule = rule
+        took, began = time.perf_counter() - began, time.perf_counter()
+        state.seconds += took
         told = {
-            "step": float(state.step),
-            "train_loss": float(total) / every,
+            "epoch": state.step // between,
+            "epochs": budget.epochs,
+            "step": state.step,
+            "train_loss": float(total) / between,
             "valid_loss": errors[rule],
-            "seconds": time.perf_counter() - began,
+            "learning_rate": rates[0] * rate,
+            "rows_per_second": between * budget.batch / took,
+            "seconds": state.seconds,
         }
-        if not math.isfinite(told["train_loss"] + told["valid_loss"]):
-            raise ArithmeticError(f"the loss was not finite within {state.step} steps")
         state.curves.append(told)
+        if not math.isfinite(told["train_loss"] + told["valid_loss"]):
+            epoch = int(told["epoch"])
+            raise DivergedError(Fitted(state.best, epoch, state.step, state.seconds, state.curves))
         if errors[rule] < state.best:
             state.best, state.rule = errors[rule], rule
             state.kept = {name: value.clone() for name, value in model.state_dict().items()}
@@ -163,24 +155,62 @@ def pretrain(
             whole.save(checkpoint)
     model.load_state_dict(state.kept)
     assert state.rule is not None
-    return Pretrained(model.eval(), state.best, state.rule, state.curves)
+    return Pretrained(model.eval(), state.best, state.rule, state.curves, state.seconds)
+
+
+def _between(task: Task, budget: Budget) -> int:
+    """Steps between two checks, of a budget and a task that can be kept."""
+    if budget.steps is None:
+        raise ValueError("steps are missing; pre-training needs those between two checks")
+    if budget.compile or budget.precision != "float32":
+        raise ValueError("pre-training is in float32 and not compiled; its budget says otherwise")
+    if task.look_back > data.ROW_PAST or task.horizon > data.ROW_HORIZON:
+        raise ValueError(
+            f"{task}: rows of a corpus have at most {data.ROW_PAST} steps of past and"
+            f" {data.ROW_HORIZON} of future"
+        )
+    return budget.steps
 
 
 Rows3 = tuple[Tensor, Tensor, Tensor]
 
 
+def _step(
+    model: QuantileForecaster,
+    rows: Rows3,
+    optimiser: torch.optim.Optimizer,
+    groups: list[dict[str, Any]],
+    clip: float,
+    drawing: torch.Generator,
+) -> Tensor:
+    """The forecast loss before the step."""
+    past, future, scored = rows
+    forecast = model(past, torch.arange(len(past), device=past.device), drawing)
+    loss, beside = model.loss(forecast, future, scored)
+    (loss if beside is None else loss + beside).backward()
+    for group in groups:
+        nn.utils.clip_grad_norm_(group["params"], clip, foreach=True)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
 def _batch(
     sampler: data.Sampler,
-    diet: Diet,
+    budget: Budget,
     task: Task,
     generator: np.random.Generator,
     device: str,
 ) -> Rows3:
     """Past [row, time], future [row, step] and which steps of it are scored: all of one length."""
     size = task.look_back // task.patches
-    length = size * int(generator.integers(-(-diet.shortest // size), task.patches + 1))
-    sample = sampler.draw(diet.batch, generator, length)
-    parts = (sample.past[:, -length:], sample.future, sample.scored)
+    length = size * int(generator.integers(-(-SHORTEST // size), task.patches + 1))
+    return _rows(sampler.draw(budget.batch, generator, length), length, task, device)
+
+
+def _rows(sample: data.Sample, length: int, task: Task, device: str) -> Rows3:
+    ahead = slice(task.horizon)
+    parts = (sample.past[:, -length:], sample.future[:, ahead], sample.scored[:, ahead])
     past, future, scored = (torch.from_numpy(part.copy()).to(device) for part in parts)
     return past, future, scored
 
@@ -190,13 +220,13 @@ def _prepared(
 ) -> list[Rows3]:
     """Normalised full pasts of one batch, for patchers that look at data before they start."""
     sample = sampler.draw(512, np.random.default_rng([seed, 1]), model.task.look_back)
-    past = torch.from_numpy(sample.past).to(device)
+    past, _, _ = _rows(sample, model.task.look_back, model.task, device)
     normal = (past - past.mean(1, keepdim=True)) / past.std(1, keepdim=True).clamp_min(1e-5)
     return [(normal, past, past)]
 
 
 def _validation(
-    pools: Sequence[data.Pool], diet: Diet, look_back: int, device: str
+    pools: Sequence[data.Pool], budget: Budget, task: Task, device: str
 ) -> list[Rows3]:
     """Rows of the same numbers for every forecaster, at a short, a middle and the full length."""
     parts: list[data.Part] = ["late", "held_out"]
@@ -206,12 +236,10 @@ def _validation(
             sampler = data.Sampler(pools, part)
         except ValueError:
             continue  # a corpus of few series holds none out
-        for length in (look_back // 4, look_back // 2, look_back):
+        for length in (task.look_back // 4, task.look_back // 2, task.look_back):
             generator = np.random.default_rng([number, length])
-            sample = sampler.draw(diet.valid_rows // 6 or 1, generator, length)
-            kept = (sample.past[:, -length:], sample.future, sample.scored)
-            past, future, scored = (torch.from_numpy(one.copy()).to(device) for one in kept)
-            found.append((past, future, scored))
+            count = (budget.valid_windows or VALID_ROWS) // 6 or 1
+            found.append(_rows(sampler.draw(count, generator, length), length, task, device))
     if not found:
         raise ValueError("no row of the corpus is left for validation")
     return found
