@@ -12,12 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 from harness import data
-from harness.core.identity import HOUSE, folder_hash, source_hash
+from harness.core.identity import import_hash
 from harness.core.job import Job, Record, canonical, job_key, why_stale
 from harness.model.declared import METHODS, Declarations, Declared
 from harness.results.bundles import recorded
@@ -183,20 +182,12 @@ def _pinned(digest: str, files: tuple[str, ...], folders: Folders) -> _Part:
 
 def _reference(job: Job) -> _Part:
     """A predictor by its import path."""
-    module = str(dict(job.hyperparameters)["path"]).partition(":")[0]
     blank = {"method_source": "", "kind": "reference", "ranked": False}
     try:
-        spec = find_spec(module)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or spec.origin is None:
-        why = f"{job.method}: module {module!r} cannot be found"
-        return _Part(blank, state="broken", why=why)
-    file = Path(spec.origin)
-    # Of ours its file alone: all of the house would be too much.
-    is_ours = module.partition(".")[0] in HOUSE
-    digest = folder_hash([file]) if is_ours else source_hash(module, file)
-    return _Part(blank | {"method_source": digest})
+        source = import_hash(str(dict(job.hyperparameters)["path"]))
+    except ValueError as error:
+        return _Part(blank, state="broken", why=f"{job.method}: {error}")
+    return _Part(blank | {"method_source": source})
 
 
 def _method(name: str, methods: Declarations) -> _Part:

@@ -50,6 +50,25 @@ def folder_hash(folders: Iterable[Path]) -> str:
     return _hash("\n".join(sorted(_digest(path, HOUSE) for path in paths)))
 
 
+def import_hash(path: str) -> str:
+    """Of what is at an import path, "package.module:Class".
+
+    Of a module of this project its file alone, of others as :func:`source_hash`.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    module = path.partition(":")[0]
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or spec.origin is None:
+        raise ValueError(f"{path}: there is no module {module!r}")
+    file = Path(spec.origin)
+    return folder_hash([file]) if module.partition(".")[0] in HOUSE else source_hash(module, file)
+
+
 def _modules(folder: Path) -> list[Path]:
     return [folder] if folder.is_file() else list(folder.rglob("*.py"))
 

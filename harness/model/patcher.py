@@ -293,8 +293,21 @@ class Patcher(nn.Module):
             ValueError: it decides on features, which go on learning with the forecaster.
         """
         self._refuse_features()
+        return self.stop()
+
+    def stop(self) -> Patcher:
+        """As :meth:`freeze`, of a forecaster that freezes the features too."""
         self.frozen = True
         return self.requires_grad_(requires_grad=False).eval()
+
+    def take(self, other: Patcher) -> None:
+        """Cut by what another one of the method has learned, at its own look-back and K.
+
+        Raises:
+            ValueError: what it has learned belongs to one look-back.
+        """
+        _refuse_misfits(other.state_dict(), self, other.task.look_back)
+        self.load_state_dict(other.state_dict())
 
     def save(self, path: Path) -> None:
         """Write the patcher alone, to be carried to other data: hyperparameters, weights, rule.

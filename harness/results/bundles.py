@@ -22,13 +22,17 @@ from harness.core.job import Record, recomputed_key
 from harness.core.schema import from_json
 
 
+PATCHER = "patcher.pt"
+ARTEFACT = "artefact"
+
+
 @dataclass(frozen=True)
 class Bundle:
     """What a run left on this machine; ``curves`` has a row an epoch.
 
     ``weights`` is the file of the whole model, ``patcher`` that of a patcher to be carried to
     other data, ``boundaries`` that of where some test rows are cut
-    (:mod:`harness.report.agreement`).
+    (:mod:`harness.report.agreement`), ``artefact`` the folder of a pre-trained forecaster.
     """
 
     record: Record
@@ -37,6 +41,7 @@ class Bundle:
     weights: Path | None
     patcher: Path | None
     boundaries: Path | None
+    artefact: Path | None
     log: str
 
 
@@ -49,6 +54,7 @@ def write_bundle(
     weights: Callable[[Path], None] | None = None,
     patcher: Callable[[Path], None] | None = None,
     boundaries: Callable[[Path], None] | None = None,
+    artefact: Callable[[Path], object] | None = None,
     log: str = "",
 ) -> Path:
     """Leave ``runs/<key>/`` with record, curves, overlay, log and the other files; return it."""
@@ -65,10 +71,12 @@ def write_bundle(
             write_flushed(temporary / "overlay.json", (json.dumps(overlay) + "\n").encode())
         if log:
             write_flushed(temporary / "log.txt", log.encode())
-        files = {"weights.pt": weights, "patcher.pt": patcher, "boundaries.npz": boundaries}
+        files = {"weights.pt": weights, PATCHER: patcher, "boundaries.npz": boundaries}
         for name, save in files.items():
             if save is not None:
                 _save(save, temporary / name)
+        if artefact is not None:
+            artefact(temporary / ARTEFACT)
         put_folder(temporary, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -89,8 +97,8 @@ def read_bundle(path: Path) -> Bundle:
         shown = json.loads(overlay.read_text(encoding="utf-8")) if overlay.exists() else None
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is not the bundle of a run: {error}") from error
-    weights, patcher, log = path / "weights.pt", path / "patcher.pt", path / "log.txt"
-    boundaries = path / "boundaries.npz"
+    weights, patcher, log = path / "weights.pt", path / PATCHER, path / "log.txt"
+    boundaries, artefact = path / "boundaries.npz", path / ARTEFACT
     return Bundle(
         record=record,
         curves=epochs,
@@ -98,6 +106,7 @@ def read_bundle(path: Path) -> Bundle:
         weights=weights if weights.exists() else None,
         patcher=patcher if patcher.exists() else None,
         boundaries=boundaries if boundaries.exists() else None,
+        artefact=artefact if artefact.exists() else None,
         log=log.read_text(encoding="utf-8") if log.exists() else "",
     )
 

@@ -15,12 +15,13 @@ from harness.core.job import Job, Provenance, Record, new_record
 from harness.model import registry
 from harness.model.forecaster import Forecaster, PatchForecaster
 from harness.results.bundles import write_boundaries, write_bundle
-from harness.run import windows
+from harness.run import artefact, windows
 from harness.run.cost import cost, mean_tokens
 from harness.run.device import device_name, forget_peak, peak_memory
 from harness.run.evaluate import evaluate
 from harness.run.fit import DivergedError, fit
 from harness.run.probes import sampled_boundaries, under_other_boundaries, window_to_show
+from harness.run.stages import find_artefact, pretraining_key, run_pretraining, run_scoring
 from harness.run.windows import Windows
 
 
@@ -38,15 +39,30 @@ def run(
 ) -> Record:
     """Train on train, stop on validation, score every test window once; leave a bundle.
 
+    A job of another stage is done as :mod:`harness.run.stages` has it.
+
     ``directories`` are where data sets are looked for, ``runs`` where the bundle goes;
     ``on_epoch`` is called with what each epoch measured. ``attempts`` is how often the job has
     been started, this time included; ``micro_batch`` as for :func:`harness.run.fit.fit`. A loss
     that is not finite is a record with status "diverged"; every other error is raised.
     """
+    if job.stage in ("pretrain", "zero_shot"):
+        return (run_pretraining if job.stage == "pretrain" else run_scoring)(
+            job,
+            directories=directories,
+            device=device,
+            runs=runs,
+            provenance=provenance,
+            on_epoch=on_epoch,
+            methods=methods,
+            attempts=attempts,
+        )
     method = registry.find(job.method, methods)
     series = load(job, tuple(directories))
     forget_peak(device)
-    model = build(method, job, device)
+    model, needs = build(method, job, device), None
+    if job.stage is not None:
+        needs = _freeze(model, job, runs, directories)
     train, valid = windows.development(series, job.task, device)
     valid = valid.spread(job.budget.valid_windows)
     spent = cost(model, train, job.budget)
@@ -90,6 +106,7 @@ def run(
         data_hash=series.hash,
         data_verified=series.verified,
         data_warning=series.warning or None,
+        needs=needs,
         device=device_name(device),
         error=diverged,
         failure="diverged" if diverged else None,
@@ -127,6 +144,21 @@ def build(method: registry.Method, job: Job, device: str) -> Forecaster:
     patcher = method(job.task, **hyperparameters)
     torch.manual_seed(seed_of(job, "forecaster"))
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
+
+
+def _freeze(
+    model: Forecaster, job: Job, runs: Path, directories: Sequence[Path]
+) -> str | None:
+    """Stop the patcher, after a pre-training where the job needs one; the key of that."""
+    if not isinstance(model, PatchForecaster):
+        raise ValueError(f"{job.method} has no patcher to be frozen")  # noqa: TRY004 - what a user can cause is a ValueError
+    if job.needs is None:
+        model.freeze()
+        return None
+    key = pretraining_key(job, type(model.patcher))
+    learned = artefact.read(find_artefact(key, runs, directories))
+    model.freeze(learned.patcher, learned.stem)
+    return key
 
 
 def _to_show(model: Forecaster, test: Windows, job: Job) -> dict[str, Any]:

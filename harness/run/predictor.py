@@ -82,6 +82,14 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
             ahead[index] = self._rolled(np.stack([contexts[number] for number in index]))
         return ahead
 
+    @torch.inference_mode()
+    def cuts(self, past: NDArray[np.float32]) -> tuple[int, list[int]]:
+        """Of how many steps the context of a past is, and at which of them patches start."""
+        context = self._context(past)
+        near = torch.from_numpy((context - context[-1]).astype(np.float32))
+        patches = self.model(near[None], torch.arange(1)).patches
+        return len(context), patches.start[0, patches.valid[0]].tolist()
+
     def _context(self, past: NDArray[np.float32]) -> NDArray[np.float64]:
         """The last whole patches of what is known of a past; of less than two, all of it."""
         whole = filled(past.astype(np.float64))
