@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from harness import data
 from harness.core.identity import import_hash
-from harness.core.job import Job, Record, canonical, job_key, why_stale
+from harness.core.job import Job, Record, canonical, is_reference, job_key, why_stale
 from harness.model.declared import METHODS, Declarations, Declared
 from harness.results.bundles import recorded
 from harness.results.rows import read_rows
@@ -141,11 +141,6 @@ class _Part:
     files: tuple[str, ...] = ()
 
 
-def is_reference(job: Job) -> bool:
-    """Whether it scores a predictor by its import path, and no method."""
-    return job.stage == "zero_shot" and job.needs is None
-
-
 def _values(job: Job) -> tuple[str, bool, bool]:
     """What the job's data are: the same for all jobs of a data set, a corpus or a task."""
     return job.task.dataset, job.stage == "pretrain", job.stage == "zero_shot"
@@ -234,6 +229,9 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     try:
         complete = declared.complete(dict(job.hyperparameters))
         job = replace(job, hyperparameters=tuple(complete.items()))
+        if job.needs is not None:
+            own = declared.complete(dict(job.needs.hyperparameters))
+            job = replace(job, needs=replace(job.needs, hyperparameters=tuple(own.items())))
         if data_set.outline is not None:
             data_set.outline.require_room(job.task)
         if declared.cuts_its_own and (misfit := methods.misfit(job)):

@@ -167,7 +167,7 @@ def _of_boundaries(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
             yield Drawing(f"patches-{name}", figures.gallery, [overlays])
         if bundles and all(bundle.boundaries for bundle in bundles):
             cuts = {
-                bundle.record.method: read_boundaries(bundle.boundaries)
+                bundle.record.label: read_boundaries(bundle.boundaries)
                 for bundle in bundles
                 if bundle.boundaries
             }

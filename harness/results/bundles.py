@@ -41,8 +41,8 @@ class Bundle:
     weights: Path | None
     patcher: Path | None
     boundaries: Path | None
-    artefact: Path | None
     log: str
+    artefact: Path | None = None
 
 
 def write_bundle(

@@ -164,7 +164,7 @@ def _freeze(
 def _to_show(model: Forecaster, test: Windows, job: Job) -> dict[str, Any]:
     """What a bundle keeps for figures: one window, and the boundaries of some rows."""
     overlay = window_to_show(model, test, job.task, job.budget)
-    shown: dict[str, Any] = {"overlay": overlay | {"method": job.method, "seed": job.seed}}
+    shown: dict[str, Any] = {"overlay": overlay | {"method": job.label, "seed": job.seed}}
     if isinstance(model, PatchForecaster):
         sample = sampled_boundaries(model, test, budget=job.budget)
         shown["boundaries"] = partial(write_boundaries, sample)
