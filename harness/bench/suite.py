@@ -89,7 +89,7 @@ class Block:
                 )
         for name in needed:
             if not getattr(self, name):
-                raise ValueError(f"{name} is empty")
+                raise ValueError(f"{name} must be given; it is empty")
         for name in ("datasets", "look_back", "horizons", "methods", "seeds", "corpora"):
             values = getattr(self, name)
             if twice := [value for value in values if values.count(value) > 1]:

@@ -19,7 +19,7 @@ from harness import data
 from harness.core.identity import import_hash
 from harness.core.job import Job, Record, canonical, is_reference, job_key, why_stale
 from harness.model.declared import METHODS, Declarations, Declared
-from harness.results.bundles import recorded
+from harness.results.bundles import ARTEFACT, recorded
 from harness.results.rows import read_rows
 from harness.zero_shot import tasks as zero_shot
 
@@ -117,7 +117,9 @@ def survey(jobs: Sequence[Job], folders: Folders) -> list[PlannedRun]:
     paths = {folders.rows(job): None for job in jobs}
     planned = _judged(fresh, [record for path in paths for record in read_rows(path)])
     records = recorded(folders.runs, (run.key for run in planned if run.state != "done"))
-    return [_with_bundle(run, records.get(run.key)) for run in planned]
+    return _with_artefacts(
+        [_with_bundle(run, records.get(run.key)) for run in planned], folders.runs
+    )
 
 
 def to_run(planned: Sequence[PlannedRun], *, force: bool = False) -> list[PlannedRun]:
@@ -290,6 +292,17 @@ def _beside(run: PlannedRun, record: Record | None, outdated: Iterable[Record]) 
         why = _other(earlier[0], run) if len(earlier) == 1 else _NO_LONGER_PLANNED
     keys = frozenset(row.key for row in outdated)
     return replace(run, state=state, why=why, record=record, outdated=keys)
+
+
+def _with_artefacts(planned: Sequence[PlannedRun], runs: Path) -> list[PlannedRun]:
+    """The runs, of which pre-trainings are due again whose artefact is needed and not here."""
+    needed = {run.needs for run in to_run(planned) if run.needs is not None}
+    return [
+        replace(run, state="stale", why="its artefact is not on this machine")
+        if run.state == "done" and run.key in needed and not (runs / run.key / ARTEFACT).is_dir()
+        else run
+        for run in planned
+    ]
 
 
 def _other(record: Record, run: PlannedRun) -> str:
