@@ -389,9 +389,9 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
                     unknown("data set", dataset, known), ("tasks", index, "datasets")
                 )
         for corpus in block.corpora:
-            if corpus not in data.corpora():
+            if corpus not in data.corpus_names():
                 where = ("tasks", index, "corpora")
-                raise MistakeError(unknown("corpus", corpus, data.corpora()), where)
+                raise MistakeError(unknown("corpus", corpus, data.corpus_names()), where)
         try:
             zero_shot.chosen(block.zero_shot)
         except ValueError as error:
