@@ -218,10 +218,14 @@ class Left:
             self._running[key] = [*self._running[key][:1], (self._clock(), share)]
 
     def end(self, key: str, seconds: float) -> None:
-        """A run is over and took so long, without the start of its worker."""
-        self._running.pop(key, None)
-        self._thought += self._due.pop(key)
-        self._spent += seconds
+        """A run is over and took so long, without the start of its worker.
+
+        One that was never begun is over, and says nothing of the others.
+        """
+        thought = self._due.pop(key)
+        if self._running.pop(key, None) is not None:
+            self._thought += thought
+            self._spent += seconds
 
     @property
     def done(self) -> float:

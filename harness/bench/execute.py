@@ -100,7 +100,7 @@ def execute(
     Raises:
         OSError: results cannot be written; nothing is half-written.
     """
-    files, traces = RowFiles(), dict[str, str]()
+    files, traces, begun = RowFiles(), dict[str, str](), set[str]()
 
     def noted(finished: Finished[PlannedRun, Record]) -> PlannedRun | None:
         run = retry(finished)
@@ -119,10 +119,15 @@ def execute(
                 run = event.job
                 with writing(folders.results):
                     _show(board, event)
+                    if isinstance(event, Started):
+                        begun.add(run.key)
                     if isinstance(event, Finished):
                         _refuse_unwritable(event)
+                        end = event
+                        if run.key not in begun:  # what it needs has failed
+                            end = replace(event, job=replace(run, attempts=0))
                         earlier = traces.pop(run.key, "")
-                        record = _record(event, provenance, device, folders.runs, earlier)
+                        record = _record(end, provenance, device, folders.runs, earlier)
                         files.put(folders.rows(run.job), record, run.outdated)
                     files.save_at_times()
                 if not isinstance(event, Finished):

@@ -60,7 +60,8 @@ class PlannedRun:
     own is stored: those of the same method, task and seed with hyperparameters that are no longer
     planned. ``outline`` is what is known of its data set, None where that cannot be used.
     ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how often
-    it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
+    it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`. ``needs``
+    is the key of the run whose artefact, in its bundle, it starts from.
     """
 
     job: Job
@@ -75,6 +76,9 @@ class PlannedRun:
     micro_batch: int | None = None
     needs: str | None = None
     files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.job)
 
     @cached_property
     def coordinates(self) -> tuple[Any, ...]:

@@ -56,7 +56,8 @@ def follow(
                     say(f"{run.job}  once more{how}: {error}", "yellow")
                 case Stored(run, record, seconds):
                     finished.append(record)
-                    bars.remove_task(rows.pop(run.key))
+                    if run.key in rows:  # else what it needs has failed, and it was never started
+                        bars.remove_task(rows.pop(run.key))
                     left.end(run.key, spent(record) or seconds)
                     head = f"{f'{len(finished)}/{len(due)}':>9}  {record.method:<{width}}"
                     line, style = _line(record, head, seconds)

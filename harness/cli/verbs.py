@@ -564,7 +564,6 @@ def _events(
     from harness.bench import execute, local
     from harness.bench.provenance import provenance
     from harness.cli import first_look
-    from harness.data import file_of
 
     slots, kind = room
     origin = provenance(ROOT)
@@ -572,22 +571,35 @@ def _events(
     directories = (*folders.data, folders.cache)
     if on_ray is None:
         work = partial(work, directories=directories, runs=folders.runs)
-        here = partial(local.run_locally, slots=slots, modules=execute.MODULES)
-        executor = partial(here, work=work, timeout=timeout)
+        executor = partial(local.run_locally, slots=slots, modules=execute.MODULES)
     else:
         executor = partial(
             on_ray,
-            work=work,
             runs=folders.runs,
             directories=directories,
-            needs=lambda run: file_of(run.job.task.dataset, directories, run.job.source),
-            timeout=timeout,
+            needs=partial(_lent, folders=folders, directories=directories),
         )
+    executor = partial(
+        executor,
+        work=work,
+        timeout=timeout,
+        key=lambda run: run.key,
+        after=lambda run: run.needs,
+    )
     methods = {run.job.method for run in due}
     tracker = _tracker(folders.results, due[0].job.suite, tracking_uri, methods)
     track = None if tracker is None else tracker.record
     events = execute.execute(due, executor, folders, origin, device=kind, track=track)
     return first_look.looking(events, due)
+
+
+def _lent(run: PlannedRun, folders: Folders, directories: Sequence[Path]) -> list[Path]:
+    """What a node has to have for a run: its data file, and the bundle that it starts from."""
+    from harness.data import file_of
+
+    file = file_of(run.job.task.dataset, directories, run.job.source)
+    bundle = folders.runs / run.needs if run.needs else None
+    return [path for path in (file, bundle) if path is not None]
 
 
 def _tracker(
