@@ -151,7 +151,7 @@ def join(address: str) -> None:
         return
     found = _found(address)
     with TemporaryDirectory() as folder:
-        for package in ("harness", "methods"):
+        for package in ("harness", "methods", "suites"):
             shutil.copytree(
                 _CODE / package,
                 Path(folder, package),

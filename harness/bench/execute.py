@@ -88,12 +88,14 @@ def execute(
     folders: Folders,
     provenance: Provenance,
     *,
+    suite: str = "",
     device: str = "cpu",
     track: Callable[[Path], object] | None = None,
 ) -> Generator[Event]:
     """Do all runs of ``planned`` and yield what happens; each record is stored before it is told.
 
-    ``executor`` does the work on them, wherever it does, as
+    ``suite`` is the one that was asked for; pre-trainings that it needs are of another. ``executor``
+    does the work on them, wherever it does, as
     :func:`harness.bench.local.run_locally` does. ``track`` is given each bundle; it is left alone
     after its first error.
 
@@ -112,7 +114,8 @@ def execute(
         for path in {folders.rows(run.job).parent: None for run in planned}:
             path.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=path).close()  # before anything is computed
-        board = Board(folders.results, planned[0].job.suite if planned else "", len(planned))
+        named = suite or (planned[0].job.suite if planned else "")
+        board = Board(folders.results, named, len(planned))
     try:
         with closing(executor(planned, retry=noted)) as happening:
             for event in happening:

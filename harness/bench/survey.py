@@ -61,7 +61,9 @@ class PlannedRun:
     planned. ``outline`` is what is known of its data set, None where that cannot be used.
     ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how often
     it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`. ``needs``
-    is the key of the run whose artefact, in its bundle, it starts from.
+    is the key of the run whose artefact, in its bundle, it starts from. ``files`` are what it
+    reads where that is no single data set but a corpus or a zero-shot task, ``absent`` those of
+    them that are not at hand.
     """
 
     job: Job
@@ -76,6 +78,7 @@ class PlannedRun:
     micro_batch: int | None = None
     needs: str | None = None
     files: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return str(self.job)
@@ -145,6 +148,7 @@ class _Part:
     state: State | None = None
     why: str = ""
     files: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 def _values(job: Job) -> tuple[str, bool, bool]:
@@ -173,12 +177,9 @@ def _read(job: Job, folders: Folders) -> _Part:
 def _pinned(digest: str, files: tuple[str, ...], folders: Folders) -> _Part:
     """Of files whose value hashes are known; the run itself holds them to these."""
     looked = [*folders.data, folders.cache]
-    absent = [file for file in files if data.find_panel(file, looked) is None]
-    why = f"not here: {', '.join(absent)}; looked in: {', '.join(map(str, looked))}"
+    absent = tuple(file for file in files if data.find_panel(file, looked) is None)
     columns = {"data_hash": digest, "data_verified": True}
-    if not absent:
-        return _Part(columns, files=files)
-    return _Part(columns, state="absent", why=why, files=files)
+    return _Part(columns, state="absent" if absent else None, files=files, absent=absent)
 
 
 def _reference(job: Job) -> _Part:
@@ -226,12 +227,13 @@ def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
 def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) -> PlannedRun:
     """The run with all its hyperparameters, before a look at the rows."""
     identity = {**method.columns, **data_set.columns}
-    declared, files = method.declared, data_set.files
+    declared = method.declared
+    known = {"why": data_set.why, "files": data_set.files, "absent": data_set.absent}
     if "broken" in (method.state, data_set.state):
         return PlannedRun(job, "broken", identity, why=method.why or data_set.why)
     if declared is None:  # a reference by its import path
         state = data_set.state or "missing"
-        return PlannedRun(job, state, identity, why=data_set.why, files=files)
+        return PlannedRun(job, state, identity, **known)
     try:
         complete = declared.complete(dict(job.hyperparameters))
         job = replace(job, hyperparameters=tuple(complete.items()))
@@ -245,7 +247,7 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     except ValueError as error:
         return PlannedRun(job, "broken", identity, why=str(error))
     state, outline = data_set.state or "missing", data_set.outline
-    return PlannedRun(job, state, identity, why=data_set.why, outline=outline, files=files)
+    return PlannedRun(job, state, identity, outline=outline, **known)
 
 
 def _judged(fresh: Sequence[PlannedRun], rows: Sequence[Record]) -> list[PlannedRun]:

@@ -139,7 +139,9 @@ def _of_training(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
 
 def _curves(bundles: list[Bundle]) -> Any:  # noqa: ANN401 - as above
     lines = [
-        {name: getattr(bundle.record, name) for name in (*TASK, "method", "seed")} | epoch
+        {name: getattr(bundle.record, name) for name in (*TASK, "seed")}
+        | {"method": bundle.record.label}
+        | epoch
         for bundle in bundles
         for epoch in bundle.curves
     ]

@@ -153,6 +153,9 @@ def _freeze(
     if not isinstance(model, PatchForecaster):
         raise ValueError(f"{job.method} has no patcher to be frozen")  # noqa: TRY004 - what a user can cause is a ValueError
     if job.needs is None:
+        # Without learning, an even rule would be a plain grid, and a drawn one chance.
+        if "best" in model.patcher.rules:
+            model.patcher.evaluation_rule = "best"
         model.freeze()
         return None
     key = pretraining_key(job, type(model.patcher))
