@@ -359,7 +359,9 @@ def test_a_run_that_starts_from_another_is_told_to_wait_for_it(
     monkeypatch.setattr(local, "run_locally", executor)
     monkeypatch.setattr(verbs, "_tracker", lambda *_: None)
     on_ray = executor if where == "cluster" else None
-    assert list(verbs._events([second, first], folders, ([], "cpu"), on_ray, 9.0, None)) == []
+    assert [
+        *verbs._events("small", [second, first], folders, ([], "cpu"), on_ray, 9.0, None)
+    ] == []
     assert [given["key"](run) for run in (first, second)] == [first.key, second.key]
     assert [given["after"](run) for run in (first, second)] == [None, first.key]
     assert given["timeout"] == 9.0

@@ -1,4 +1,4 @@
-"""Jobs of each stage: pre-training leaves an artefact, others start from it, nothing is learned."""
+"""Jobs of each stage: pre-training leaves an artefact, and others start from it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def yearly() -> Cases:
     clock = np.arange(30)
-    return cut(YEARLY, [item(clock[: 20 + n] * (n + 1.0) + np.sin(clock[: 20 + n])) for n in range(3)])
+    return cut(
+        YEARLY, [item(clock[: 20 + n] * (n + 1.0) + np.sin(clock[: 20 + n])) for n in range(3)]
+    )
 
 
 def pretraining(method: str = "reinpatch") -> Job:
@@ -60,7 +62,9 @@ def target(method: str = "reinpatch", **changes: Any) -> Job:  # noqa: ANN401 - 
         "task": Task("mitdb", 128, 12, 8),
         "seed": 1,
         "architecture": TINY,
-        "budget": Budget(epochs=1, steps=3, batch=8, valid_windows=20, test_windows=20, probe_windows=20),
+        "budget": Budget(
+            epochs=1, steps=3, batch=8, valid_windows=20, test_windows=20, probe_windows=20
+        ),
     }
     return Job(**usual | changes)
 
@@ -68,7 +72,11 @@ def target(method: str = "reinpatch", **changes: Any) -> Job:  # noqa: ANN401 - 
 def scoring(method: str = "uniform") -> Job:
     task = Task(YEARLY.dataset, 128, YEARLY.horizon, 8, YEARLY.season)
     return replace(
-        pretraining(method), suite="zero_shot", task=task, stage="zero_shot", needs=pretraining(method)
+        pretraining(method),
+        suite="zero_shot",
+        task=task,
+        stage="zero_shot",
+        needs=pretraining(method),
     )
 
 
@@ -134,8 +142,10 @@ def test_a_frozen_patcher_is_the_one_that_was_pre_trained(method: str, tmp_path:
     assert record.rule == before.rule
 
 
-def test_an_untrained_patcher_learns_nothing_and_differs_from_the_usual_arm(tmp_path: Path) -> None:
-    """Three arms, three keys, three lines of a leaderboard; only one of them learns where to cut."""
+def test_an_untrained_patcher_learns_nothing_and_differs_from_the_usual_arm(
+    tmp_path: Path,
+) -> None:
+    """Three arms, three keys, three lines of a leaderboard; one of them learns to cut."""
     untrained, usual = (go(target(stage=stage), tmp_path) for stage in ("untrained", None))
     assert len({untrained.key, usual.key}) == 2
     assert (untrained.label, usual.label) == ("reinpatch_untrained", "reinpatch")
@@ -173,15 +183,22 @@ def test_a_reference_is_scored_by_its_import_path(tmp_path: Path) -> None:
     path = (("path", "harness.zero_shot.classical:Classical"), ("model", "theta"))
     job = replace(scoring(), method="theta", needs=None, hyperparameters=path)
     record = go(job, tmp_path)
-    assert (record.kind, record.ranked, record.needs, record.leak) == ("reference", False, None, None)
+    assert (record.kind, record.ranked, record.needs, record.leak) == (
+        "reference",
+        False,
+        None,
+        None,
+    )
     assert record.mase is not None
 
 
 def test_what_cannot_be_done_is_named(tmp_path: Path) -> None:
     """No artefact, a method of one look-back, a reference that has no patcher to freeze."""
-    with pytest.raises(FileNotFoundError, match="the artefact of pre-training [0-9a-f]{16} is not"):
+    with pytest.raises(
+        FileNotFoundError, match=r"the artefact of pre-training [0-9a-f]{16} is not"
+    ):
         go(scoring(), tmp_path)
-    with pytest.raises(ValueError, match="LearnedGrid has .* for one look-back only"):
+    with pytest.raises(ValueError, match=r"LearnedGrid has .* for one look-back only"):
         go(pretraining("learned_grid"), tmp_path)
     with pytest.raises(ValueError, match="dlinear is no patcher: it cannot be pre-trained"):
         go(pretraining("dlinear"), tmp_path)

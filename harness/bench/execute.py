@@ -94,8 +94,8 @@ def execute(
 ) -> Generator[Event]:
     """Do all runs of ``planned`` and yield what happens; each record is stored before it is told.
 
-    ``suite`` is the one that was asked for; pre-trainings that it needs are of another. ``executor``
-    does the work on them, wherever it does, as
+    ``suite`` is the one that was asked for; pre-trainings that it needs are of another.
+    ``executor`` does the work on them, wherever it does, as
     :func:`harness.bench.local.run_locally` does. ``track`` is given each bundle; it is left alone
     after its first error.
 

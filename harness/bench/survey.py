@@ -228,12 +228,11 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     """The run with all its hyperparameters, before a look at the rows."""
     identity = {**method.columns, **data_set.columns}
     declared = method.declared
-    known = {"why": data_set.why, "files": data_set.files, "absent": data_set.absent}
     if "broken" in (method.state, data_set.state):
         return PlannedRun(job, "broken", identity, why=method.why or data_set.why)
     if declared is None:  # a reference by its import path
         state = data_set.state or "missing"
-        return PlannedRun(job, state, identity, **known)
+        return _of_files(PlannedRun(job, state, identity, why=data_set.why), data_set)
     try:
         complete = declared.complete(dict(job.hyperparameters))
         job = replace(job, hyperparameters=tuple(complete.items()))
@@ -247,7 +246,12 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     except ValueError as error:
         return PlannedRun(job, "broken", identity, why=str(error))
     state, outline = data_set.state or "missing", data_set.outline
-    return PlannedRun(job, state, identity, outline=outline, **known)
+    run = PlannedRun(job, state, identity, why=data_set.why, outline=outline)
+    return _of_files(run, data_set)
+
+
+def _of_files(run: PlannedRun, part: _Part) -> PlannedRun:
+    return replace(run, files=part.files, absent=part.absent) if part.files else run
 
 
 def _judged(fresh: Sequence[PlannedRun], rows: Sequence[Record]) -> list[PlannedRun]:

@@ -311,7 +311,9 @@ def explain(
         for why in refused:
             say(why, "yellow")
         say(explain_missing(missing, (*folders.data, folders.cache)), "yellow")
-    if files := {file: None for run in planned for file in run.absent if stem(file) not in CATALOGUE}:
+    if files := {
+        file: None for run in planned for file in run.absent if stem(file) not in CATALOGUE
+    }:
         looked = ", ".join(map(str, (*folders.data, folders.cache)))
         say(
             f"not here: {', '.join(files)}\nlooked in: {looked}\nset PATCHBENCH_DATA to a folder"

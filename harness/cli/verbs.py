@@ -591,9 +591,7 @@ def _events(
         after=lambda run: run.needs,
     )
     track = _tracking(due, folders, tracking_uri)
-    events = execute.execute(
-        due, executor, folders, origin, suite=suite, device=kind, track=track
-    )
+    events = execute.execute(due, executor, folders, origin, suite=suite, device=kind, track=track)
     return first_look.looking(events, due)
 
 

@@ -250,7 +250,8 @@ class Record:
     def coordinates(self) -> tuple[str, str, int, int, int, int, str, str]:
         """What the row is a measurement of; a suite's results hold one row for each.
 
-        Last come the arm and the hyperparameters, as JSON: they tell the settings of a sweep apart.
+        Last come the arm, and the hyperparameters as JSON: they tell the settings of a sweep
+        apart.
 
         Raises:
             ValueError: the row's job is none.

@@ -53,7 +53,10 @@ def _pairs(rows: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     arms = sorted(frozen[["base", "corpus"]].drop_duplicates().itertuples(index=False, name=None))
     corpora = sorted(set(frozen.corpus))
     asked = [
-        *((TAUGHT, label(base, "frozen", of), label(base, "untrained", None)) for base, of in arms),
+        *(
+            (TAUGHT, label(base, "frozen", of), label(base, "untrained", None))
+            for base, of in arms
+        ),
         *((TARGET, base, label(base, "frozen", of)) for base, of in arms),
         *(
             (CORPUS, label(base, "frozen", of), label(base, "frozen", other))

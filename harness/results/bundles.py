@@ -21,7 +21,6 @@ from harness.core.files import put_folder, write_flushed
 from harness.core.job import Record, recomputed_key
 from harness.core.schema import from_json
 
-
 PATCHER = "patcher.pt"
 ARTEFACT = "artefact"
 

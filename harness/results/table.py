@@ -85,10 +85,10 @@ def read_table(folder: Path) -> pd.DataFrame:
 
     ``method`` is the label of the arm where a row is of a stage (:attr:`Record.label`), ``base``
     the method itself, and ``stage`` and ``corpus`` are empty for the usual rows; an untrained arm
-    is never ranked. ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules`` what a patcher
-    declares, empty for a reference forecaster; ``grid`` whether it is a grid by design. ``tested``
-    is how many test windows a run was scored on where these are not all. ``step`` is the cost of a
-    training step in units of that of uniform patches, where ``cost.csv`` beside the suite's folder
+    is never ranked. ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules``
+    what a patcher declares, empty for a reference forecaster; ``grid`` whether it is a grid by
+    design. ``tested`` is how many test windows a run was scored on where these are not all.
+    ``step`` is the cost of a training step in units of that of uniform patches, where ``cost.csv`` beside the suite's folder
     has it; ``published`` and ``published_in`` are the MSE of the method in the literature, where
     ``published.csv`` has one and all test windows were scored.
 
@@ -214,12 +214,13 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
 def _arms(text: pd.DataFrame, columns: dict[str, pd.Series[Any]]) -> dict[str, pd.Series[Any]]:
     """Each arm of a method under a label of its own."""
     told = text.reindex(columns=["method", "stage", "corpus"], fill_value="")
-    labels = {arm: label(*arm) for arm in {*told.itertuples(index=False, name=None)}}
+    arms = [*told.itertuples(index=False, name=None)]
+    labels = {arm: label(*arm) for arm in {*arms}}
     return {
         "base": text.method,
         "stage": told.stage,
         "corpus": told.corpus,
-        "method": pd.Series([*map(labels.get, told.itertuples(index=False, name=None))], text.index),
+        "method": pd.Series([labels[arm] for arm in arms], text.index),
         "ranked": columns["ranked"] & (told.stage != "untrained"),
     }
 

@@ -146,9 +146,7 @@ def build(method: registry.Method, job: Job, device: str) -> Forecaster:
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
 
 
-def _freeze(
-    model: Forecaster, job: Job, runs: Path, directories: Sequence[Path]
-) -> str | None:
+def _freeze(model: Forecaster, job: Job, runs: Path, directories: Sequence[Path]) -> str | None:
     """Stop the patcher, after a pre-training where the job needs one; the key of that."""
     if not isinstance(model, PatchForecaster):
         raise ValueError(f"{job.method} has no patcher to be frozen")  # noqa: TRY004 - what a user can cause is a ValueError
