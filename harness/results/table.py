@@ -88,7 +88,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     is never ranked. ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules``
     what a patcher declares, empty for a reference forecaster; ``grid`` whether it is a grid by
     design. ``tested`` is how many test windows a run was scored on where these are not all.
-``step`` is the cost of a training step in units of that of uniform patches, where
+    ``step`` is the cost of a training step in units of that of uniform patches, where
     ``cost.csv`` beside the suite's folder has it; ``published`` and ``published_in`` are the
     MSE of the method in the literature, where ``published.csv`` has one and all test windows
     were scored.
