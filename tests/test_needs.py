@@ -143,7 +143,7 @@ def test_a_zero_shot_suite_scores_every_forecaster_on_every_task(tmp_path: Path)
 
 
 def test_a_method_that_no_suite_names_has_every_arm(tmp_path: Path) -> None:
-    """One file, and no edit of a suite: trained on the target, untrained, pre-trained and frozen."""
+    """One file, no edit of a suite: trained on the target, untrained, pre-trained and frozen."""
     labels = [job.label for job in jobs(tmp_path, "transfer", ["soft"])]
     assert labels == ["soft", "soft_untrained", "soft_pretrain", "soft_frozen_tiny"]
     assert {job.label for job in jobs(tmp_path, "zs", ["soft"])} == {

@@ -1,4 +1,4 @@
-"""Arms of a method: lines of their own on a leaderboard, each against another by the same rules."""
+"""Arms of a method: lines of their own on a leaderboard, each against another."""
 
 from __future__ import annotations
 
