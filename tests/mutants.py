@@ -68,9 +68,13 @@ def misfits(chosen: list[Mutant], root: Path = ROOT) -> list[str]:
     found = []
     for mutant in chosen:
         try:
-            mutant.applied((root / mutant.file).read_text(encoding="utf-8"))
+            text = mutant.applied((root / mutant.file).read_text(encoding="utf-8"))
+            if mutant.file.endswith(".py"):
+                compile(text, mutant.file, "exec")
         except (OSError, ValueError) as error:
             found.append(str(error))
+        except SyntaxError as error:
+            found.append(f"{mutant} is no Python: {error.msg}, line {error.lineno}")
         for test in mutant.killed_by:
             file, _, name = test.partition("::")
             path = root / "tests" / file

@@ -343,6 +343,36 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
     ]
 
 
+def test_a_run_that_was_never_started_has_a_row_like_others(folders: Folders) -> None:
+    """What it needs has failed: its row says so, its bundle too, and nobody sees it running."""
+    unlucky, second, third, fine = survey([job(seed) for seed in (13, 1, 2, 3)], folders)
+    second, third = replace(second, needs=unlucky.key), replace(third, needs=second.key)
+    executor = partial(
+        run_locally,
+        work=finish,
+        slots=cpu_slots(1),
+        key=lambda run: run.key,
+        after=lambda run: run.needs,
+    )
+    stored, shown = [], []
+    with watch.alone(folders.results, "small"):
+        for event in execute.execute(
+            [third, second, unlucky, fine], executor, folders, ORIGIN, track=lambda bundle: None
+        ):
+            stored += [event] if isinstance(event, Stored) else []
+            going = watch.progress(folders.results, "small")
+            shown.append((going.stored, len(going.running)) if going else None)
+    assert [event.run.job.seed for event in stored] == [13, 1, 2, 3]
+    assert shown == [(0, 1), (1, 0), (2, 0), (3, 0), (3, 1), (4, 0)]
+    error = f"needs {unlucky.job}, which failed: ValueError: bad luck"
+    for event in stored[1:3]:
+        record = event.record
+        assert (record.status, record.failure, record.error) == ("failed", "exception", error)
+        assert (event.seconds, record.attempts, record.train_seconds) == (0.0, 0, None)
+        assert read_bundle(folders.runs / record.key).log == error
+    assert states([job(seed) for seed in (13, 1, 2, 3)], folders) == ["failed"] * 3 + ["done"]
+
+
 def bundle_then_die(run: PlannedRun, tell: Tell, *, runs: Path) -> Record:
     """Seed 2 is killed when it is done; seed 3 each time it begins, leaving a note."""
     if run.job.seed == 3:

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from harness.bench import local
 from harness.bench.events import Tell
-from harness.bench.survey import PlannedRun
+from harness.bench.survey import Folders, PlannedRun
 from harness.cli import options, verbs
-from harness.core.job import Provenance, Record, new_record
+from harness.core.job import Job, Provenance, Record, new_record
+from harness.core.task import Task
 from harness.model import declared
 from harness.results.bundles import write_bundle
 from harness.results.rows import read_rows
@@ -333,6 +336,41 @@ def test_a_method_that_cannot_be_loaded_hides_no_other(
     assert re.search(r"torn +cannot be used", out)
     assert "torn.py cannot be loaded: line 1: ModuleNotFoundError" in out
     assert "error: 'two words' cannot be a name: a name is of letters" in out
+
+
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_a_run_that_starts_from_another_is_told_to_wait_for_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Wherever runs are done; a cluster is sent the data file, and the bundle of the other."""
+    folders = Folders(place / "results", (place / "data",), place / "cache")
+    identity = {"method_source": "m", "data_hash": "d"}
+    first, second = (
+        PlannedRun(Job("small", "uniform", Task(name, 48, 12, 6), 1), "missing", identity)
+        for name in ("mitdb", "ETTh1")
+    )
+    second = replace(second, needs=first.key)
+    given: dict[str, Any] = {}
+
+    def executor(jobs: object, **options: object) -> Generator[Any]:
+        given.update(options)
+        yield from ()
+
+    monkeypatch.setattr(local, "run_locally", executor)
+    monkeypatch.setattr(verbs, "_tracker", lambda *_: None)
+    on_ray = executor if where == "cluster" else None
+    assert [
+        *verbs._events("small", [second, first], folders, ([], "cpu"), on_ray, 9.0, None)
+    ] == []
+    assert [given["key"](run) for run in (first, second)] == [first.key, second.key]
+    assert [given["after"](run) for run in (first, second)] == [None, first.key]
+    assert given["timeout"] == 9.0
+    if where == "cluster":
+        (place / "data").mkdir()
+        (place / "data" / "ETTh1.csv").touch()
+        bundle = folders.runs / first.key
+        assert list(given["needs"](first)) == []  # its data set is embedded
+        assert list(given["needs"](second)) == [place / "data" / "ETTh1.csv", bundle]
 
 
 @pytest.mark.parametrize("name", ["validate", "track"])

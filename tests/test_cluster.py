@@ -6,9 +6,12 @@ import inspect
 import os
 import signal
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,6 @@ from typing import Any
 import pytest
 import torch
 
-from harness import data
 from harness.bench import cluster, execute
 from harness.bench.cluster import on_ray
 from harness.bench.events import Event, Finished, Retried, Said, Started, Tell
@@ -24,6 +26,7 @@ from harness.bench.execute import Stored
 from harness.bench.local import cpu_slots, run_locally
 from harness.bench.survey import Folders, PlannedRun, survey
 from harness.cli import options
+from harness.core.files import locked
 from harness.core.job import Job, Provenance, Record
 from harness.core.task import Architecture, Budget, Task
 
@@ -154,6 +157,46 @@ def read_and_remove(job: Path, tell: object, *, directories: Sequence[Path], **_
     return f"{text} at {copy}"
 
 
+# A job is (its name, the name of the one that it needs, what it does).
+Step = tuple[str, str | None, str]
+
+
+def step(job: Step, tell: object, *, folder: Path, **places: object) -> str:
+    """Leave a file, where the job that is needed has left one."""
+    name, needed, how = job
+    assert needed is None or (folder / needed).exists(), f"{needed} is not done"
+    if how == "fail":
+        raise ValueError(f"{name} went wrong")
+    if how == "die once":
+        die_at_first(str(folder / f"{name} has died"), tell)
+    if how.startswith("await "):
+        wait_for((folder / how.removeprefix("await ")).exists)
+    if how == "sleep":
+        time.sleep(60)
+    (folder / name).touch()
+    return name
+
+
+def start_from(
+    job: tuple[str, str | None], tell: object, *, directories: Sequence[Path], runs: Path
+) -> str:
+    """Make a bundle; or find that of another job, and say where and what is in it."""
+    name, needed = job
+    if needed is None:
+        (runs / name / "deep").mkdir(parents=True)
+        (runs / name / "weights.bin").write_bytes(bytes(2 * 2**20))
+        (runs / name / "deep" / "name.txt").write_text(name)
+        return ""
+    found = [path for folder in directories if (path := folder / needed).is_dir()]
+    if not found:
+        raise FileNotFoundError(f"no bundle {needed}")
+    (copy,) = found
+    assert bytes(2 * 2**20) == (copy / "weights.bin").read_bytes()
+    assert [copy.name] == [path.name for path in copy.parent.iterdir()]
+    time.sleep(1)  # so that both nodes come by
+    return f"{(copy / 'deep' / 'name.txt').read_text()} at {copy}"
+
+
 def events(
     nodes: TwoNodes,
     folder: Path,
@@ -167,6 +210,26 @@ def events(
 
 def ends(told: Sequence[Event[Any, Any]]) -> dict[object, Finished[Any, Any]]:
     return {event.job: event for event in told if isinstance(event, Finished)}
+
+
+def told_of(
+    nodes: TwoNodes,
+    folder: Path,
+    jobs: Sequence[Step],
+    **options: Any,  # noqa: ANN401 - those of on_ray
+) -> list[tuple[str, str]]:
+    """What happens, each with the name of its job; a failure with its error."""
+    work = partial(step, folder=folder)
+    edge = {"key": lambda job: job[0], "after": lambda job: job[1]}
+    return [
+        (
+            f"{event.failure}: {event.error}"
+            if isinstance(event, Finished) and event.failure
+            else type(event).__name__,
+            event.job[0],
+        )
+        for event in events(nodes, folder, jobs, work, **edge, **options)
+    ]
 
 
 # --- promises --------------------------------------------------------------------------------
@@ -262,16 +325,17 @@ def test_bundles_come_home_before_their_jobs_are_finished(nodes: TwoNodes, tmp_p
 
 def test_a_file_is_sent_to_nodes_that_lack_it(nodes: TwoNodes, tmp_path: Path) -> None:
     """It is used where it lies as at home; gone from there, each job finds the copy sent once."""
-    home = tmp_path / "data" / "kitchen.csv"
+    home, disk = tmp_path / "data" / "kitchen.csv", tmp_path / "disk.csv"
     home.parent.mkdir()
-    home.write_text("a table")
+    disk.write_text("a table")
+    home.symlink_to(disk)
     told = events(
         nodes,
         tmp_path,
         [home] * 3,
         read_and_remove,
         directories=[home.parent],
-        needs=lambda job: job,
+        needs=lambda job: [job],
         count=1,
     )
     results = [str(event.result) for event in told if isinstance(event, Finished)]
@@ -279,6 +343,192 @@ def test_a_file_is_sent_to_nodes_that_lack_it(nodes: TwoNodes, tmp_path: Path) -
     assert results[1].startswith("a table at ")
     assert str(home) not in results[1]
     assert 2 == len(set(results))
+
+
+def test_a_bundle_that_a_job_left_is_sent_to_nodes_whole_and_once(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    """It is looked up when the job that needs it is handed over, and found by its name there.
+
+    Four jobs on two nodes want it at a time: each finds all of it, in one of at most two copies.
+    """
+    runs = tmp_path / "runs"
+    (runs / "made").mkdir(parents=True)  # of an earlier day, and empty
+    jobs = [*((f"user {number}", "made") for number in range(4)), ("made", None)]
+    packed: list[str] = []
+    whole = cluster._packed_whole
+
+    def noted(path: Path) -> bytes:
+        packed.append(path.name)
+        return whole(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "_packed_whole", noted)
+        told = events(
+            nodes,
+            tmp_path,
+            jobs,
+            start_from,
+            key=lambda job: job[0],
+            after=lambda job: job[1],
+            needs=lambda job: [runs / job[1]] if job[1] else [],
+            directories=[tmp_path / "data"],
+        )
+    results = [ends(told)[job] for job in jobs[:4]]
+    assert [None] * 4 == [end.failure for end in results], results[0].trace
+    copies = {str(end.result) for end in results}
+    assert all(copy.startswith("made at ") and str(runs) not in copy for copy in copies)
+    assert ["made"] == packed
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What stands for a thing in the cluster's memory."""
+
+    content: bytes
+    slow: float = 0.0
+
+    def hex(self) -> str:
+        return "abc"
+
+
+def test_a_copy_on_a_node_is_whole_or_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that broke off leaves nothing; of two jobs that need it, one waits for the other."""
+    asked = []
+
+    def get(reference: Reference) -> bytes:
+        asked.append(reference)
+        time.sleep(reference.slow)
+        return reference.content
+
+    monkeypatch.setattr(ray, "get", get)
+    monkeypatch.setattr(cluster, "_CODE", tmp_path / "node")
+    bundle = tmp_path / "runs" / "made"
+    bundle.mkdir(parents=True)
+    for name in "ab":
+        (bundle / name).write_bytes(name.encode() * 20_000)
+    content = cluster._packed_whole(bundle)
+    with pytest.raises(tarfile.ReadError):
+        cluster._delivered(cluster._Loan(bundle, Reference(content[:30_000])))
+    lent = tmp_path / "node" / "lent" / "abc"
+    assert [] == list(lent.iterdir())
+    loan = cluster._Loan(bundle, Reference(content, slow=0.3))
+    with ThreadPoolExecutor() as threads:
+        assert [[lent], [lent]] == list(threads.map(cluster._delivered, [loan, loan]))
+    assert 2 == len(asked)
+    assert ["made"] == [path.name for path in lent.iterdir()]
+    assert {"a", "b"} == {path.name for path in (lent / "made").iterdir()}
+
+
+def test_a_bundle_is_not_packed_while_another_takes_its_place(tmp_path: Path) -> None:
+    """What puts it there holds the folder of all bundles."""
+    bundle = tmp_path / "runs" / "made"
+    bundle.mkdir(parents=True)
+    with ThreadPoolExecutor() as threads:
+        with locked(bundle.parent):
+            bundle.rename(tmp_path / "older")
+            packed = threads.submit(cluster._packed_whole, bundle)
+            with pytest.raises(TimeoutError):
+                packed.result(timeout=0.2)
+            (tmp_path / "older").rename(bundle)
+        assert packed.result(timeout=20)
+
+
+def test_what_is_not_there_to_be_sent_costs_the_job_that_needs_it(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    """As at home: the work does not find it, and says so."""
+    runs, nowhere = tmp_path / "runs", tmp_path / "no" / "such" / "data.csv"
+    runs.mkdir()
+    told = events(
+        nodes,
+        tmp_path,
+        [("user", "gone"), ("made", None)],
+        start_from,
+        needs=lambda job: [runs / job[1], nowhere] if job[1] else (),
+    )
+    assert "FileNotFoundError: no bundle gone" == ends(told)["user", "gone"].error
+    assert ends(told)["made", None].failure is None
+
+
+def test_a_job_is_begun_when_the_one_that_it_needs_is_finished(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    """Wherever it stands, also if a worker is lost over the other; nothing waits beside it."""
+    jobs: list[Step] = [
+        ("late", "slow", "go"),
+        ("slow", None, "await quick 2"),
+        ("heir", "dead", "go"),
+        ("dead", None, "die once"),
+        ("quick 1", "of another day", "go"),
+        ("quick 2", None, "go"),
+    ]
+    (tmp_path / "of another day").touch()
+    happened = told_of(nodes, tmp_path, jobs)
+    assert ("Retried", "dead") in happened
+    assert happened.index(("Finished", "slow")) < happened.index(("Started", "late"))
+    assert happened.index(("Finished", "dead")) < happened.index(("Started", "heir"))
+    for job in jobs:
+        assert 1 == happened.count(("Finished", job[0]))
+
+
+def test_what_needs_a_failed_job_has_failed_at_once(nodes: TwoNodes, tmp_path: Path) -> None:
+    """It is never started, its error names the other, and nobody is asked about it."""
+    jobs: list[Step] = [
+        ("third", "second", "go"),
+        ("second", "bad", "go"),
+        ("bad", None, "fail"),
+        ("child", "long", "go"),
+        ("long", None, "sleep"),
+    ]
+    asked: list[str] = []
+    happened = told_of(
+        nodes,
+        tmp_path,
+        jobs,
+        count=1,
+        timeout=2,
+        retry=lambda end: asked.append(end.job[0]),
+    )
+    wrong, late = "ValueError: bad went wrong", "took longer than 2 s"
+    bad, long = str(jobs[2]), str(jobs[4])
+    assert happened == [
+        ("Started", "bad"),
+        (f"exception: {wrong}", "bad"),
+        (f"exception: needs {bad}, which failed: {wrong}", "second"),
+        (f"exception: needs {bad}, which failed: {wrong}", "third"),
+        ("Started", "long"),
+        (f"timeout: {late}", "long"),
+        (f"exception: needs {long}, which failed: {late}", "child"),
+    ]
+    assert asked == ["bad", "long"]
+
+
+def test_what_needs_a_job_waits_while_that_is_retried(nodes: TwoNodes, tmp_path: Path) -> None:
+    """Also where it is called something else by then."""
+    jobs: list[Step] = [("weak", None, "fail"), ("next", "weak", "go")]
+    (tmp_path / "weak").touch()  # it is the end of the other form that is waited for
+    happened = told_of(nodes, tmp_path, jobs, retry=lambda end: ("firm", None, "go"))
+    assert happened == [
+        ("Started", "weak"),
+        ("Retried", "firm"),
+        ("Started", "firm"),
+        ("Finished", "firm"),
+        ("Started", "next"),
+        ("Finished", "next"),
+    ]
+
+
+def test_jobs_that_need_each_other_are_refused_before_any_is_begun(
+    nodes: TwoNodes, tmp_path: Path
+) -> None:
+    """Nobody would ever begin them."""
+    jobs: list[Step] = [("fine", None, "go"), ("a", "b", "go"), ("b", "a", "go")]
+    with pytest.raises(ValueError, match="need each other in a circle"):
+        told_of(nodes, tmp_path, jobs)
+    assert [] == list(tmp_path.iterdir())
 
 
 def alive(process: int) -> bool:
@@ -431,7 +681,6 @@ def test_a_node_that_dies_in_the_middle_costs_no_row(nodes: TwoNodes, tmp_path: 
             work=partial(stay, node=nodes.second.node_id, mark=mark),
             address=nodes.address,
             runs=there.runs,
-            needs=lambda run: data.file_of(run.job.task.dataset, (), run.job.source),
         ),
         kill_when_it_is_busy,
     )

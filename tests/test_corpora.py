@@ -53,13 +53,16 @@ def test_committed_corpora_can_be_read(path: Path) -> None:
 
 
 def test_the_open_corpus_is_what_its_hashes_say(data_folder: Path) -> None:
-    """All 16 files are at hand with the values that were hashed; Beijing's air has 15 %."""
-    pools = data.load_corpus(data.read_corpus(CORPORA[0]), [data_folder])
+    """All 16 files have the values that were hashed; Beijing's air has 15 % of their rows."""
+    corpus = data.read_corpus(CORPORA[0])
+    *pools, drawn = data.load_corpus(corpus, [data_folder])
     assert CORPORA[0].stem == "open"
     assert len(pools) == 16
     assert sum(len(one) for pool in pools for one in pool.series) > 7e6
+    assert (drawn.name, drawn.share, len(drawn.series)) == ("synthetic-1", 0.3, 10_000)
     largest = max(pools, key=lambda pool: pool.share)
-    assert (largest.name, largest.share) == ("pool/beijing_air_quality.parquet", LARGEST_SHARE)
+    assert largest.name == "pool/beijing_air_quality.parquet"
+    assert largest.share == pytest.approx(0.7 * LARGEST_SHARE)
 
 
 def test_a_member_is_loaded_with_its_share(tmp_path: Path) -> None:
@@ -145,7 +148,7 @@ def test_drawn_series_depend_on_seed_and_number_alone() -> None:
     assert len({one.tobytes() for one in [*forwards, synthetic.draw(2, 0)]}) == 11
 
 
-@pytest.mark.parametrize("number", range(40))
+@pytest.mark.parametrize("number", range(48))
 def test_drawn_series_are_finite_and_move(number: int) -> None:
     """Of each kind, eight draws: 1,024 steps, no step without a number, none that stand still."""
     drawn = synthetic.draw(7, number)
@@ -162,6 +165,24 @@ def test_a_smooth_process_has_the_covariance_of_its_kernel(
     draws = np.stack([synthetic._smooth(np.random.default_rng(seed)) for seed in range(800)])
     assert (draws**2).mean() == pytest.approx(1, abs=0.06)
     assert (draws[:, 16:] * draws[:, :-16]).mean() == pytest.approx(np.exp(-0.5), abs=0.06)
+
+
+def test_walks_drift_and_grow() -> None:
+    """Half of them by factors, so above 0; and most get further than ten of their own steps."""
+    found = [synthetic.walks(np.random.default_rng(seed)) for seed in range(300)]
+    assert np.mean([walk.min() > 0 for walk in found]) == pytest.approx(0.55, abs=0.1)
+    yearly = [walk[::12] for walk in found]
+    far = [np.ptp(walk) / np.abs(np.diff(walk)).mean() for walk in yearly]
+    assert np.median(far) > 10
+
+
+def test_a_fading_sum_is_that_of_its_recursion() -> None:
+    """Each step keeps a share of what was, and adds its value."""
+    values = np.random.default_rng(0).normal(size=synthetic.LENGTH)
+    sums = [0.0]
+    for value in values:
+        sums.append(0.9 * sums[-1] + value)
+    np.testing.assert_allclose(synthetic._faded(values, 0.9), sums[1:], atol=1e-8)
 
 
 def test_drawn_series_have_an_identity(monkeypatch: pytest.MonkeyPatch) -> None:

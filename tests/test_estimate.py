@@ -195,6 +195,14 @@ def test_a_run_that_goes_on_counts_by_its_share_without_the_start_of_its_worker(
     assert left.done == pytest.approx(0.25)
 
 
+def test_a_run_that_was_never_begun_says_nothing_of_the_others() -> None:
+    """What it needs has failed: it is over after no time, and the rest takes as long as before."""
+    left = Left(four(), 1)
+    left.end("a", 0.0)
+    assert left.seconds() == pytest.approx(300.0)
+    assert left.done == pytest.approx(0.25)
+
+
 def test_where_nothing_is_known_the_first_run_tells() -> None:
     """Before it, nothing is said."""
     left = Left(four("nothing"), 2)
@@ -203,6 +211,7 @@ def test_where_nothing_is_known_the_first_run_tells() -> None:
     left.end("a", 10.0)
     assert left.seconds() == pytest.approx(15.0)
     for key in "bcd":
+        left.begin(key)
         left.end(key, 10.0)
     assert (left.seconds(), left.done) == (0.0, 1.0)
 

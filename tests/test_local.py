@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -242,6 +242,148 @@ def test_a_failed_job_is_tried_again_where_that_is_asked_for() -> None:
     assert [(3, "exception"), (5, "exception")] == asked
     assert "exception" == ends[-1].failure  # type: ignore[union-attr]  # the last is Finished
     assert all(event.failure is None for event in ends[2:-1] if isinstance(event, Finished))
+
+
+# --- a job that needs another ----------------------------------------------------------------
+
+# A job is (its name, the name of the one that it needs, what it does).
+Step = tuple[str, str | None, str]
+
+
+def step(job: Step, tell: object, *, folder: Path) -> str:
+    """Leave a file, where the job that is needed has left one."""
+    name, needed, how = job
+    assert needed is None or (folder / needed).exists(), f"{needed} is not done"
+    if how == "fail":
+        raise ValueError(f"{name} went wrong")
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how.startswith("await "):
+        wait_for(partial((folder / how.removeprefix("await ")).exists))
+    if how == "sleep":
+        time.sleep(60)
+    (folder / name).touch()
+    return name
+
+
+def told(
+    jobs: Sequence[Step],
+    folder: Path,
+    slots: int = 1,
+    **options: Any,  # noqa: ANN401 - those of run_locally
+) -> list[tuple[str, str]]:
+    """What happens, each with the name of its job; a failure with its error."""
+    events = run_locally(
+        jobs,
+        partial(step, folder=folder),
+        cpu_slots(slots),
+        key=lambda job: job[0],
+        after=lambda job: job[1],
+        **options,
+    )
+    found = []
+    for event in events:
+        what = type(event).__name__
+        if isinstance(event, Finished) and event.failure:
+            what = f"{event.failure}: {event.error}"
+        found.append((what, event.job[0]))
+    return found
+
+
+def test_a_job_is_begun_when_the_one_that_it_needs_is_finished(tmp_path: Path) -> None:
+    """Wherever it stands; what needs nothing keeps its order, and no worker waits beside it."""
+    jobs: list[Step] = [
+        ("late", "slow", "go"),
+        ("slow", None, "await quick 2"),
+        ("quick 1", "of another day", "go"),
+        ("quick 2", None, "go"),
+        ("last", None, "go"),
+    ]
+    (tmp_path / "of another day").touch()
+    happened = told(jobs, tmp_path, slots=2)
+    assert [("Started", "slow"), ("Started", "quick 1")] == happened[:2]
+    assert happened.index(("Finished", "slow")) < happened.index(("Started", "late"))
+    assert happened.index(("Started", "quick 2")) < happened.index(("Started", "last"))
+    assert sorted(happened) == sorted(
+        (what, job[0]) for job in jobs for what in ("Started", "Finished")
+    )
+
+
+@pytest.mark.usefixtures("kills_workers")
+def test_what_needs_a_failed_job_has_failed_at_once(tmp_path: Path) -> None:
+    """However that failed. It is never started, its error names the other, nobody is asked."""
+    jobs: list[Step] = [
+        ("third", "second", "go"),
+        ("second", "bad", "go"),
+        ("bad", None, "fail"),
+        ("heir", "dead", "go"),
+        ("dead", None, "die"),
+        ("child", "long", "go"),
+        ("long", None, "sleep"),
+        ("fine", None, "go"),
+    ]
+    asked: list[str] = []
+    wrong, died, late = (
+        "ValueError: bad went wrong",
+        "the worker process was killed by SIGKILL",
+        "took longer than 1.5 s",
+    )
+    happened = told(jobs, tmp_path, timeout=1.5, retry=lambda end: asked.append(end.job[0]))
+    bad, dead, long = (str(jobs[place]) for place in (2, 4, 6))
+    assert happened == [
+        ("Started", "bad"),
+        (f"exception: {wrong}", "bad"),
+        (f"exception: needs {bad}, which failed: {wrong}", "second"),
+        (f"exception: needs {bad}, which failed: {wrong}", "third"),
+        ("Started", "dead"),
+        (f"killed: {died}", "dead"),
+        (f"exception: needs {dead}, which failed: {died}", "heir"),
+        ("Started", "long"),
+        (f"timeout: {late}", "long"),
+        (f"exception: needs {long}, which failed: {late}", "child"),
+        ("Started", "fine"),
+        ("Finished", "fine"),
+    ]
+    assert asked == ["bad", "dead", "long"]
+
+
+def test_what_needs_a_job_waits_while_that_is_retried(tmp_path: Path) -> None:
+    """Also where it is called something else by then."""
+    jobs: list[Step] = [("weak", None, "fail"), ("next", "weak", "go")]
+    (tmp_path / "weak").touch()  # it is the end of the other form that is waited for
+    happened = told(jobs, tmp_path, slots=2, retry=lambda end: ("firm", None, "go"))
+    assert happened == [
+        ("Started", "weak"),
+        ("Retried", "firm"),
+        ("Started", "firm"),
+        ("Finished", "firm"),
+        ("Started", "next"),
+        ("Finished", "next"),
+    ]
+
+
+def test_jobs_that_need_each_other_are_refused_before_any_is_begun(tmp_path: Path) -> None:
+    """Nobody would ever begin them."""
+    jobs: list[Step] = [("fine", None, "go"), ("a", "b", "go"), ("b", "a", "go")]
+    with pytest.raises(ValueError, match="need each other in a circle"):
+        told(jobs, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_the_generator_leaves_what_waits_undone(tmp_path: Path) -> None:
+    """The worker is stopped, and nobody begins the job that needs its."""
+    jobs: list[Step] = [("long", None, "sleep"), ("child", "long", "go")]
+    events = run_locally(
+        jobs,
+        partial(step, folder=tmp_path),
+        cpu_slots(2),
+        key=lambda j: j[0],
+        after=lambda j: j[1],
+    )
+    assert Started(jobs[0]) == next(events)
+    events.close()
+    assert [] == list(events)
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_a_job_that_ends_its_process_has_failed() -> None:

@@ -46,11 +46,15 @@ def test_every_mutant_fits_the_code_and_its_tests_are_there() -> None:
 
 
 def test_what_does_not_fit_is_named(checkout: Path) -> None:
-    """A text that is gone, one that is there twice, a file and a test that are not there."""
+    """A text that is gone or there twice, a file or a test that is not there, broken Python."""
     gone = Mutant("doubling.py", "gone", "4 * x", "x", WRONG.killed_by)
     twice = Mutant("doubling.py", "twice", "return", "x =", WRONG.killed_by)
     away = Mutant("away.py", "away", "x", "y", ("test_doubling.py::test_that",))
     assert misfits([WRONG], checkout) == []
+    broken = Mutant("doubling.py", "broken", "2 * x", "2 *", WRONG.killed_by)
+    assert misfits([broken], checkout) == [
+        "doubling.py: broken is no Python: invalid syntax, line 2"
+    ]
     first, second, third, fourth = misfits([gone, twice, away], checkout)
     assert first == "doubling.py: gone does not apply: its old text is there 0 times"
     assert second == "doubling.py: twice does not apply: its old text is there 2 times"

@@ -19,10 +19,11 @@ from gluonts.evaluation import make_evaluation_predictions
 from gluonts.model.predictor import Predictor
 from small_corpus import BUDGET, TASK, TINY, pools, pretrained
 
+from harness.data import Sampler
 from harness.run import artefact
 from harness.run.fit import DivergedError
 from harness.run.predictor import PatchPredictor
-from harness.run.pretrain import pretrain
+from harness.run.pretrain import SHORTEST, _length, _rows, pretrain
 from methods.reinpatch import ReinPatch
 from methods.soft import Soft
 from methods.uniform import Uniform
@@ -117,6 +118,23 @@ def test_a_budget_that_cannot_be_kept_is_refused() -> None:
         pretrained(budget=dataclasses.replace(BUDGET, steps=None))
     with pytest.raises(ValueError, match="in float32 and not compiled"):
         pretrained(budget=dataclasses.replace(BUDGET, precision="bfloat16"))
+
+
+def test_lengths_of_pasts_are_whole_or_short() -> None:
+    """From two patches on whole ones; more than a quarter of the steps are below 64."""
+    generator = np.random.default_rng(0)
+    found = np.array([_length(TASK, generator) for _ in range(2000)])
+    assert (found.min(), found.max()) == (SHORTEST, TASK.look_back)
+    assert (found[found >= 32] % 16 == 0).all()
+    assert set(found[found < 32]) == set(range(SHORTEST, 32))
+    assert (found < 64).mean() == pytest.approx(0.28, abs=0.04)
+
+
+def test_a_short_past_is_scored_no_further_than_it_reaches() -> None:
+    """What comes after as many steps as it has counts for nothing."""
+    sample = Sampler(pools()).draw(4, np.random.default_rng(0), 20)
+    _, _, scored = _rows(sample, 20, TASK, "cpu")
+    assert scored.sum(dim=1).tolist() == [20] * 4
 
 
 def test_a_task_that_rows_cannot_serve_is_refused() -> None:
@@ -227,6 +245,29 @@ def test_pasts_may_be_short_gappy_and_of_different_lengths(place: Path) -> None:
     assert np.isfinite(together).all()
     for past, expected in zip(pasts, together, strict=True):
         np.testing.assert_allclose(predictor.quantiles([past])[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-20, 1e-6, 1e6, 1e20])
+def test_the_unit_of_a_series_is_no_matter(place: Path, unit: float) -> None:
+    """Of its forecast neither, however far it is rolled; and a level costs few digits."""
+    predictor = PatchPredictor(str(place), prediction_length=100)
+    past = np.cumsum(np.sin(np.arange(300) / 4)).astype(np.float32)
+    expected = predictor.quantiles([past])
+    found = predictor.quantiles([(past.astype(np.float64) * unit).astype(np.float32)])
+    np.testing.assert_allclose(found / unit, expected, rtol=1e-4, atol=1e-4)
+    level = np.float32(2**16)  # of which the digits of float32 leave 1/128
+    raised = predictor.quantiles([(np.round(past * 128) / 128 + level).astype(np.float32)])
+    raised -= level
+    np.testing.assert_allclose(raised, expected, rtol=1e-2, atol=5e-2)
+
+
+def test_a_constant_past_goes_on(place: Path) -> None:
+    """Whatever it is, the forecast is finite and of its size."""
+    predictor = PatchPredictor(str(place), prediction_length=4)
+    for value in (0.0, 0.1, 1e20):
+        found = predictor.quantiles([np.full(70, value, dtype=np.float32)])
+        assert np.isfinite(found).all()
+        assert abs(found).max() <= 2 * value + 10
 
 
 def test_a_horizon_too_far_is_refused(place: Path) -> None:

@@ -112,6 +112,25 @@ def test_a_pipe_has_no_moving_parts(shown: str) -> None:
     assert len(shown.splitlines()) == 6
 
 
+def test_a_run_that_was_never_started_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the run that it needs has failed."""
+    run = RUNS[0]
+    error = "needs another, which failed: no"
+    record = new_record(
+        run.job,
+        Provenance("c", "v"),
+        status="failed",
+        failure="exception",
+        error=error,
+        device="CPU",
+        **IDENTITY,
+    )
+    finished: list[Record] = []
+    progress.follow((event for event in [Stored(run, record, 0.0)]), [run], GUESSES, 1, finished)
+    assert finished == [record]
+    assert f"FAILED: {error}" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

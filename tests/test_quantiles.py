@@ -7,8 +7,16 @@ import pytest
 import torch
 from small_corpus import TINY
 
+from harness.core.task import Task
 from harness.model.patcher import Patcher, Patches, Rows, from_scores
-from harness.model.quantiles import LEVELS, QuantileForecaster, QuantileHead, pinball
+from harness.model.quantiles import (
+    LEVELS,
+    Echo,
+    QuantileForecaster,
+    QuantileHead,
+    pinball,
+    standardised,
+)
 from methods.learned_grid import LearnedGrid
 from methods.random_step import RandomStep
 from methods.reinpatch import ReinPatch
@@ -85,15 +93,53 @@ def test_the_place_of_a_patch_counts_from_the_end() -> None:
 
 def test_the_head_does_not_see_empty_slots() -> None:
     """What lies in a slot that does not count changes no forecast."""
-    head = QuantileHead(TINY, 32)
+    task = Task("any", 64, 32, 4)
+    head, last = QuantileHead(task, TINY), torch.zeros(2, 1)
+    for parameter in head.parameters():  # its layers start at zero
+        torch.nn.init.normal_(parameter, std=0.3)
     token = torch.randn(2, 4, TINY.width)
-    mask = torch.tensor([True, True, True, False]).expand(2, 1, 1, 4)
+    start = torch.tensor([[0, 16, 40, 64]]).expand(2, -1)
+    length = torch.tensor([[16, 24, 24, 0]]).expand(2, -1)
+    patches = Patches(start, length, length > 0)
+    mask = patches.valid[:, None, None]
     other = token.clone()
     other[:, 3] = 1e3
-    torch.testing.assert_close(head(other, mask), head(token, mask))
-    assert not torch.allclose(head(other, None), head(token, None))
+    expected = head(token, mask, patches, last, 64)
+    torch.testing.assert_close(head(other, mask, patches, last, 64), expected)
+    assert not torch.allclose(head(other, None, patches, last, 64), expected)
     with pytest.raises(ValueError, match="a horizon of 40 steps is no multiple of 16"):
-        QuantileHead(TINY, 40)
+        QuantileHead(Task("any", 64, 40, 4), TINY)
+
+
+@pytest.mark.parametrize("steps", [32, 48, 512])
+def test_tokens_are_written_back_where_they_were_read(steps: int) -> None:
+    """At the start, before anything is learned, patches of 16 steps come out as they went in."""
+    model, past = made(), standardised(noise(3, steps))[0]
+    moved, patches = model._at_the_end(past, model(past, torch.arange(3)).patches)
+    back = model.head.time.written(model.embedder(moved, patches), patches)[:, -steps:]
+    torch.testing.assert_close(back, past, rtol=0, atol=1e-5)
+
+
+def test_unlikeness_is_that_of_its_definition() -> None:
+    """The mean squared difference of the last steps to those a lag before, pair by pair."""
+    past, echo = noise(2, 50), Echo(1)
+    found = echo.unlikeness(past, torch.arange(1, 50))
+    for number, window in enumerate(echo.windows):
+        for lag in range(1, 50):
+            first = max(lag, 50 - window)
+            pairs = (past[:, first:] - past[:, first - lag : 50 - lag]).square().mean(1)
+            torch.testing.assert_close(found[:, number, lag - 1], pairs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [2, 20, 64, 65, 66, 200])
+def test_an_echo_repeats_what_came_a_lag_before(steps: int) -> None:
+    """Over and over if the lag is shorter than the horizon."""
+    past, weight = noise(2, steps), torch.rand(2, 3, steps - 1)
+    expected = torch.zeros(2, 3, 64)
+    for lag in range(1, steps):
+        repeated = past[:, [steps - lag + step % lag for step in range(64)]]
+        expected += weight[:, :, lag - 1, None] * repeated[:, None]
+    torch.testing.assert_close(Echo(3).repeated(past, weight, 64), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_pinball_is_that_of_its_definition() -> None:

@@ -45,7 +45,7 @@ def rows(suite: str) -> list[Record]:
 
 def runs(suite: str, method: str, is_meant: Callable[[Task], bool]) -> list[Record]:
     """The rows of a method on such tasks; a skip while not all are there that the suite plans."""
-    planned = [task for *_, task, _ in find(suite, SUITES).runs([method]) if is_meant(task)]
+    planned = [run for run in find(suite, SUITES).runs([method]) if is_meant(run.task)]
     assert planned
     found = [row for row in rows(suite) if row.method == method and is_meant(job_of(row).task)]
     if len(found) < len(planned):

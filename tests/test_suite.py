@@ -216,7 +216,7 @@ def test_the_planted_suite_has_every_patcher_and_ten_seeds_of_each_positive_fami
     }
     assert patchers <= set(planted.methods)
     seeds: dict[str, list[int]] = {}
-    for block, method, task, seed in planted.runs(["uniform"]):
+    for block, method, task, seed, *_ in planted.runs(["uniform"]):
         assert (method, block.methods) == ("uniform", planted.methods)
         seeds.setdefault(family_of(task.dataset)[0], []).append(seed)
     assert {family: sorted(own) for family, own in seeds.items()} == {
@@ -287,12 +287,12 @@ def test_a_selection_of_what_is_not_there_is_an_error(
         ("patch = 8", "", "exactly one of patch .* and patches"),
         ("patches = 7", "patches = 97", "97 patches in a look-back of 96"),
         ("horizons = [24]", "horizons = 24", "line 18: horizons is 24; a list"),
-        ("horizons = [24]", "horizons = []", "line 18: horizons is empty"),
+        ("horizons = [24]", "horizons = []", "line 18: horizons must be given; it is empty"),
         ("horizons = [24]", "horizons = [24, 24]", "line 18: horizons names 24 twice"),
         ("horizons = [24]\npatch = 8", "patch = 8", "line 15: horizons must be given"),
         ("budget = { epochs = 9 }", "budget = { epok = 9 }", "line 29: unknown key 'epok'"),
         ("budget = { epochs = 9 }", "budget = 9", "line 29: budget is 9; a table is needed"),
-        ("seeds = [5]", "seeds = []", "line 28: seeds is empty"),
+        ("seeds = [5]", "seeds = []", "line 28: seeds must be given; it is empty"),
         ("seeds = [5]", "seeds = [5, 5]", "line 28: seeds names 5 twice"),
         ("seeds = [5]", "seeds = [-5]", "line 28: seeds names -5; whole numbers from 0 to"),
         ("seeds = [5]", "seeds = [4294967296]", "line 28: seeds names 4294967296; whole numbers"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -20,7 +21,17 @@ from harness.bench import local
 from harness.bench.events import Finished, Said, Slot, Tell
 from harness.bench.plan import plan
 from harness.bench.suite import find as find_suite
-from harness.core.job import Job, Provenance, Record, job_of, recomputed_key, why_stale
+from harness.core.identity import import_hash
+from harness.core.job import (
+    Job,
+    Provenance,
+    Record,
+    is_reference,
+    job_key,
+    job_of,
+    recomputed_key,
+    why_stale,
+)
 from harness.core.protocol import most_patches
 from harness.core.task import Task
 from harness.core.words import unknown
@@ -32,6 +43,7 @@ from harness.results.compare import ELSEWHERE, differences
 from harness.results.rows import read_rows
 from harness.results.table import UNIFORM_BEST, row_files
 from harness.run.job import run
+from harness.zero_shot import tasks as zero_shot
 
 
 @dataclass(frozen=True, order=True)
@@ -175,7 +187,9 @@ def _of_its_task(row: _Row) -> Iterator[str]:
     """Data, windows and tokens."""
     record, task = row.record, row.job.task
     is_known = row.job.source is None and task.dataset in data.known()
-    pinned = data.pinned(task.dataset) if is_known else None
+    pinned = _digest(row.job.stage, task.dataset)
+    if is_known:
+        pinned = data.pinned(task.dataset)
     if pinned not in (None, record.data_hash) and record.status != "failed":
         yield f"data_hash is {record.data_hash[:12]}..., that of {task.dataset} {pinned[:12]}..."
     if record.status != "done":
@@ -185,11 +199,26 @@ def _of_its_task(row: _Row) -> Iterator[str]:
         if record.windows != count:
             whose = "the protocol" if count == counts[2] else "the budget"
             yield f"windows is {record.windows}, {whose} has {count}"
-    if record.kind == "patcher" and record.method != UNIFORM_BEST:
+    if record.kind == "patcher" and record.method != UNIFORM_BEST and record.stage not in STAGES:
         cap = most_patches(task.patches, task.look_back)
         used = max(record.tokens_mean or 0, record.tokens_p95 or 0, record.tokens_padded or 0)
         if not 0 < used <= cap:
             yield f"tokens are up to {used}, at most {cap} are allowed at K = {task.patches}"
+
+
+STAGES = ("pretrain", "zero_shot")
+"""Of which data are no data set, and no windows of one are trained on."""
+
+
+@cache
+def _digest(stage: str | None, name: str) -> str | None:
+    """The hash of a corpus or of a zero-shot task, as it is now; None of all else."""
+    with suppress(ValueError):
+        if stage == "pretrain":
+            return data.find_corpus(name).hash
+        if stage == "zero_shot":
+            return zero_shot.find(name).hash
+    return None
 
 
 def _of_its_budget(row: _Row) -> Iterator[str]:
@@ -213,17 +242,16 @@ def _counts(job: Job) -> tuple[int, int, int] | None:
 # What the suite says
 
 
-Plan = Mapping[tuple[str, Task, int], Sequence[Job]]
-"""By method, task and seed the jobs: several where hyperparameters are swept."""
+Plan = Mapping[tuple[str, str, Task, int], Sequence[Job]]
+"""By method, arm, task and seed the jobs: several where hyperparameters are swept."""
 
 
 def _plan(
     folder: Path, suites: Path, names: Sequence[str], methods: Path
 ) -> tuple[Plan, list[str]]:
     """What the suite plans for these methods, or why that cannot be known."""
-    jobs: dict[tuple[str, Task, int], list[Job]] = {}
-    known = [name for name in names if name in registry.names(methods)]
-    if not known:
+    jobs: dict[tuple[str, str, Task, int], list[Job]] = {}
+    if not (set(names) & {*registry.names(methods)}):
         return jobs, []
     if not (suites / f"{folder.name}.toml").exists():
         elsewhere = "the rows of a suite that is kept elsewhere cannot be checked"
@@ -231,43 +259,65 @@ def _plan(
         return jobs, [f"{unknown('suite', folder.name, there)}; {elsewhere}"]
     try:
         found = find_suite(folder.name, suites)
-        planned = plan(found, methods=known, results=folder.parent, learns=lambda job: False)
+        known = {*registry.names(methods), *found.references}
+        own = [name for name in names if name in known]
+        planned = plan(found, methods=own, results=folder.parent, learns=lambda job: False)
         for job in planned:
-            hyperparameters = registry.complete_hyperparameters(
-                _method(job.method, methods), dict(job.hyperparameters)
-            )
-            complete = replace(job, hyperparameters=tuple(hyperparameters.items()))
-            jobs.setdefault((job.method, job.task, job.seed), []).append(complete)
+            complete = _complete(job, methods)
+            jobs.setdefault((job.method, job.arm, job.task, job.seed), []).append(complete)
     except ValueError as error:
         return jobs, [str(error)]
     return jobs, []
 
 
+def _complete(job: Job, methods: Path) -> Job:
+    """The job with all its hyperparameters, as its row has them."""
+    if is_reference(job):
+        return job
+    values = registry.complete_hyperparameters(
+        _method(job.method, methods), dict(job.hyperparameters)
+    )
+    needs = None if job.needs is None else _complete(job.needs, methods)
+    return replace(job, hyperparameters=tuple(values.items()), needs=needs)
+
+
 def _of_the_plan(row: _Row, plan: Plan, methods: Path) -> Iterator[str]:
     record, job = row.record, row.job
     try:
-        method = _method(record.method, methods)
+        source, declared, is_strict = _known(job, methods)
     except ValueError as error:
         yield str(error)
         return
-    for column, value in registry.declared(method).items():
+    for column, value in declared.items():
         if getattr(record, column) != value:
             yield f"{column} is {getattr(record, column)!r}, that of the method is {value!r}"
-    if _is_strict(method) and record.status == "done":
+    if is_strict and record.status == "done" and record.stage not in STAGES:
         tokens = {record.tokens_mean, record.tokens_p95, record.tokens_padded}
         if tokens != {job.task.patches}:
             yield f"tokens are {sorted(tokens, key=str)}, the method gives {job.task.patches}"
-    planned = plan.get((job.method, job.task, job.seed))
+    planned = plan.get((job.method, job.arm, job.task, job.seed))
     if not planned:
         yield f"not of this suite: it does not plan {job}"
         return
     same = [own for own in planned if dict(own.hyperparameters) == dict(job.hyperparameters)]
     now = (same or planned)[0]
-    source = registry.source_hash(method)
-    if why := why_stale(record, now, source, record.data_hash):
+    needs = None
+    if now.needs is not None:
+        corpus = _digest("pretrain", now.needs.task.dataset)
+        needs = job_key(now.needs, source, corpus or "")
+    if why := why_stale(record, now, source, record.data_hash, needs):
         yield f"stale: {'; '.join(why)}"
     if (record.trials or 0) != now.trials:
         yield f"trials is {record.trials or 0}, its search had {now.trials}"
+
+
+def _known(job: Job, methods: Path) -> tuple[str, Mapping[str, Any], bool]:
+    """Of a job's method: the hash of its code, what it declares, and whether it is strict."""
+    if is_reference(job):
+        path = str(dict(job.hyperparameters)["path"])
+        return import_hash(path), {"kind": "reference", "ranked": False}, False
+    method = _method(job.method, methods)
+    return registry.source_hash(method), registry.declared(method), _is_strict(method)
 
 
 def _is_strict(method: registry.Method) -> bool:

@@ -18,11 +18,9 @@ import socket
 import tarfile
 import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from queue import SimpleQueue
@@ -43,7 +41,8 @@ from harness.bench.events import (
     Started,
     never,
 )
-from harness.core.files import put_folder
+from harness.bench.waiting import After, Key, Waiting, itself, nothing
+from harness.core.files import locked, put_folder
 
 LOSSES = 3
 """So many workers or nodes may die over a job before it has failed: it may be what kills them."""
@@ -65,20 +64,27 @@ def on_ray(
     address: str,
     runs: Path,
     directories: Sequence[Path] = (),
-    needs: Callable[[J], Path | None] = lambda job: None,
+    needs: Callable[[J], Sequence[Path]] = lambda job: (),
     cpus: float = 1.0,
     gpus: float = 0.0,
     count: int | None = None,
     timeout: float | None = None,
     retry: Retry[J, R] = never,
+    key: Key[J] = itself,
+    after: After[J] = nothing,
 ) -> Generator[Event[J, R]]:
     """Do ``work(job, tell, directories=..., runs=...)`` for every job on a cluster.
 
-    Events, ``timeout`` and ``retry`` are those of :func:`harness.bench.local.run_locally`. A job
-    whose worker or node dies is :class:`Retried` without asking, up to :data:`LOSSES` times. What
-    the work leaves in the ``runs`` it is given, a folder of the node, is in ours before the job is
-    :class:`Finished`. ``directories`` are the same places on every node; the file that a job
-    ``needs`` is sent, once, to a node that does not have it where we do.
+    Events, ``timeout``, ``retry``, ``key`` and ``after`` are those of
+    :func:`harness.bench.local.run_locally`. A job whose worker or node dies is :class:`Retried`
+    without asking, up to :data:`LOSSES` times. What the work leaves in the ``runs`` it is given, a
+    folder of the node, is in ours before the job is :class:`Finished`.
+
+    ``directories`` are the same places on every node. What a job ``needs``, files and folders, is
+    looked up when the job is handed over, after all that it is ``after``; what is not there by
+    then is for the work to miss. A file is sent, once, to a node that does not have it where we
+    do, a folder to every node: the work finds either by its name in one of the directories that it
+    is given.
 
     A job reserves ``cpus`` cores, of which it uses one unless it has a GPU, and ``gpus``, which
     may be a fraction. Ray only counts them: nothing keeps a job from taking all the memory of a
@@ -86,25 +92,27 @@ def on_ray(
     while nodes come and go. Closing the generator ends the jobs; the cluster stays up.
 
     Raises:
-        ValueError: no cluster can be joined there, or it cannot do such jobs.
+        ValueError: jobs need each other in a circle, no cluster can be joined there, or it cannot
+            do such jobs.
         OSError: ``runs`` cannot be written.
     """
+    waiting, tries = Waiting(jobs, key, after), [_Try(*each) for each in enumerate(jobs)]
     join(address)
     _refuse_without_room(cpus, gpus)
-    task, lend = _task(cpus, gpus), cache(_lend)
-    places = tuple(folder.absolute() for folder in directories)
-    waiting = deque(_Try(job) for job in jobs)
+    task, lender = _task(cpus, gpus), _Lender()
+    folders = tuple(folder.absolute() for folder in directories)
     running: dict[Any, _Try[J]] = {}  # by stream
     look = 0.0
     try:
-        while waiting or running:
+        while waiting.ready or running:
             if time.monotonic() >= look:
                 nodes, look = _nodes(), time.monotonic() + LOOK
             # Twice the room: no worker waits for us, and an autoscaler sees what else there is.
-            while waiting and len(running) < (count or max(1, 2 * _room(nodes, cpus, gpus))):
-                tried = waiting.popleft()
-                order, loan = _order(work, tried.job), lend(needs(tried.job))
-                running[task.remote(order, places, loan)] = tried
+            most = count or max(1, 2 * _room(nodes, cpus, gpus))
+            while waiting.ready and len(running) < most:
+                tried = tries[waiting.take()]
+                order, loans = _order(work, tried.job), lender.lend(needs(tried.job))
+                running[task.remote(order, folders, loans)] = tried
             for stream, kind, content in _heard(running, nodes, timeout):
                 tried = running[stream]
                 if tried.since is None:
@@ -117,10 +125,9 @@ def on_ray(
                     yield Said(tried.job, content)
                 else:
                     del running[stream]
-                    event, next_ = _after(tried, kind, content, runs, retry)
-                    if next_ is not None:
-                        waiting.appendleft(next_)
+                    event, tries[tried.place] = _after(tried, kind, content, runs, retry)
                     yield event
+                    yield from waiting.hear(tried.place, event)
     finally:
         for stream in running:
             _cancel(stream)
@@ -144,7 +151,7 @@ def join(address: str) -> None:
         return
     found = _found(address)
     with TemporaryDirectory() as folder:
-        for package in ("harness", "methods"):
+        for package in ("harness", "methods", "suites"):
             shutil.copytree(
                 _CODE / package,
                 Path(folder, package),
@@ -173,8 +180,12 @@ def room(cpus: float, gpus: float) -> int:
 
 @dataclass
 class _Try(Generic[J]):
-    """A job on its way: how often it was lost, since when it is being done, and on which node."""
+    """A job on its way, by its place in the call.
 
+    How often it was lost, since when it is being done, and on which node.
+    """
+
+    place: int
     job: J
     losses: int = 0
     since: float | None = None
@@ -237,15 +248,18 @@ def _first_line(error: Exception) -> str:
 
 def _after(
     tried: _Try[J], kind: str, content: dict[str, Any], runs: Path, retry: Retry[J, R]
-) -> tuple[Retried[J] | Finished[J, R], _Try[J] | None]:
-    """What to tell of a job that has ended, and what to do next."""
+) -> tuple[Retried[J] | Finished[J, R], _Try[J]]:
+    """What to tell of a job that has ended, and the form in which it is to be tried again."""
     if kind == "lost" and tried.losses + 1 < LOSSES:
-        return Retried(tried.job, content["error"]), _Try(tried.job, tried.losses + 1)
+        once_more = _Try(tried.place, tried.job, tried.losses + 1)
+        return Retried(tried.job, content["error"]), once_more
     _unpack(content.pop("bundles", b""), runs)
     assert tried.since is not None
     end = Finished(tried.job, time.monotonic() - tried.since, **content)
     other = retry(end) if end.failure else None
-    return (end, None) if other is None else (Retried(other, end.error), _Try(other))
+    if other is None:
+        return end, tried
+    return Retried(other, end.error), _Try(tried.place, other)
 
 
 def _cancel(stream: Any) -> None:  # noqa: ANN401 - Ray's, and loaded late
@@ -355,16 +369,36 @@ def _order(work: Callable[..., R], job: J) -> bytes:
 
 @dataclass(frozen=True)
 class _Loan:
-    """A file of the parent's, and where in the cluster's memory its bytes are."""
+    """A file or folder of the parent's, and where in the cluster's memory it is, packed."""
 
     path: Path
     stored: Any  # a reference that is not looked up before somebody asks for it
 
 
-def _lend(path: Path | None) -> _Loan | None:
-    import ray
+class _Lender:
+    """Puts each file or folder in the cluster's memory once, when it is first needed."""
 
-    return None if path is None else _Loan(path.absolute(), ray.put(path.read_bytes()))
+    def __init__(self) -> None:
+        self._lent: dict[Path, _Loan] = {}
+
+    def lend(self, paths: Sequence[Path]) -> tuple[_Loan, ...]:
+        """What there is of them, now or when it was needed before."""
+        import ray
+
+        for path in paths:
+            if path not in self._lent and (packed := _packed_whole(path)):
+                self._lent[path] = _Loan(path.absolute(), ray.put(packed))
+        return tuple(self._lent[path] for path in paths if path in self._lent)
+
+
+def _packed_whole(path: Path) -> bytes:
+    """A file or folder as it is now, and nothing where there is none."""
+    if path.is_file():
+        return _packed([path])
+    if not path.parent.is_dir():
+        return b""
+    with locked(path.parent):  # nobody puts another one in its place meanwhile
+        return _packed([path]) if path.exists() else b""
 
 
 def _unpack(packed: bytes, runs: Path) -> None:
@@ -386,7 +420,7 @@ def _unpack(packed: bytes, runs: Path) -> None:
 
 
 def _attend(
-    order: bytes, places: tuple[Path, ...], loan: _Loan | None
+    order: bytes, places: tuple[Path, ...], loans: tuple[_Loan, ...]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The worker's side: do the job and tell of it."""
     import ray
@@ -402,7 +436,7 @@ def _attend(
         redirect_stderr(printed),
     ):
         # Only this thread can feed the stream, so another one does the work.
-        arguments = (order, places, loan, Path(folder), told)
+        arguments = (order, places, loans, Path(folder), told)
         Thread(target=_work, args=arguments, daemon=True).start()
         while (said := told.get())[0] != "finished":
             if time.monotonic() >= quiet_until:
@@ -418,44 +452,52 @@ def _attend(
 def _work(
     order: bytes,
     places: tuple[Path, ...],
-    loan: _Loan | None,
+    loans: tuple[_Loan, ...],
     runs: Path,
     told: SimpleQueue[tuple[str, dict[str, Any]]],
 ) -> None:
     """Whatever goes wrong in loading and doing the job is its failure, an exit included."""
     try:
         work, job = pickle.loads(order)  # noqa: S301 - the parent's own
-        directories = places if loan is None else (*places, *_delivered(loan))
+        lent = [folder for loan in loans for folder in _delivered(loan)]
         result = work(
             job,
             lambda message: told.put(("said", dict(message))),
-            directories=directories,
+            directories=(*places, *lent),
             runs=runs,
         )
-        told.put(("finished", {"result": result, "bundles": _packed(runs)}))
+        told.put(("finished", {"result": result, "bundles": _packed(runs.iterdir())}))
     except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
         failure, said = local.failure_of(error), f"{type(error).__name__}: {error}"
         told.put(("finished", _failed(failure, said, traceback.format_exc())))
 
 
 def _delivered(loan: _Loan) -> list[Path]:
-    """The folder of this node's copy; none is needed where the file lies as it does at home."""
+    """The folder of this node's copy; none is needed where a file lies as it does at home.
+
+    A folder is copied all the same: what lies there may be an older one of that name.
+    """
     if loan.path.is_file():
         return []
     import ray
 
     copy = _CODE / "lent" / loan.stored.hex() / loan.path.name  # goes when Ray clears the code
-    if not copy.is_file():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        part = copy.with_name(f".{copy.name}.{os.getpid()}")
-        part.write_bytes(ray.get(loan.stored))
-        part.replace(copy)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with locked(copy.parent):  # of several jobs that need it now, one unpacks it
+        if not copy.exists():
+            with (
+                TemporaryDirectory(dir=copy.parent, prefix=".") as part,
+                tarfile.open(fileobj=io.BytesIO(ray.get(loan.stored))) as archive,
+            ):
+                archive.extractall(part, filter="data")
+                Path(part, copy.name).replace(copy)
     return [copy.parent]
 
 
-def _packed(folder: Path) -> bytes:
+def _packed(paths: Iterable[Path]) -> bytes:
+    """Files and folders by their names; where one is a link, what it leads to."""
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for path in folder.iterdir():
+    with tarfile.open(fileobj=packed, mode="w", dereference=True) as archive:
+        for path in paths:
             archive.add(path, path.name)
     return packed.getvalue()

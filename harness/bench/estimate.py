@@ -19,6 +19,7 @@ from typing import Literal
 from harness import data
 from harness.bench.survey import PlannedRun
 from harness.core.job import Job, Record, job_of
+from harness.core.task import Architecture, Task
 from harness.data import Outline
 from harness.results.rows import read_rows
 
@@ -65,10 +66,14 @@ def estimate(
     def guess(run: PlannedRun) -> Guess:
         if own := like.get(_kind(run.job)):
             return Guess(fmean(own), "rows")
-        if run.outline is None:
-            return Guess(PER_RUN, "nothing")
         method = run.job.method
         slower = pace.get(method) or pace.get(_YARDSTICK, 1.0) * ratio.get(method, 1.0)
+        if run.job.stage == "zero_shot":
+            return Guess(2 * PER_RUN, basis)
+        if run.job.stage == "pretrain":
+            return Guess(of_pretraining(run.job) * slower, basis)
+        if run.outline is None:
+            return Guess(PER_RUN, "nothing")
         return Guess(arithmetic(run.job, run.outline) * slower, basis)
 
     return [guess(run) for run in planned]
@@ -132,11 +137,23 @@ def arithmetic(job: Job, outline: Outline) -> float:
     tested = min(test, budget.test_windows or test)
     probed = min(test, budget.probe_windows or test)
     windows = budget.epochs * (3 * trained + valid) + tested + _OTHERS * probed
+    return PER_RUN + windows * outline.channels * _of_a_row(task, of)
+
+
+def of_pretraining(job: Job) -> float:
+    """The same of a pre-training: rows of its budget in the place of windows of a data set."""
+    budget = job.budget
+    rows = budget.epochs * (3 * (budget.steps or 0) * budget.batch + (budget.valid_windows or 0))
+    return PER_RUN + rows * _of_a_row(job.task, job.architecture)
+
+
+def _of_a_row(task: Task, of: Architecture) -> float:
+    """Seconds that the forecast of one row takes."""
     tokens, width = task.patches, of.width
     layers = of.layers if of.backbone == "transformer" else 0
     layer = tokens * width * (8 * width + 4 * of.feedforward + 4 * tokens)
     ends = 4 * tokens * width * of.points + 2 * task.look_back * task.horizon
-    return PER_RUN + windows * outline.channels * (layers * layer + ends) / (9e9 + 2e8 * width)
+    return (layers * layer + ends) / (9e9 + 2e8 * width)
 
 
 _YARDSTICK = "uniform"
@@ -162,14 +179,14 @@ def _rows(
 
 def spent(record: Record) -> float | None:
     """The seconds that a run took, without the start of its worker; None of one that failed."""
-    if record.train_seconds is None:
+    if record.train_seconds is None and record.evaluate_seconds is None:
         return None
-    return record.train_seconds + (record.evaluate_seconds or 0.0) + PER_RUN
+    return (record.train_seconds or 0.0) + (record.evaluate_seconds or 0.0) + PER_RUN
 
 
 def _kind(job: Job) -> object:
     """What runs have in common that take equally long."""
-    return (job.method, job.task, job.architecture, job.budget)
+    return (job.method, job.stage, job.task, job.architecture, job.budget)
 
 
 def _step_ratios(results: Sequence[Path]) -> dict[str, float]:
@@ -218,10 +235,14 @@ class Left:
             self._running[key] = [*self._running[key][:1], (self._clock(), share)]
 
     def end(self, key: str, seconds: float) -> None:
-        """A run is over and took so long, without the start of its worker."""
-        self._running.pop(key, None)
-        self._thought += self._due.pop(key)
-        self._spent += seconds
+        """A run is over and took so long, without the start of its worker.
+
+        One that was never begun is over, and says nothing of the others.
+        """
+        thought = self._due.pop(key)
+        if self._running.pop(key, None) is not None:
+            self._thought += thought
+            self._spent += seconds
 
     @property
     def done(self) -> float:

@@ -88,11 +88,13 @@ def execute(
     folders: Folders,
     provenance: Provenance,
     *,
+    suite: str = "",
     device: str = "cpu",
     track: Callable[[Path], object] | None = None,
 ) -> Generator[Event]:
     """Do all runs of ``planned`` and yield what happens; each record is stored before it is told.
 
+    ``suite`` is the one that was asked for; pre-trainings that it needs are of another.
     ``executor`` does the work on them, wherever it does, as
     :func:`harness.bench.local.run_locally` does. ``track`` is given each bundle; it is left alone
     after its first error.
@@ -100,7 +102,7 @@ def execute(
     Raises:
         OSError: results cannot be written; nothing is half-written.
     """
-    files, traces = RowFiles(), dict[str, str]()
+    files, traces, begun = RowFiles(), dict[str, str](), set[str]()
 
     def noted(finished: Finished[PlannedRun, Record]) -> PlannedRun | None:
         run = retry(finished)
@@ -112,17 +114,23 @@ def execute(
         for path in {folders.rows(run.job).parent: None for run in planned}:
             path.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=path).close()  # before anything is computed
-        board = Board(folders.results, planned[0].job.suite if planned else "", len(planned))
+        named = suite or (planned[0].job.suite if planned else "")
+        board = Board(folders.results, named, len(planned))
     try:
         with closing(executor(planned, retry=noted)) as happening:
             for event in happening:
                 run = event.job
                 with writing(folders.results):
                     _show(board, event)
+                    if isinstance(event, Started):
+                        begun.add(run.key)
                     if isinstance(event, Finished):
                         _refuse_unwritable(event)
+                        end = event
+                        if run.key not in begun:  # what it needs has failed
+                            end = replace(event, job=replace(run, attempts=0))
                         earlier = traces.pop(run.key, "")
-                        record = _record(event, provenance, device, folders.runs, earlier)
+                        record = _record(end, provenance, device, folders.runs, earlier)
                         files.put(folders.rows(run.job), record, run.outdated)
                     files.save_at_times()
                 if not isinstance(event, Finished):

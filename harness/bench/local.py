@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -44,6 +43,7 @@ from harness.bench.events import (
     Work,
     never,
 )
+from harness.bench.waiting import After, Key, Waiting, itself, nothing
 
 
 def cpu_slots(count: int | None = None) -> list[Slot]:
@@ -82,6 +82,8 @@ def run_locally(
     *,
     timeout: float | None = None,
     retry: Retry[J, R] = never,
+    key: Key[J] = itself,
+    after: After[J] = nothing,
     modules: Sequence[str] = (),
 ) -> Generator[Event[J, R]]:
     """Do ``work(job, tell)`` for every job in worker processes; yield what happens.
@@ -91,26 +93,36 @@ def run_locally(
     it gives is done next in the place of the one that failed, which is then :class:`Retried` and
     not :class:`Finished`. Closing the generator ends the workers.
 
+    A job may need the result of one other: the one whose ``key`` is what ``after`` says of it, if
+    that is among ``jobs``. It is begun when that one has finished, however often that was retried;
+    where that one failed, it is Finished without ever having been Started, and nobody is asked.
+
     ``modules`` are what the work imports and what takes long: where it is safe, one process
     imports them, and workers on CPUs are forked from it.
+
+    Raises:
+        ValueError: jobs need each other in a circle; none has been begun.
     """
-    waiting = deque(jobs)
+    waiting, forms = Waiting(jobs, key, after), [*jobs]
     workers: dict[int, _Worker[J, R]] = {}  # by the number of their slot
+    places: dict[int, int] = {}  # of the job that each does, by the same number
     try:
-        while waiting or any(worker.busy for worker in workers.values()):
+        while waiting.ready or any(worker.busy for worker in workers.values()):
             for number, slot in enumerate(slots):
-                if waiting and (number not in workers or not workers[number].busy):
+                if waiting.ready and (number not in workers or not workers[number].busy):
                     if number not in workers:
                         workers[number] = _Worker(slot, modules)
-                    yield workers[number].begin(work, waiting.popleft(), timeout)
-            for number, event in _heard(workers):
+                    places[number] = waiting.take()
+                    yield workers[number].begin(work, forms[places[number]], timeout)
+            for number, heard in _heard(workers):
                 if workers[number].spent:
                     workers.pop(number).end()  # the next job gets a fresh one
-                if isinstance(event, Finished) and event.failure and (other := retry(event)):
-                    waiting.appendleft(other)
-                    yield Retried(other, event.error)
-                else:
-                    yield event
+                event: Event[J, R] = heard
+                if isinstance(heard, Finished) and heard.failure and (other := retry(heard)):
+                    forms[places[number]] = other
+                    event = Retried(other, heard.error)
+                yield event
+                yield from waiting.hear(places[number], event)
     finally:
         for worker in workers.values():
             worker.end()

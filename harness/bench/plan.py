@@ -129,9 +129,7 @@ def _pretraining(suite: Suite, method: str, corpus: str, seed: int) -> Job:
     """
     of = suite.pretraining
     assert of is not None  # a block with corpora is refused without it
-    found = [
-        job for job in _jobs(of, [method]) if (job.task.dataset, job.seed) == (corpus, seed)
-    ]
+    found = [job for job in _jobs(of, [method]) if (job.task.dataset, job.seed) == (corpus, seed)]
     if len(found) != 1:
         raise ValueError(
             f"suite {of.name!r} plans {len(found)} pre-trainings of {method} on {corpus} with seed"

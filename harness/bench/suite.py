@@ -66,30 +66,14 @@ class Block:
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        needed = ["methods", "seeds"]
-        if self.zero_shot:
-            needed += ["corpora"]
-            own = ("datasets", "look_back", "horizons", "patch", "patches", "frozen", "untrained")
-            if (strange := [name for name in own if getattr(self, name)]) or self.season:
-                name = strange[0] if strange else "season"
-                raise ValueError(f"{name} is given beside zero_shot, where it has no meaning")
-        else:
-            needed += ["look_back", "horizons"]
-            needed += ["corpora"] if self.corpora and not self.datasets else ["datasets"]
-            if (self.patch is None) == (self.patches is None):
-                raise ValueError(
-                    "exactly one of patch (length in steps) and patches (K) is needed"
-                )
-        if self.frozen and not self.corpora:
-            raise ValueError("frozen names methods, and no corpora to pre-train them on")
+        for name in ("methods", "seeds", *self._needed()):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must be given; it is empty")
         for look_back in self.look_back:
             if self.patch is not None and (self.patch < 1 or look_back % self.patch):
                 raise ValueError(
                     f"patch is {self.patch}, which does not divide look_back = {look_back}"
                 )
-        for name in needed:
-            if not getattr(self, name):
-                raise ValueError(f"{name} is empty")
         for name in ("datasets", "look_back", "horizons", "methods", "seeds", "corpora"):
             values = getattr(self, name)
             if twice := [value for value in values if values.count(value) > 1]:
@@ -98,6 +82,20 @@ class Block:
             raise ValueError(
                 f"seeds names {strange[0]}; whole numbers from 0 to {_SEEDS - 1} are needed"
             )
+
+    def _needed(self) -> tuple[str, ...]:
+        """What a block of its kind must have."""
+        if self.zero_shot:
+            own = ("datasets", "look_back", "horizons", "patch", "patches", "season")
+            if given := [name for name in own if getattr(self, name)]:
+                raise ValueError(f"{given[0]} is given beside zero_shot, where it has no meaning")
+            return ("corpora",)
+        if (self.patch is None) == (self.patches is None):
+            raise ValueError("exactly one of patch (length in steps) and patches (K) is needed")
+        if self.frozen and not self.corpora:
+            raise ValueError("frozen names methods, and no corpora to pre-train them on")
+        values = "corpora" if self.corpora and not self.datasets else "datasets"
+        return (values, "look_back", "horizons")
 
     @property
     def pretrains(self) -> bool:
@@ -381,21 +379,7 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
         table = table | {"tasks": [_shared(table, block) for block in blocks]}
     file = from_table(_File, table)
     sources = {name: _from_here(path, name, source) for name, source in file.data.items()}
-    known = [*data.known(), *sources]
-    for index, block in enumerate(file.tasks):
-        for dataset in block.datasets:
-            if dataset not in known:
-                raise MistakeError(
-                    unknown("data set", dataset, known), ("tasks", index, "datasets")
-                )
-        for corpus in block.corpora:
-            if corpus not in data.corpora():
-                where = ("tasks", index, "corpora")
-                raise MistakeError(unknown("corpus", corpus, data.corpora()), where)
-        try:
-            zero_shot.chosen(block.zero_shot)
-        except ValueError as error:
-            raise MistakeError(str(error), ("tasks", index, "zero_shot")) from error
+    _refuse_unknown_data(file, sources)
     if not file.tasks:
         raise MistakeError("a suite needs at least one [[tasks]] block")
     pretraining = _pretraining(path, file)
@@ -421,6 +405,20 @@ def _suite(path: Path, table: dict[str, Any]) -> Suite:
         references=file.references,
         pretraining=pretraining,
     )
+
+
+def _refuse_unknown_data(file: _File, sources: Iterable[str]) -> None:
+    there = {"datasets": [*data.known(), *sources], "corpora": data.corpus_names()}
+    words = {"datasets": "data set", "corpora": "corpus"}
+    for index, block in enumerate(file.tasks):
+        for key, known in there.items():
+            for name in getattr(block, key):
+                if name not in known:
+                    raise MistakeError(unknown(words[key], name, known), ("tasks", index, key))
+        try:
+            zero_shot.chosen(block.zero_shot)
+        except ValueError as error:
+            raise MistakeError(str(error), ("tasks", index, "zero_shot")) from error
 
 
 def _pretraining(path: Path, file: _File) -> Suite | None:

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from harness import data
 from harness.core.identity import import_hash
-from harness.core.job import Job, Record, canonical, job_key, why_stale
+from harness.core.job import Job, Record, canonical, is_reference, job_key, why_stale
 from harness.model.declared import METHODS, Declarations, Declared
-from harness.results.bundles import recorded
+from harness.results.bundles import ARTEFACT, recorded
 from harness.results.rows import read_rows
 from harness.zero_shot import tasks as zero_shot
 
@@ -60,7 +60,10 @@ class PlannedRun:
     own is stored: those of the same method, task and seed with hyperparameters that are no longer
     planned. ``outline`` is what is known of its data set, None where that cannot be used.
     ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how often
-    it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
+    it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`. ``needs``
+    is the key of the run whose artefact, in its bundle, it starts from. ``files`` are what it
+    reads where that is no single data set but a corpus or a zero-shot task, ``absent`` those of
+    them that are not at hand.
     """
 
     job: Job
@@ -75,6 +78,10 @@ class PlannedRun:
     micro_batch: int | None = None
     needs: str | None = None
     files: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return str(self.job)
 
     @cached_property
     def coordinates(self) -> tuple[Any, ...]:
@@ -117,7 +124,9 @@ def survey(jobs: Sequence[Job], folders: Folders) -> list[PlannedRun]:
     paths = {folders.rows(job): None for job in jobs}
     planned = _judged(fresh, [record for path in paths for record in read_rows(path)])
     records = recorded(folders.runs, (run.key for run in planned if run.state != "done"))
-    return [_with_bundle(run, records.get(run.key)) for run in planned]
+    return _with_artefacts(
+        [_with_bundle(run, records.get(run.key)) for run in planned], folders.runs
+    )
 
 
 def to_run(planned: Sequence[PlannedRun], *, force: bool = False) -> list[PlannedRun]:
@@ -139,11 +148,7 @@ class _Part:
     state: State | None = None
     why: str = ""
     files: tuple[str, ...] = ()
-
-
-def is_reference(job: Job) -> bool:
-    """Whether it scores a predictor by its import path, and no method."""
-    return job.stage == "zero_shot" and job.needs is None
+    absent: tuple[str, ...] = ()
 
 
 def _values(job: Job) -> tuple[str, bool, bool]:
@@ -172,12 +177,9 @@ def _read(job: Job, folders: Folders) -> _Part:
 def _pinned(digest: str, files: tuple[str, ...], folders: Folders) -> _Part:
     """Of files whose value hashes are known; the run itself holds them to these."""
     looked = [*folders.data, folders.cache]
-    absent = [file for file in files if data.find_panel(file, looked) is None]
-    why = f"not here: {', '.join(absent)}; looked in: {', '.join(map(str, looked))}"
+    absent = tuple(file for file in files if data.find_panel(file, looked) is None)
     columns = {"data_hash": digest, "data_verified": True}
-    if not absent:
-        return _Part(columns, files=files)
-    return _Part(columns, state="absent", why=why, files=files)
+    return _Part(columns, state="absent" if absent else None, files=files, absent=absent)
 
 
 def _reference(job: Job) -> _Part:
@@ -225,15 +227,18 @@ def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
 def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) -> PlannedRun:
     """The run with all its hyperparameters, before a look at the rows."""
     identity = {**method.columns, **data_set.columns}
-    declared, files = method.declared, data_set.files
+    declared = method.declared
     if "broken" in (method.state, data_set.state):
         return PlannedRun(job, "broken", identity, why=method.why or data_set.why)
     if declared is None:  # a reference by its import path
         state = data_set.state or "missing"
-        return PlannedRun(job, state, identity, why=data_set.why, files=files)
+        return _of_files(PlannedRun(job, state, identity, why=data_set.why), data_set)
     try:
         complete = declared.complete(dict(job.hyperparameters))
         job = replace(job, hyperparameters=tuple(complete.items()))
+        if job.needs is not None:
+            own = declared.complete(dict(job.needs.hyperparameters))
+            job = replace(job, needs=replace(job.needs, hyperparameters=tuple(own.items())))
         if data_set.outline is not None:
             data_set.outline.require_room(job.task)
         if declared.cuts_its_own and (misfit := methods.misfit(job)):
@@ -241,7 +246,12 @@ def _planned(job: Job, method: _Part, data_set: _Part, methods: Declarations) ->
     except ValueError as error:
         return PlannedRun(job, "broken", identity, why=str(error))
     state, outline = data_set.state or "missing", data_set.outline
-    return PlannedRun(job, state, identity, why=data_set.why, outline=outline, files=files)
+    run = PlannedRun(job, state, identity, why=data_set.why, outline=outline)
+    return _of_files(run, data_set)
+
+
+def _of_files(run: PlannedRun, part: _Part) -> PlannedRun:
+    return replace(run, files=part.files, absent=part.absent) if part.files else run
 
 
 def _judged(fresh: Sequence[PlannedRun], rows: Sequence[Record]) -> list[PlannedRun]:
@@ -292,6 +302,17 @@ def _beside(run: PlannedRun, record: Record | None, outdated: Iterable[Record]) 
         why = _other(earlier[0], run) if len(earlier) == 1 else _NO_LONGER_PLANNED
     keys = frozenset(row.key for row in outdated)
     return replace(run, state=state, why=why, record=record, outdated=keys)
+
+
+def _with_artefacts(planned: Sequence[PlannedRun], runs: Path) -> list[PlannedRun]:
+    """The runs, of which pre-trainings are due again whose artefact is needed and not here."""
+    needed = {run.needs for run in to_run(planned) if run.needs is not None}
+    return [
+        replace(run, state="stale", why="its artefact is not on this machine")
+        if run.state == "done" and run.key in needed and not (runs / run.key / ARTEFACT).is_dir()
+        else run
+        for run in planned
+    ]
 
 
 def _other(record: Record, run: PlannedRun) -> str:

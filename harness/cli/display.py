@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
@@ -303,7 +303,7 @@ def explain(
 
     ``refused`` says why data sets could not be downloaded; with ``fetches``, a bench will try.
     """
-    from harness.data import explain_missing, sizes
+    from harness.data import CATALOGUE, explain_missing, sizes
 
     if (missing := absent(planned)) and fetches:
         say(f"Fetched first, unless OFFLINE=1 (--offline): {sizes(missing)}.", "yellow")
@@ -311,6 +311,15 @@ def explain(
         for why in refused:
             say(why, "yellow")
         say(explain_missing(missing, (*folders.data, folders.cache)), "yellow")
+    if files := {
+        file: None for run in planned for file in run.absent if stem(file) not in CATALOGUE
+    }:
+        looked = ", ".join(map(str, (*folders.data, folders.cache)))
+        say(
+            f"not here: {', '.join(files)}\nlooked in: {looked}\nset PATCHBENCH_DATA to a folder"
+            " that holds them",
+            "yellow",
+        )
     for why in {run.why: None for run in planned if run.state == "broken"}:
         say(f"error: {why}", "red")
     doubts = {
@@ -324,10 +333,17 @@ def explain(
 
 def absent(planned: Sequence[PlannedRun]) -> list[Entry]:
     """The published sets that runs wait for."""
-    from harness.data import entry
+    from harness.data import CATALOGUE, entry
 
-    names = {run.job.task.dataset: None for run in planned if run.state == "absent"}
-    return [entry(name) for name in names]
+    waiting = [run for run in planned if run.state == "absent"]
+    sets = {run.job.task.dataset: None for run in waiting if not run.files}
+    sets |= {stem(file): None for run in waiting for file in run.absent if stem(file) in CATALOGUE}
+    return [entry(name) for name in sets]
+
+
+def stem(file: str) -> str:
+    """The data set that a file of a corpus or a zero-shot task is, if it is a published one."""
+    return PurePath(file).stem
 
 
 def tell_trial(job: Job, message: Mapping[str, Any]) -> None:

@@ -35,7 +35,9 @@ def looking(events: Generator[Event], due: Sequence[PlannedRun]) -> Generator[Ev
             task = event.run.job.task
             left[task] -= 1
             records = [other.record for other in stored if other.run.job.task == task]
-            if left[task] == 0 and any(record.method == _CONTROL for record in records):
+            if left[task] == 0 and any(
+                record.label == _CONTROL and record.mse is not None for record in records
+            ):
                 several = False
                 length = f"{task.look_back}->{task.horizon}"
                 display.say(f"First rows, {task.dataset} {length}; the rest goes on:")
@@ -49,7 +51,7 @@ def lines(records: Sequence[Record]) -> list[tuple[str, int, str, str]]:
     errors: dict[str, list[float]] = {}
     for record in records:
         if record.status == "done" and record.mse is not None:
-            errors.setdefault(record.method, []).append(record.mse)
+            errors.setdefault(record.label, []).append(record.mse)
     means = {method: fmean(each) for method, each in errors.items()}
     control = means.get(_CONTROL)
     return [

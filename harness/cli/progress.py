@@ -35,7 +35,7 @@ def follow(
     from harness.bench.execute import Stored, Warned
 
     left = Left({run.key: guesses[run.key] for run in due}, workers)
-    width = max(len(run.job.method) for run in due)
+    width = max(len(run.job.label) for run in due)
     say(f"Begun, {min(workers, len(due))} at a time: a line follows when a run is over.")
     with closing(events), progress_bars() as bars:
         whole = bars.add_task("all runs", total=1.0, note=f"0/{len(due)}", until=_until(left))
@@ -47,7 +47,7 @@ def follow(
                     left.begin(run.key)
                 case Said(run, message):
                     epoch, epochs = message["epoch"], message["epochs"]
-                    note = f"epoch {epoch}/{epochs}, valid {message['valid_mse']:.4f}"
+                    note = _note(message)
                     bars.update(rows[run.key], completed=epoch, total=epochs, note=note)
                     left.reach(run.key, epoch / epochs)
                 case Retried(run, error):
@@ -56,9 +56,10 @@ def follow(
                     say(f"{run.job}  once more{how}: {error}", "yellow")
                 case Stored(run, record, seconds):
                     finished.append(record)
-                    bars.remove_task(rows.pop(run.key))
+                    if run.key in rows:  # else what it needs has failed, and it was never started
+                        bars.remove_task(rows.pop(run.key))
                     left.end(run.key, spent(record) or seconds)
-                    head = f"{f'{len(finished)}/{len(due)}':>9}  {record.method:<{width}}"
+                    head = f"{f'{len(finished)}/{len(due)}':>9}  {record.label:<{width}}"
                     line, style = _line(record, head, seconds)
                     say(line + _rest(left), style)
                 case Warned(message):
@@ -71,11 +72,31 @@ def follow(
             )
 
 
+def _note(message: Mapping[str, Any]) -> str:
+    """How far a run is, its validation error and, of a pre-training, its speed."""
+    said = [f"epoch {message['epoch']}/{message['epochs']}"]
+    error = message.get("valid_mse", message.get("valid_loss"))
+    if error is not None:
+        said.append(f"valid {error:.4f}")
+    if "rows_per_second" in message:
+        said.append(f"{message['rows_per_second']:,.0f} rows a second")
+    return ", ".join(said)
+
+
+_ERRORS = {"mse": "mse", "mae": "mae", "valid_loss": "valid", "quantile_loss": "quantile loss"}
+
+
 def _line(record: Record, head: str, seconds: float) -> tuple[str, str | None]:
     length = f"{record.look_back}->{record.horizon} K={record.patches} seed={record.seed}"
     where = f"{head}  {record.dataset} {length}"
     if record.status == "done":
-        return f"{where}  mse {record.mse:.4f}  mae {record.mae:.4f}  {seconds:.1f} s", None
+        names = _ERRORS if record.mse is not None else {"mase": "mase", **_ERRORS}
+        said = [
+            f"{word} {value:.4f}"
+            for name, word in names.items()
+            if (value := getattr(record, name)) is not None
+        ]
+        return "  ".join([where, *said, f"{seconds:.1f} s"]), None
     return f"{where}  {record.status.upper()}: {record.error}", "red"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,10 @@ def bench(
         )
         display.explain(planned, folders, fetches=not offline)
         return
-    with watch.alone(results, found.name, display.tell_wait if wait else None):
+    with ExitStack() as held:
+        # In one order, so that two benches cannot wait for each other.
+        for name in sorted({found.name, *(job.suite for job in selected)}):
+            held.enter_context(watch.alone(results, name, display.tell_wait if wait else None))
         planned = survey(selected, folders)
         if not force and (adopted := execute.adopt(planned, folders)):
             display.say(
@@ -113,7 +116,7 @@ def bench(
         finished: list[Record] = []
         try:
             if due:
-                events = _events(due, folders, room, on_ray, timeout, tracking_uri)
+                events = _events(found.name, due, folders, room, on_ray, timeout, tracking_uri)
                 progress.follow(events, due, guesses, len(room[0]), finished)
         except KeyboardInterrupt:
             display.show_summary(planned, due, finished, folders)
@@ -571,6 +574,7 @@ def _fetch(absent: Sequence[Entry], folders: Folders) -> dict[str, list[str]]:
 
 
 def _events(
+    suite: str,
     due: Sequence[PlannedRun],
     folders: Folders,
     room: tuple[list[Slot], str],
@@ -581,7 +585,6 @@ def _events(
     from harness.bench import execute, local
     from harness.bench.provenance import provenance
     from harness.cli import first_look
-    from harness.data import file_of
 
     slots, kind = room
     origin = provenance(ROOT)
@@ -589,22 +592,52 @@ def _events(
     directories = (*folders.data, folders.cache)
     if on_ray is None:
         work = partial(work, directories=directories, runs=folders.runs)
-        here = partial(local.run_locally, slots=slots, modules=execute.MODULES)
-        executor = partial(here, work=work, timeout=timeout)
+        executor = partial(local.run_locally, slots=slots, modules=execute.MODULES)
     else:
         executor = partial(
             on_ray,
-            work=work,
             runs=folders.runs,
             directories=directories,
-            needs=lambda run: file_of(run.job.task.dataset, directories, run.job.source),
-            timeout=timeout,
+            needs=partial(_lent, folders=folders, directories=directories),
         )
-    methods = {run.job.method for run in due}
-    tracker = _tracker(folders.results, due[0].job.suite, tracking_uri, methods)
-    track = None if tracker is None else tracker.record
-    events = execute.execute(due, executor, folders, origin, device=kind, track=track)
+    executor = partial(
+        executor,
+        work=work,
+        timeout=timeout,
+        key=lambda run: run.key,
+        after=lambda run: run.needs,
+    )
+    track = _tracking(due, folders, tracking_uri)
+    events = execute.execute(due, executor, folders, origin, suite=suite, device=kind, track=track)
     return first_look.looking(events, due)
+
+
+def _lent(run: PlannedRun, folders: Folders, directories: Sequence[Path]) -> list[Path]:
+    """What a node has to have for a run: its data file, and the bundle that it starts from."""
+    from harness.data import file_of, find_panel
+
+    files = [find_panel(file, directories) for file in run.files]
+    if not run.files and run.job.stage not in ("pretrain", "zero_shot"):
+        files = [file_of(run.job.task.dataset, directories, run.job.source)]
+    bundle = folders.runs / run.needs if run.needs else None
+    return [path for path in (*files, bundle) if path is not None]
+
+
+def _tracking(
+    due: Sequence[PlannedRun], folders: Folders, uri: str | None
+) -> Callable[[Path], object] | None:
+    """What logs a bundle in the experiment of its suite; None where nothing can be tracked."""
+    suites = {run.key: run.job.suite for run in due}
+    trackers = {
+        suite: _tracker(
+            folders.results, suite, uri, {run.job.method for run in due if run.job.suite == suite}
+        )
+        for suite in sorted(set(suites.values()))
+    }
+    known = {suite: tracker for suite, tracker in trackers.items() if tracker is not None}
+    if len(known) < len(trackers):
+        return None
+    return lambda bundle: known[suites[bundle.name]].record(bundle)
 
 
 def _tracker(

@@ -69,6 +69,16 @@ class Job:
         """Its stage and corpus in words, "frozen open"; nothing for the usual job."""
         return _arm(self.stage, self.corpus)
 
+    @property
+    def label(self) -> str:
+        """As :attr:`Record.label`."""
+        return label(self.method, self.stage, self.corpus)
+
+
+def is_reference(job: Job) -> bool:
+    """Whether it scores a predictor by its import path, and no method."""
+    return job.stage == "zero_shot" and job.needs is None
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -231,11 +241,17 @@ class Record:
         """Its stage and corpus in words, as :attr:`Job.arm`."""
         return _arm(self.stage, self.corpus)
 
+    @property
+    def label(self) -> str:
+        """Its method on a leaderboard, where each arm has a line: "reinpatch_frozen_open"."""
+        return label(self.method, self.stage, self.corpus)
+
     @cached_property
     def coordinates(self) -> tuple[str, str, int, int, int, int, str, str]:
         """What the row is a measurement of; a suite's results hold one row for each.
 
-        Last come the arm and the hyperparameters, as JSON: they tell the settings of a sweep apart.
+        Last come the arm, and the hyperparameters as JSON: they tell the settings of a sweep
+        apart.
 
         Raises:
             ValueError: the row's job is none.
@@ -263,6 +279,11 @@ _ERRORS = {"pretrain": ("valid_loss",), "zero_shot": ("mase", "quantile_loss")}
 
 def _arm(stage: str | None, corpus: str | None) -> str:
     return " ".join(part for part in (stage, corpus) if part)
+
+
+def label(method: str, stage: str | None, corpus: str | None) -> str:
+    """What a leaderboard calls an arm of a method."""
+    return "_".join(part for part in (method, stage, corpus) if part)
 
 
 def _named(method: str, arm: str) -> tuple[str, ...]:

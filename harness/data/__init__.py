@@ -11,7 +11,7 @@ from harness.core.source import Source
 from harness.data.corpora import (
     Corpus,
     Pool,
-    corpora,
+    corpus_names,
     find_corpus,
     load_corpus,
     load_member,
@@ -69,7 +69,7 @@ __all__ = [
     "Series",
     "Source",
     "Tag",
-    "corpora",
+    "corpus_names",
     "entry",
     "explain_missing",
     "fetch_each",

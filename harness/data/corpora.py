@@ -93,7 +93,7 @@ class Pool:
     series: tuple[NDArray[np.float32], ...]
 
 
-def corpora() -> list[str]:
+def corpus_names() -> list[str]:
     """Every corpus there is, sorted: a file each."""
     return sorted(path.stem for path in CORPORA.glob("*.toml"))
 
@@ -104,8 +104,8 @@ def find_corpus(name: str) -> Corpus:
     Raises:
         ValueError: there is none, or its file is wrong.
     """
-    if name not in corpora():
-        raise ValueError(unknown("corpus", name, corpora()))
+    if name not in corpus_names():
+        raise ValueError(unknown("corpus", name, corpus_names()))
     return read_corpus(CORPORA / f"{name}.toml")
 
 

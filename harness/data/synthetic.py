@@ -1,7 +1,8 @@
 """Synthetic series to pre-train on: drawn, so that no target can be among them.
 
-Five kinds, as often as each other: sums of Gaussian processes, trend with seasons and noise, steps
-between levels, bursts on a quiet background, and regimes of different behaviour.
+Six kinds, as often as each other: sums of Gaussian processes, trend with seasons and noise, steps
+between levels, bursts on a quiet background, regimes of different behaviour, and walks that drift
+and grow.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def trend_and_seasons(generator: Generator) -> Array:
     periods = generator.choice(PERIODS, size=generator.integers(1, 3), replace=False)
     season = np.sum([_season(generator, int(period)) for period in periods], axis=0)
     growth = np.exp(generator.uniform(-1, 1) * time) if generator.random() < 0.5 else 1.0
-    noise = generator.uniform(0.02, 0.6) * generator.normal(size=LENGTH)
+    noise = np.exp(generator.uniform(-6, -0.5)) * generator.normal(size=LENGTH)
     return generator.uniform(0, 3) * trend + growth * (season + noise)
 
 
@@ -105,12 +106,33 @@ def regimes(generator: Generator) -> Array:
     return behaviours[turns, np.arange(LENGTH)]
 
 
+def walks(generator: Generator) -> Array:
+    """A random walk with a drift and some momentum, which may grow by factors, and a season.
+
+    As of economies: sales, prices and numbers of people, by month, quarter or year.
+    """
+    momentum, drift = generator.uniform(0, 0.95), generator.normal() * generator.exponential()
+    shocks = generator.standard_t(4, size=LENGTH) * (1 - momentum)
+    pace = _faded(generator.uniform(0, 1) * shocks, momentum) + generator.uniform(0, 0.5) * drift
+    level = np.cumsum(pace)
+    season = np.zeros(LENGTH)
+    if generator.random() < 0.6:
+        size = np.exp(generator.uniform(-1, 2.5))
+        season = size * _season(generator, int(generator.choice((4, 7, 12, 12, 52))))
+    noise = np.exp(generator.uniform(-5, 1)) * generator.normal(size=LENGTH)
+    values = level + season + noise
+    if generator.random() < 0.5:
+        values = np.exp(generator.uniform(0.2, 3) * values / np.ptp(values))
+    return values
+
+
 KINDS: tuple[Callable[[Generator], Array], ...] = (
     processes,
     trend_and_seasons,
     steps,
     bursts,
     regimes,
+    walks,
 )
 
 
@@ -148,6 +170,12 @@ def _season(generator: Generator, period: int) -> Array:
     waves = np.cos(2 * np.pi * harmonics * np.arange(LENGTH) / period + phase)
     shape = (weight * waves).sum(0)
     return shape / shape.std()
+
+
+def _faded(values: Array, kept: float) -> Array:
+    """Sums of all values so far, of which each step keeps a share."""
+    reach = np.arange(min(LENGTH, 256))
+    return np.convolve(values, kept**reach)[:LENGTH]
 
 
 def _held(generator: Generator, values: Array, mean: int) -> Array:

@@ -73,23 +73,6 @@ class Forecaster(nn.Module):
     def advance(self, progress: float) -> None:
         """Take note of how much of training has passed: 0 at the first step, 1 after the last."""
 
-    def freeze(self, patcher: Patcher | None = None, stem: Stem | None = None) -> None:
-        """Stop learning where to cut; cut as a ``patcher`` learned to, where one is given.
-
-        A patcher that decides on features is given with the ``stem`` that they came from.
-
-        Raises:
-            ValueError: what it has learned belongs to one look-back.
-        """
-        if patcher is not None:
-            self.patcher.take(patcher)
-            if self.stem is not None:
-                assert stem is not None, "features come with their stem"
-                self.stem.load_state_dict(stem.state_dict())
-        self.patcher.stop()
-        if self.stem is not None:
-            self.stem.requires_grad_(requires_grad=False)
-
     def learn(
         self, forecast: Forecast, row_loss: Float[Tensor, "draw row"]
     ) -> Float[Tensor, ""] | None:
@@ -257,6 +240,23 @@ class PatchForecaster(Forecaster):
     def forget(self) -> None:
         """Cut windows as they come, as before :meth:`remember`."""
         self.known = None
+
+    def freeze(self, patcher: Patcher | None = None, stem: Stem | None = None) -> None:
+        """Stop learning where to cut; cut as a ``patcher`` learned to, where one is given.
+
+        A patcher that decides on features is given with the ``stem`` that they came from.
+
+        Raises:
+            ValueError: what it has learned belongs to one look-back.
+        """
+        if patcher is not None:
+            self.patcher.take(patcher)
+            if self.stem is not None:
+                assert stem is not None, "features come with their stem"
+                self.stem.load_state_dict(stem.state_dict())
+        self.patcher.stop()
+        if self.stem is not None:
+            self.stem.requires_grad_(requires_grad=False)
 
     def learn(
         self, forecast: Forecast, row_loss: Float[Tensor, "draw row"]

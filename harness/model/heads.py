@@ -18,25 +18,21 @@ from harness.model.layers import Dropout, bounds, interpolate, running_sum
 from harness.model.patcher import Patches
 
 
-class DecodingHead(nn.Module):
-    """Tokens written back on their patches' own clocks, then one linear layer over time.
+class TimeDecoder(nn.Module):
+    """Tokens written back on their patches' own clocks.
 
     A linear map makes ``points`` values of each token. They are laid in equal pieces between the
     edges of its patch and averaged over each step of the look-back: the embedder's resampling, the
-    other way round. The layer behind it reads time and not slots, so that it need not know where
-    patches lie, and its size does not depend on K. Only the tokens pass: there is no path around
-    them. Differentiable in the patch edges.
+    other way round. Differentiable in the patch edges.
     """
 
     steps: Tensor
 
-    def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
+    def __init__(self, task: Task, architecture: Architecture) -> None:
         super().__init__()
         self.points = architecture.points
         self.register_buffer("steps", torch.arange(task.look_back + 1.0), persistent=False)
         self.decode = nn.Linear(architecture.width, self.points)
-        self.dropout = Dropout(architecture.dropout)
-        self.out = nn.Linear(task.look_back, task.horizon)
 
     def undo(self, content: nn.Linear) -> None:
         """Start as the inverse of an embedder's orthogonal content map."""
@@ -44,12 +40,11 @@ class DecodingHead(nn.Module):
             self.decode.weight.copy_(content.weight.T)
         nn.init.zeros_(self.decode.bias)
 
-    def forward(
+    def written(
         self, token: Float[Tensor, "row patch width"], patches: Patches
-    ) -> Float[Tensor, "row horizon"]:
-        in_time = self.in_time(self.decode(token), *bounds(patches))
-        future: Tensor = self.out(self.dropout(in_time))
-        return future
+    ) -> Float[Tensor, "row time"]:
+        """A value for each step of the look-back."""
+        return self.in_time(self.decode(token), *bounds(patches))
 
     def in_time(
         self,
@@ -66,6 +61,25 @@ class DecodingHead(nn.Module):
         inside = (edge - start.gather(1, patch)) / length.clamp_min(1e-6).gather(1, patch)
         place = (patch + inside.clamp(0, 1)) * self.points
         return interpolate(table, place).diff(dim=1).to(value.dtype)
+
+
+class DecodingHead(TimeDecoder):
+    """Tokens written back to time, then one linear layer over it.
+
+    The layer reads time and not slots, so that it need not know where patches lie, and its size
+    does not depend on K. Only the tokens pass: there is no path around them.
+    """
+
+    def __init__(self, task: Task, architecture: Architecture, slots: int) -> None:
+        super().__init__(task, architecture)
+        self.dropout = Dropout(architecture.dropout)
+        self.out = nn.Linear(task.look_back, task.horizon)
+
+    def forward(
+        self, token: Float[Tensor, "row patch width"], patches: Patches
+    ) -> Float[Tensor, "row horizon"]:
+        future: Tensor = self.out(self.dropout(self.written(token, patches)))
+        return future
 
 
 class QueryHead(nn.Module):

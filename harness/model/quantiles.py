@@ -18,7 +18,7 @@ from torch.nn import functional
 from harness.core.task import Architecture, Task
 from harness.model.backbones import Transformer, dechunk
 from harness.model.embedders import AreaEmbedder
-from harness.model.layers import instance_norm
+from harness.model.heads import TimeDecoder
 from harness.model.patcher import Patcher, Patches, Rows
 from harness.model.stem import Stem
 
@@ -45,41 +45,193 @@ class Quantiles:
 
     @property
     def original(self) -> Float[Tensor, "row level step"]:
-        """In the units of the series, each level at least as high as the one below."""
-        ordered = self.values.sort(dim=1).values
+        """In the units of the series and float64, each level at least as high as the one below."""
+        ordered = self.values.double().sort(dim=1).values
         return ordered * self.scale[..., None] + self.mean[..., None]
+
+    def aim(self, future: Float[Tensor, "row step"]) -> Float[Tensor, "row step"]:
+        """What came true, in normalised units."""
+        return ((future - self.mean) / self.scale).clamp(-FURTHEST, FURTHEST).float()
+
+
+def standardised(
+    past: Float[Tensor, "row time"],
+) -> tuple[Float[Tensor, "row time"], Float[Tensor, "row 1"], Float[Tensor, "row 1"]]:
+    """Rows at mean 0 and standard deviation 1 in float32, and what leads back, in float64.
+
+    Neither a level nor a unit costs digits. Constant rows are 0, and their scale is 1.
+    """
+    exact = past.double()
+    variance, mean = torch.var_mean(exact, dim=1, correction=0, keepdim=True)
+    scale = torch.where(variance > 0, variance.sqrt(), 1.0)
+    return ((exact - mean) / scale).float(), mean, scale
 
 
 class QuantileHead(nn.Module):
-    """A learned query for each ``span`` steps ahead attends to the tokens of its row."""
+    """Tokens written back to time, echoed from there, and a decoder that says what to make of it.
 
-    def __init__(self, architecture: Architecture, horizon: int, span: int = 16) -> None:
+    The decoder has a learned query for each ``span`` steps ahead. In each layer the queries attend
+    to the tokens and to each other. Each query chooses shares of the echoes, how far they are
+    moved towards the last value, and a trend; what it adds makes quantiles of their sum.
+    """
+
+    def __init__(
+        self, task: Task, architecture: Architecture, span: int = 16, echoes: int = 8
+    ) -> None:
         super().__init__()
-        width, hidden = architecture.width, architecture.feedforward
+        width, horizon = architecture.width, task.horizon
         if horizon % span:
             raise ValueError(f"a horizon of {horizon} steps is no multiple of {span}")
+        self.span, self.horizon = span, horizon
+        self.time = TimeDecoder(task, architecture)
+        self.echo = Echo(echoes)
         self.query = nn.Parameter(torch.randn(horizon // span, width) * width**-0.5)
-        self.heads = architecture.heads
+        self.told = nn.Linear(self.echo.told, width)
+        self.layers = nn.ModuleList(DecoderLayer(architecture) for _ in range(architecture.layers))
         self.norm = nn.LayerNorm(width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.mix = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width)
-        )
         self.out = nn.Linear(width, span * len(LEVELS))
+        self.choice = nn.Linear(width, 2 * echoes + self.echo.slopes + 1)
+        nn.init.zeros_(self.choice.weight)
+        nn.init.zeros_(self.choice.bias)
 
     def forward(
-        self, token: Float[Tensor, "row patch width"], mask: Bool[Tensor, "row 1 1 patch"] | None
+        self,
+        token: Float[Tensor, "row patch width"],
+        mask: Bool[Tensor, "row 1 1 patch"] | None,
+        patches: Patches,
+        last: Float[Tensor, "row 1"],
+        steps: int,
     ) -> Float[Tensor, "row level step"]:
-        row, patch, _ = token.shape
-        key_value = self.key_value(self.norm(token)).view(row, patch, 2, self.heads, -1)
-        key, value = key_value.permute(2, 0, 3, 1, 4)
-        query = self.query.view(1, len(self.query), self.heads, -1).transpose(1, 2)
-        query = query.expand(row, -1, -1, -1)
+        past = self.time.written(token, patches)[:, -steps:]
+        echo, before, slope, told = self.echo(past, self.horizon)
+        asked = self.query + self.told(told)[:, None]
+        if mask is not None:
+            mask = functional.pad(mask, (0, len(self.query)), value=True)
+        for layer in self.layers:
+            asked = layer(asked, token, mask)
+        asked = self.norm(asked)
+        share, level, trend, scale = self.choice(asked).split(
+            (echo.shape[1], echo.shape[1], slope.shape[1], 1), dim=2
+        )
+        share = share.softmax(dim=2)
+        # [row query span]
+        ahead = torch.einsum("rqe,reqs->rqs", share, echo.unflatten(2, (-1, self.span)))
+        moved = (share * level.sigmoid() * (last - before)[:, None]).sum(2, keepdim=True)
+        rising = (trend * slope[:, None]).sum(2, keepdim=True)
+        clock = torch.arange(1, self.horizon + 1, device=token.device).view(-1, self.span)
+        ahead = ahead + moved + rising * clock
+        spread = self.out(asked).unflatten(2, (len(LEVELS), -1))
+        spread = spread * scale.clamp(max=5.0).exp()[..., None]
+        return (ahead[:, :, None] + spread).transpose(1, 2).flatten(2)
+
+
+class Echo(nn.Module):
+    """The past as it came before: at each lag from 1 to the whole past, weighed by likeness.
+
+    Auto-correlation attention (Wu et al., Autoformer, NeurIPS 2021). A small network
+    scores each lag by how unlike the past is to itself at that lag: over its last 16 and 64 steps
+    and over all of it.
+    """
+
+    windows = (16, 64, 512)
+
+    def __init__(self, echoes: int, slopes: int = 2, hidden: int = 16) -> None:
+        super().__init__()
+        self.echoes, self.slopes = echoes, slopes
+        self.features = len(self.windows) + 2
+        self.told = (echoes + slopes) * self.features
+        self.widen = nn.Conv1d(self.features, hidden, 5, padding=2, padding_mode="replicate")
+        self.score = nn.Conv1d(hidden, echoes + slopes, 1)
+
+    def forward(
+        self, past: Float[Tensor, "row time"], horizon: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Echoes [row, echo, horizon] and the values right before each of them [row, echo].
+
+        Besides, slopes a step [row, slope], and what is known of the lags chosen [row, told].
+        """
+        steps = past.shape[1]
+        lag = torch.arange(1, steps, device=past.device)
+        unlike = (self.unlikeness(past, lag) + 1e-5).log()
+        places = torch.stack([lag.log() / 2 - 1.5, (steps / lag).log() - 1.5])
+        feature = torch.cat([unlike, places.expand(len(past), -1, -1)], dim=1)
+        weight = self.score(functional.gelu(self.widen(feature))).softmax(dim=2)
+        told = (weight @ feature.transpose(1, 2)).flatten(1)
+        weight, slope = weight.split((self.echoes, self.slopes), dim=1)
+        before = weight @ past[:, :-1].flip(1)[..., None]
+        gradient = (past[:, -1:] - past[:, :-1].flip(1)) / lag
+        return (
+            self.repeated(past, weight, horizon),
+            before[..., 0],
+            (slope @ gradient[..., None])[..., 0],
+            told,
+        )
+
+    def unlikeness(
+        self, past: Float[Tensor, "row time"], lag: Int[Tensor, " lag"]
+    ) -> Float[Tensor, "row window lag"]:
+        """The mean squared difference of the last steps, of each window, to those a lag before."""
+        steps = past.shape[1]
+        size = 2 * steps
+        spectrum = torch.fft.rfft(past, size)
+        energy = functional.pad(past.square().cumsum(1), (1, 0))
+        found = []
+        for window in self.windows:
+            first = max(0, steps - window)
+            ending = past * (torch.arange(steps, device=past.device) >= first)
+            product = torch.fft.irfft(torch.fft.rfft(ending, size) * spectrum.conj(), size)
+            begin = torch.maximum(lag, torch.full_like(lag, first))
+            own = energy[:, -1:] - energy[:, begin]
+            other = energy[:, steps - lag] - energy[:, begin - lag]
+            found.append((own + other - 2 * product[:, 1:steps]).clamp_min(0) / (steps - begin))
+        return torch.stack(found, dim=1)
+
+    def repeated(
+        self, past: Float[Tensor, "row time"], weight: Float[Tensor, "row echo lag"], horizon: int
+    ) -> Float[Tensor, "row echo step"]:
+        """Sums over lags of what came a lag, or the fewest whole lags that suffice, before."""
+        steps, near = past.shape[1], min(horizon, past.shape[1] - 1)
+        lag = torch.arange(1, near + 1, device=past.device)[:, None]
+        index = steps - lag + torch.arange(horizon, device=past.device) % lag
+        echo = weight[:, :, :near] @ past[:, index]
+        if steps - 1 > near:
+            ahead = past.unfold(1, horizon, 1)[:, 1 : steps - near]  # the longest lag first
+            echo = echo + weight[:, :, near:].flip(2) @ ahead
+        return echo
+
+
+class DecoderLayer(nn.Module):
+    """Queries attend to tokens and to themselves, then a feed-forward part; both start at zero."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        width, hidden = architecture.width, architecture.feedforward
+        self.heads = architecture.heads
+        self.norm_query, self.norm_token = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_feedforward = nn.LayerNorm(width)
+        self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.join = nn.Linear(width, width)
+        self.widen, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        for last in (self.join, self.narrow):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(
+        self,
+        asked: Float[Tensor, "row query width"],
+        token: Float[Tensor, "row patch width"],
+        mask: Bool[Tensor, "row 1 1 key"] | None,
+    ) -> Float[Tensor, "row query width"]:
+        normal = self.norm_query(asked)
+        seen = torch.cat([self.norm_token(token), normal], dim=1)
+        query = self.query(normal).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        packed = self.key_value(seen).unflatten(2, (2, self.heads, -1))
+        key, value = packed.permute(2, 0, 3, 1, 4)
         mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        asked = mixed.transpose(1, 2).flatten(2)
-        asked = asked + self.mix(asked)
-        ahead: Tensor = self.out(asked).unflatten(2, (len(LEVELS), -1))
-        return ahead.transpose(1, 2).flatten(2)
+        asked = asked + self.join(mixed.transpose(1, 2).flatten(2))
+        hidden = functional.gelu(self.widen(self.norm_feedforward(asked)))
+        added: Tensor = self.narrow(hidden)
+        return asked + added
 
 
 class QuantileForecaster(nn.Module):
@@ -110,7 +262,8 @@ class QuantileForecaster(nn.Module):
         self.stem = Stem() if method.uses_features else None
         self.embedder = AreaEmbedder(self.task, architecture)
         self.backbone = Transformer(architecture)
-        self.head = QuantileHead(architecture, horizon)
+        self.head = QuantileHead(self.task, architecture)
+        self.head.time.undo(self.embedder.content)
         self._of_length: dict[int, Patcher] = {look_back: self.patcher}
         self.at(look_back // 2)  # tells at once whether the method can be carried to other lengths
 
@@ -141,7 +294,7 @@ class QuantileForecaster(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Quantiles:
         """The forecast of each row; all rows have as many steps, and none is missing."""
-        values, mean, scale = instance_norm(past)
+        values, mean, scale = standardised(past)
         patcher = self.at(past.shape[1])
         patches: Patches = patcher(
             Rows(
@@ -170,9 +323,10 @@ class QuantileForecaster(nn.Module):
         self, values: Float[Tensor, "row time"], patches: Patches, patcher: Patcher
     ) -> Float[Tensor, "row level step"]:
         mask = None if patcher.strict else patches.valid[:, None, None]
-        token = self.embedder(*self._at_the_end(values, patches))
+        moved, placed = self._at_the_end(values, patches)
+        token = self.embedder(moved, placed)
         token = dechunk(self.backbone(token, mask, patches.coarse), patches)
-        ahead: Tensor = self.head(token, mask)
+        ahead: Tensor = self.head(token, mask, placed, values[:, -1:], values.shape[1])
         return ahead
 
     def _at_the_end(
@@ -201,7 +355,7 @@ class QuantileForecaster(nn.Module):
         The loss of a row is the mean pinball loss over levels and over the steps that are scored,
         in units of its past's standard deviation.
         """
-        aim = ((future - forecast.mean) / forecast.scale).clamp(-FURTHEST, FURTHEST)
+        aim = forecast.aim(future)
         own = pinball(forecast.values[None], aim, scored)
         judged = own if forecast.rollouts is None else pinball(forecast.rollouts, aim, scored)
         patches = forecast.patches

@@ -108,7 +108,7 @@ def _by_run(bundles: Iterable[Bundle]) -> dict[tuple[Any, ...], dict[int, Path]]
             record = bundle.record
             _, *_, seed, _, hyperparameters = record.coordinates
             task = (getattr(record, column) for column in TASK)
-            runs.setdefault((*task, record.method, hyperparameters), {})[seed] = bundle.boundaries
+            runs.setdefault((*task, record.label, hyperparameters), {})[seed] = bundle.boundaries
     return runs
 
 

@@ -40,7 +40,7 @@ def content(
         "tracks": [_track(board, cells, look_back) for look_back in look_backs],
         "filters": _filters(board),
         "figures": [picture for picture in pictures if not picture.dataset],
-        "methods": [_method(board, name, cards.get(name, {}), pictures) for name in board.methods],
+        "methods": [_method(board, name, cards, pictures) for name in board.methods],
         "datasets": [_dataset(board, name, pictures) for name in board.datasets],
     }
 
@@ -270,9 +270,11 @@ def _facts(board: Board) -> list[tuple[str, str]]:
 
 
 def _method(
-    board: Board, method: str, card: Mapping[str, str], pictures: list[Picture]
+    board: Board, method: str, cards: Mapping[str, Mapping[str, str]], pictures: list[Picture]
 ) -> dict[str, Any]:
     rows = board.rows[board.rows.method == method]
+    base = rows.base.iloc[0]
+    card = cards.get(base, {})
     lines = list(board.ranking[board.ranking.method == method].itertuples())
     said = [(name.capitalize(), card[name]) for name in ("source", "fidelity") if card.get(name)]
     judged = [
@@ -294,7 +296,7 @@ def _method(
             *judged,
             *([("Cost, median", costs)] if costs else []),
         ],
-        "file": f"{method}.csv",
+        "file": f"{base}.csv",
         "galleries": [
             picture.dataset
             for picture in pictures

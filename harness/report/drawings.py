@@ -147,7 +147,9 @@ def _of_training(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
 
 def _curves(bundles: list[Bundle]) -> Any:  # noqa: ANN401 - as above
     lines = [
-        {name: getattr(bundle.record, name) for name in (*TASK, "method", "seed")} | epoch
+        {name: getattr(bundle.record, name) for name in (*TASK, "seed")}
+        | {"method": bundle.record.label}
+        | epoch
         for bundle in bundles
         for epoch in bundle.curves
     ]
@@ -175,7 +177,7 @@ def _of_boundaries(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
             yield Drawing(f"patches-{name}", figures.gallery, [overlays])
         if bundles and all(bundle.boundaries for bundle in bundles):
             cuts = {
-                bundle.record.method: read_boundaries(bundle.boundaries)
+                bundle.record.label: read_boundaries(bundle.boundaries)
                 for bundle in bundles
                 if bundle.boundaries
             }

@@ -231,6 +231,7 @@ _CLAIM = ("place", "method", "change", "95 % interval", "verdict")
 _WORDS = frozenset(
     {"method", "why", "verdict", "data set", "swept", "chosen", "source", "95 % interval"}
     | {"column", "what it says", "scored by", "on the front of", "note", "plans"}
+    | {"question", "against"}
 )
 
 
@@ -378,6 +379,7 @@ def besides(board: Board, look_back: int) -> list[Table]:
     tables = (
         _views(board.costs[board.costs.look_back == look_back]),
         _controls(board.controls[board.controls.look_back == look_back]),
+        _arms(board.arms[board.arms.look_back == look_back]),
     )
     return [table for table in tables if table.lines]
 
@@ -396,6 +398,25 @@ def _views(costs: pd.DataFrame) -> Table:
                 line.front,
             ]
             for line in each(costs[known])
+        ),
+    )
+
+
+def _arms(table: pd.DataFrame) -> Table:
+    """A line a question and pair of arms."""
+    return _table(
+        wording.OF_ARMS,
+        ["question", "method", "against", "change", "95 % interval", "data sets"],
+        (
+            [
+                line.question,
+                code(line.method),
+                code(line.control),
+                f"{percent.said(line.change)} %",
+                "" if math.isnan(line.low) else percent.between(line.low, line.high),
+                str(line.datasets),
+            ]
+            for line in _lines(table)
         ),
     )
 

@@ -45,7 +45,10 @@ from harness.results.table import TASK, name_of_run
 
 databases.MAX_RETRY_COUNT = 1  # the same for a database, which has no other switch
 
-_TAGS = ("suite", "method", "dataset", "look_back", "horizon", "patches", "seed", "status", "key")
+_TAGS = (
+    *("suite", "method", "dataset", "look_back", "horizon", "patches", "seed", "status", "key"),
+    *("stage", "corpus", "needs", "leak"),
+)
 _PROVENANCE = ("device", "commit", "versions", "protocol", "data_hash", "failure", "error")
 _CARD = ("summary", "source", "fidelity")
 # MLflow takes 1000 items in one call, of which a job's settings are fewer than 100.
@@ -403,7 +406,7 @@ def _driven(uri: str) -> str:
 
 
 def _name(record: Record) -> str:
-    return name_of_run(record.method, [getattr(record, name) for name in TASK], record.seed)
+    return name_of_run(record.label, [getattr(record, name) for name in TASK], record.seed)
 
 
 def _said(values: Mapping[str, object]) -> dict[str, str]:
@@ -429,7 +432,7 @@ def _description(record: Record, card: Mapping[str, str]) -> str:
     """
     task = [getattr(record, name) for name in TASK]
     places = (
-        f"[Its cell on the page]({browsing.cell(record.suite, record.method, task)}), "
+        f"[Its cell on the page]({browsing.cell(record.suite, record.label, task)}), "
         f"[the rows of the method]({browsing.rows(record.suite, record.method)}). "
         f"Once more: `make rerun KEY={record.key}`"
     )
@@ -476,7 +479,7 @@ def _artifacts(bundle: Path, content: Bundle, folder: Path) -> None:
     for name in ("record.json", "log.txt"):
         if (bundle / name).exists():
             shutil.copy(bundle / name, folder)
-    if content.overlay is not None:
+    if content.overlay is not None and content.record.stage != "zero_shot":
         figures.overlay(content.overlay).savefig(folder / "patches.png", dpi=100)
 
 

@@ -209,6 +209,10 @@ OF_CONTROLS = (
     f"Where doing without one costs {BACKBONE_GIVES:g} % or less, the set cannot show what "
     "patches are for:"
 )
+OF_ARMS = (
+    "What learning elsewhere brings: change of MSE between two arms of a method, with the same "
+    "forecaster and budget on the target. Less than 0 is in favour of the first:"
+)
 COLLAPSED = "A method whose plans have collapsed does not cut by content, whatever its error says"
 IDLE = "cannot show what patches are for"
 SUSPICIOUS = "A suspicious value may set the scale, and so all scaled errors,"

@@ -21,7 +21,6 @@ from harness.core.files import put_folder, write_flushed
 from harness.core.job import Record, recomputed_key
 from harness.core.schema import from_json
 
-
 PATCHER = "patcher.pt"
 ARTEFACT = "artefact"
 
@@ -41,8 +40,8 @@ class Bundle:
     weights: Path | None
     patcher: Path | None
     boundaries: Path | None
-    artefact: Path | None
     log: str
+    artefact: Path | None = None
 
 
 def write_bundle(

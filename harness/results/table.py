@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args, get_type_hints
 import numpy as np
 import pandas as pd
 
-from harness.core.job import Record, canonical
+from harness.core.job import Record, canonical, label
 from harness.core.names import NAME_RULE, NOT_METHODS, NOT_SUITES, misnamed
 from harness.core.words import shortened
 
@@ -83,12 +83,15 @@ Holes = Literal["refuse", "show"]
 def read_table(folder: Path) -> pd.DataFrame:
     """All records of a suite, one a row, checked and in a fixed order.
 
-    ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules`` what a patcher
-    declares, empty for a reference forecaster; ``grid`` whether it is a grid by design. ``tested``
-    is how many test windows a run was scored on where these are not all. ``step`` is the cost of a
-    training step in units of that of uniform patches, where ``cost.csv`` beside the suite's folder
-    has it; ``published`` and ``published_in`` are the MSE of the method in the literature, where
-    ``published.csv`` has one and all test windows were scored.
+    ``method`` is the label of the arm where a row is of a stage (:attr:`Record.label`), ``base``
+    the method itself, and ``stage`` and ``corpus`` are empty for the usual rows; an untrained arm
+    is never ranked. ``hyperparameters`` are those of the method, as JSON; ``strict`` and ``rules``
+    what a patcher declares, empty for a reference forecaster; ``grid`` whether it is a grid by
+    design. ``tested`` is how many test windows a run was scored on where these are not all.
+    ``step`` is the cost of a training step in units of that of uniform patches, where
+    ``cost.csv`` beside the suite's folder has it; ``published`` and ``published_in`` are the
+    MSE of the method in the literature, where ``published.csv`` has one and all test windows
+    were scored.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -105,7 +108,7 @@ def read_table(folder: Path) -> pd.DataFrame:
     table = _typed(text)
     _refuse_repeats(table, text)
     _refuse_mixtures(table)
-    steps = table.method.map(_steps(folder.parent / _COST)).astype(float)
+    steps = table.base.where(table.stage == "").map(_steps(folder.parent / _COST)).astype(float)
     table = table.assign(step=steps)
     table = table.merge(published_errors(folder.parent / _PUBLISHED), "left", _PUBLISHED_CELL)
     if "tested" in table:
@@ -201,11 +204,26 @@ def _typed(text: pd.DataFrame) -> pd.DataFrame:
     if "windows" in columns:
         most = text.job.str.extract(r'"test_windows":\s*([0-9]+)', expand=False).astype("float64")
         columns["tested"] = most.where(columns["windows"] == most)
+    columns |= _arms(text, columns)
     columns["hyperparameters"] = text.job.map(_hyperparameters)
     _refuse(
         text, "job", columns["hyperparameters"].isna(), "a job in JSON, with its hyperparameters"
     )
     return pd.DataFrame(columns)
+
+
+def _arms(text: pd.DataFrame, columns: dict[str, pd.Series[Any]]) -> dict[str, pd.Series[Any]]:
+    """Each arm of a method under a label of its own."""
+    told = text.reindex(columns=["method", "stage", "corpus"], fill_value="")
+    arms = [*told.itertuples(index=False, name=None)]
+    labels = {arm: label(*arm) for arm in {*arms}}
+    return {
+        "base": text.method,
+        "stage": told.stage,
+        "corpus": told.corpus,
+        "method": pd.Series([labels[arm] for arm in arms], text.index),
+        "ranked": columns["ranked"] & (told.stage != "untrained"),
+    }
 
 
 _CLAIMS = {"True": True, "False": False}

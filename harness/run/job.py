@@ -146,13 +146,14 @@ def build(method: registry.Method, job: Job, device: str) -> Forecaster:
     return PatchForecaster(job.task, job.architecture, patcher).to(device)
 
 
-def _freeze(
-    model: Forecaster, job: Job, runs: Path, directories: Sequence[Path]
-) -> str | None:
+def _freeze(model: Forecaster, job: Job, runs: Path, directories: Sequence[Path]) -> str | None:
     """Stop the patcher, after a pre-training where the job needs one; the key of that."""
     if not isinstance(model, PatchForecaster):
         raise ValueError(f"{job.method} has no patcher to be frozen")  # noqa: TRY004 - what a user can cause is a ValueError
     if job.needs is None:
+        # Without learning, an even rule would be a plain grid, and a drawn one chance.
+        if "best" in model.patcher.rules:
+            model.patcher.evaluation_rule = "best"
         model.freeze()
         return None
     key = pretraining_key(job, type(model.patcher))
@@ -164,7 +165,7 @@ def _freeze(
 def _to_show(model: Forecaster, test: Windows, job: Job) -> dict[str, Any]:
     """What a bundle keeps for figures: one window, and the boundaries of some rows."""
     overlay = window_to_show(model, test, job.task, job.budget)
-    shown: dict[str, Any] = {"overlay": overlay | {"method": job.method, "seed": job.seed}}
+    shown: dict[str, Any] = {"overlay": overlay | {"method": job.label, "seed": job.seed}}
     if isinstance(model, PatchForecaster):
         sample = sampled_boundaries(model, test, budget=job.budget)
         shown["boundaries"] = partial(write_boundaries, sample)

@@ -109,10 +109,7 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
         )
         blocks: list[NDArray[np.float64]] = []
         while sum(block.shape[2] for block in blocks) < self.prediction_length:
-            # In float64 around the last value, so that the level costs no digits.
-            level, ids = past[:, -1:], torch.arange(len(past))
-            near = torch.from_numpy((past - level).astype(np.float32))
-            block = self.model(near, ids).original.double().numpy() + level[..., None]
+            block = self.model(torch.from_numpy(past), torch.arange(len(past))).original.numpy()
             blocks.append(block)
             past = np.concatenate([past, block[:, LEVELS.index(0.5)]], axis=1)[:, -most:]
             if past.shape[1] >= 2 * size:

@@ -18,11 +18,11 @@ from harness import data
 from harness.core.files import write_bytes
 from harness.core.task import Architecture, Budget, Task
 from harness.model.patcher import Patcher, Rule
-from harness.model.quantiles import FURTHEST, QuantileForecaster, pinball
+from harness.model.quantiles import QuantileForecaster, pinball, standardised
 from harness.run.fit import DivergedError, Fitted, make_optimiser, rate_factor, set_rates
 
-SHORTEST = 64
-"""Steps of the shortest past that is trained on; all are multiples of the usual patch."""
+SHORTEST = 8
+"""Steps of the shortest past that is trained on."""
 
 VALID_ROWS = 2048
 """On which a check takes the loss, where a budget does not say."""
@@ -203,14 +203,28 @@ def _batch(
     device: str,
 ) -> Rows3:
     """Past [row, time], future [row, step] and which steps of it are scored: all of one length."""
-    size = task.look_back // task.patches
-    length = size * int(generator.integers(-(-SHORTEST // size), task.patches + 1))
+    length = _length(task, generator)
     return _rows(sampler.draw(budget.batch, generator, length), length, task, device)
 
 
+def _length(task: Task, generator: np.random.Generator) -> int:
+    """Of the pasts of a step; half of the steps have any number of patches, half are short.
+
+    Those have the logarithm of their length from an even distribution, as a yearly series of a
+    few decades needs what a long hourly one does not teach. From two patches on they are whole.
+    """
+    size = task.look_back // task.patches
+    if generator.random() < 0.5:
+        return size * int(generator.integers(2, task.patches + 1))
+    length = int(np.exp(generator.uniform(np.log(SHORTEST), np.log(task.look_back))))
+    return length if length < 2 * size else length // size * size
+
+
 def _rows(sample: data.Sample, length: int, task: Task, device: str) -> Rows3:
+    """Scored no further ahead than the past reaches back: further on its units say little."""
     ahead = slice(task.horizon)
-    parts = (sample.past[:, -length:], sample.future[:, ahead], sample.scored[:, ahead])
+    near = sample.scored[:, ahead] & (np.arange(task.horizon) < length)
+    parts = (sample.past[:, -length:], sample.future[:, ahead], near)
     past, future, scored = (torch.from_numpy(part.copy()).to(device) for part in parts)
     return past, future, scored
 
@@ -221,14 +235,13 @@ def _prepared(
     """Normalised full pasts of one batch, for patchers that look at data before they start."""
     sample = sampler.draw(512, np.random.default_rng([seed, 1]), model.task.look_back)
     past, _, _ = _rows(sample, model.task.look_back, model.task, device)
-    normal = (past - past.mean(1, keepdim=True)) / past.std(1, keepdim=True).clamp_min(1e-5)
-    return [(normal, past, past)]
+    return [(standardised(past)[0], past, past)]
 
 
 def _validation(
     pools: Sequence[data.Pool], budget: Budget, task: Task, device: str
 ) -> list[Rows3]:
-    """Rows of the same numbers for every forecaster, at a short, a middle and the full length."""
+    """Rows of the same numbers for every forecaster, at four lengths."""
     parts: list[data.Part] = ["late", "held_out"]
     found = []
     for number, part in enumerate(parts):
@@ -236,9 +249,9 @@ def _validation(
             sampler = data.Sampler(pools, part)
         except ValueError:
             continue  # a corpus of few series holds none out
-        for length in (task.look_back // 4, task.look_back // 2, task.look_back):
+        for length in (task.look_back // part for part in (16, 4, 2, 1)):
             generator = np.random.default_rng([number, length])
-            count = (budget.valid_windows or VALID_ROWS) // 6 or 1
+            count = (budget.valid_windows or VALID_ROWS) // 8 or 1
             found.append(_rows(sampler.draw(count, generator, length), length, task, device))
     if not found:
         raise ValueError("no row of the corpus is left for validation")
@@ -255,8 +268,7 @@ def _by_rule(model: QuantileForecaster, valid: Sequence[Rows3]) -> dict[Rule, fl
         rows = []
         for past, future, scored in valid:
             forecast = model(past, torch.arange(len(past), device=past.device))
-            aim = ((future - forecast.mean) / forecast.scale).clamp(-FURTHEST, FURTHEST)
-            rows.append(pinball(forecast.values[None], aim, scored)[0])
+            rows.append(pinball(forecast.values[None], forecast.aim(future), scored)[0])
         losses[rule] = float(torch.cat(rows).double().mean())
     return losses
 

@@ -1,4 +1,4 @@
-"""Jobs that start from a corpus: pre-training a forecaster, and scoring one on a zero-shot task."""
+"""Jobs of a corpus: pre-training a forecaster, and scoring one on a zero-shot task."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def _patcher(job: Job, methods: Path) -> type[Patcher]:
 
 
 @lru_cache(maxsize=1)
-def _pools(name: str, digest: str, directories: tuple[Path, ...]) -> list[data.Pool]:
+def _pools(name: str, digest: str, directories: tuple[Path, ...]) -> list[data.Pool]:  # noqa: ARG001 - what to remember by
     """The series of a corpus; a worker pre-trains several forecasters on it."""
     return data.load_corpus(data.find_corpus(name), directories)
 

@@ -241,7 +241,9 @@ def agreement_of_methods(table: pd.DataFrame) -> Figure:
     methods = shown(everyone)
     mirrored = table.rename(columns={"method_a": "method_b", "method_b": "method_a"})
     both = pd.concat([table, mirrored])
-    figure, grid = panels(min(len(tasks), 4), 0.24 * len(methods) + 0.6, columns=2)
+    # Names of columns stand upright below the squares.
+    height = 0.24 * len(methods) + max(0.6, 0.09 * max(map(len, methods)))
+    figure, grid = panels(min(len(tasks), 4), height, columns=2)
     for number, (axes, task) in enumerate(zip(grid, tasks[: len(grid)], strict=True)):
         square = both[both.task == task].pivot_table("f1_1", "method_a", "method_b")
         _squares(axes, square.reindex(index=methods, columns=methods))
