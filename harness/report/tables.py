@@ -416,7 +416,7 @@ def _arms(table: pd.DataFrame) -> Table:
                 "" if math.isnan(line.low) else percent.between(line.low, line.high),
                 str(line.datasets),
             ]
-            for line in _lines(table)
+            for line in each(table)
         ),
     )
 
