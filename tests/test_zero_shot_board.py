@@ -269,6 +269,15 @@ def test_a_reference_stands_beside_and_is_never_ranked(tmp_path: Path) -> None:
     assert np.allclose(context.references(found.rows).mase, 0.97)
 
 
+def test_references_alone_are_no_board_of_patchers(tmp_path: Path) -> None:
+    """They may be scored first: then there is context, and nothing to compare."""
+    save(tmp_path, small.record("zero_shot", "theta", FEV, "", 1, 0.97))
+    page = tables.markdown(tmp_path)
+    assert "No run of a patcher is there that counts." in page
+    assert "| `theta` | fev-bench | 0.970 | 0.970 | 1 |" in page
+    assert "Every task" not in page
+
+
 def test_masked_cases_are_flagged(tmp_path: Path) -> None:
     """A task of which more than 5 in 100 cases could not be scored is named."""
     save(

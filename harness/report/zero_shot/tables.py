@@ -81,8 +81,7 @@ def _page(board: Board, suite: str) -> list[Block]:
         *against_uniform(board),
         Heading("Context, never ranked"),
         *beside(board),
-        Heading("Every task"),
-        by_task(board),
+        *([Heading("Every task"), by_task(board)] if len(board.patchers) else []),
         Heading("Columns"),
         legend(),
     ]
@@ -114,8 +113,8 @@ def notices(board: Board) -> list[str]:
     if names := board.holes:
         arms = sorted({_arm(*arm) for arm in board.missing[ARM].itertuples(index=False)})
         said_of.append(
-            f"{bold('Holes')}: {_counted(len(names), 'missing run')}. {listed(arms)} have no mean "
-            f"rank, and their other numbers are of what is there. Missing: {listed(names)}."
+            f"{bold('Holes')}: {_counted(len(names), 'missing run')}. There is no rank, and other "
+            f"numbers are of what is there, for {listed(arms)}. Missing: {listed(names)}."
         )
     said_of += [_leaks(board, corpus) for corpus in board.corpora]
     flagged = sorted(set(board.rows.task[board.rows.flagged]))
@@ -176,6 +175,8 @@ def notes(board: Board) -> list[str]:
 
 def standings(board: Board) -> list[Block]:
     """A table for all tasks and one for each benchmark: patchers, and corpora side by side."""
+    if board.counted.empty:
+        return ["No run of a patcher is there that counts."]
     tables: list[Block] = []
     for scope, _ in board.scopes():
         columns, lines = standing(board, scope)
