@@ -151,8 +151,9 @@ def test_fewer_failures_stand_before_less_error(tmp_path: Path) -> None:
         *runs("soft", {FEV: 0.5}),
         *runs("soft", {FEV: None}, seed=2),
     )
-    ranks = found.standings[found.standings.scope == ALL].set_index("method").mean_rank
-    assert (1.0, 2.0) == (ranks["uniform"], ranks["soft"])
+    lines = found.standings[found.standings.scope == ALL].set_index("method")
+    assert (1.0, 2.0) == (lines.mean_rank["uniform"], lines.mean_rank["soft"])
+    assert lines.wins["soft"] == 0.5, "a charge below the error of equal patches is no win"
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,9 @@ def _forecast(axes: Axes, data: Mapping[str, Any]) -> None:
     axes.plot(np.arange(-steps, 0), past[first:], color=INK, linewidth=0.9, label="past")
     axes.plot(ahead, future, color=GREEN, linewidth=1.2, label="truth")
     axes.axvline(-0.5, color=INK, linewidth=0.8)
-    axes.set_title(f"{short(data['method'])}: {short(data['item'], 20)} from {data['start']}")
+    axes.set_title(
+        f"{short(data['method'])}: {short(data['item'], 16)} from {short(data['start'], 16)}"
+    )
     axes.set_xlim(-steps, len(future) - 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 

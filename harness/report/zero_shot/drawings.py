@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.data import ROW_PAST
 from harness.report import figures
 from harness.report.drawings import Drawing, draw_each, read_all
 from harness.report.percent import percent
@@ -49,8 +51,8 @@ KINDS = (
     Kind(
         FORECAST,
         "Forecast",
-        "The case in the middle of each patcher's errors, so that it may be another one; bands "
-        "are of forecast quantiles, and every other patch is shaded.",
+        "The case in the middle of the seasonal naive's errors; bands are of forecast quantiles, "
+        "and every other patch is shaded.",
         r"-(?P<dataset>.+)",
         ": {dataset}",
     ),
@@ -126,12 +128,18 @@ def _steps(bundles: list[Bundle]) -> Any:  # noqa: ANN401 - only figures knows i
 
 def _pasts(bundles: list[Bundle]) -> Any:  # noqa: ANN401 - as above
     lines = [
-        _of(bundle) | {"at": 2.0 ** np.floor(np.log2(max(steps, 1))), "case": case, "error": error}
+        _of(bundle) | {"at": _power_of_two(steps), "case": case, "error": error}
         for bundle in bundles
         for case, (steps, error) in enumerate(_overlay(bundle)["by_case"])
     ]
     table = _beside_uniform(lines, ["task", "case"])
-    return figures.profiles(table, "steps of past, or up to twice as many", doubling=True)
+    label = f"steps of past, or up to twice as many; {ROW_PAST} is also all that are longer"
+    return figures.profiles(table, label, doubling=True)
+
+
+def _power_of_two(steps: int) -> float:
+    """The greatest that is not more, and not more than a forecaster sees."""
+    return float(2 ** math.floor(math.log2(min(max(steps, 1), ROW_PAST))))
 
 
 def _of(bundle: Bundle) -> dict[str, Any]:
