@@ -68,7 +68,7 @@ def excerpt(folder: Path) -> str:
 
 
 def _page(board: Board, suite: str) -> list[Block]:
-    return [
+    page: list[Block] = [
         Heading(f"Leaderboard: {suite}", 1),
         what(board),
         *notices(board),
@@ -81,10 +81,10 @@ def _page(board: Board, suite: str) -> list[Block]:
         *against_uniform(board),
         Heading("Context, never ranked"),
         *beside(board),
-        *([Heading("Every task"), by_task(board)] if len(board.patchers) else []),
-        Heading("Columns"),
-        legend(),
     ]
+    if len(board.patchers):
+        page += [Heading("Every task"), by_task(board)]
+    return [*page, Heading("Columns"), legend()]
 
 
 # What is said
