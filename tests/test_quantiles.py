@@ -17,6 +17,7 @@ from harness.model.quantiles import (
     pinball,
     standardised,
 )
+from methods.gated_mix import GatedMix
 from methods.learned_grid import LearnedGrid
 from methods.random_step import RandomStep
 from methods.reinpatch import ReinPatch
@@ -173,6 +174,20 @@ def test_draws_are_judged_and_the_first_one_is_learned_from() -> None:
     assert all(value.grad is None for value in model.patcher.parameters())
     beside.backward()
     assert any(value.grad is not None and value.grad.any() for value in model.patcher.parameters())
+
+
+@pytest.mark.parametrize("steps", [24, 96, 512])
+def test_what_a_method_remembers_of_its_cuts_is_of_these_rows(steps: int) -> None:
+    """A method that keeps its choices for its loss is asked where it made them."""
+    model = made(GatedMix).train()
+    generator = torch.Generator().manual_seed(0)
+    forecast = model(noise(6, steps), torch.arange(6), generator)
+    scored = torch.ones(6, 64, dtype=torch.bool)
+    _, beside = model.loss(forecast, torch.randn(6, 64), scored)
+    assert beside is not None
+    beside.backward()
+    gate = model.patcher.get_submodule("gate")
+    assert all(value.grad is not None for value in gate.parameters())
 
 
 def test_cuts_of_a_longer_past_are_those_of_the_method() -> None:

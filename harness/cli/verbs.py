@@ -232,7 +232,8 @@ def rerun(
         repeated = audit.rerun(
             record,
             slot=slots[0],
-            directories=(*folders.data, folders.cache),
+            # Among the bundles is the artefact that it may start from.
+            directories=(*folders.data, folders.cache, folders.runs),
             device=kind,
             provenance=provenance(ROOT),
             on_epoch=progress.tell_epoch(progress.bar(bars, str(job_of(record)))),
@@ -246,7 +247,12 @@ def rerun(
         display.say(str(difference), "red")
     if found:
         display.stop(f"{len(found)} columns of {key} are not what they were", code=1)
-    display.say(f"{key}: the same to the last digit, mse {repeated.mse}.")
+    error = next(
+        f"{name} {value}"
+        for name in ("mse", "mase", "valid_loss")
+        if (value := getattr(repeated, name)) is not None
+    )
+    display.say(f"{key}: the same to the last digit, {error}.")
 
 
 @app.command()

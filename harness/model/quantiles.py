@@ -33,14 +33,15 @@ FURTHEST = 30.0
 class Quantiles:
     """Forecasts in normalised units, and what leads back to those of the series.
 
-    ``values`` are under the first draw of boundaries, ``rollouts`` under each draw, without a
-    gradient; None where there is one draw only.
+    ``steps`` is the length of the pasts. ``values`` are under the first draw of boundaries,
+    ``rollouts`` under each draw, without a gradient; None where there is one draw only.
     """
 
     values: Float[Tensor, "row level step"]
     mean: Float[Tensor, "row 1"]
     scale: Float[Tensor, "row 1"]
     patches: Patches
+    steps: int
     rollouts: Float[Tensor, "draw row level step"] | None = None
 
     @property
@@ -308,7 +309,7 @@ class QuantileForecaster(nn.Module):
         rows, draws = len(past), len(patches.start) // len(past)
         first = self._ahead(values, patches if draws == 1 else patches.rows(slice(rows)), patcher)
         if draws == 1:
-            return Quantiles(first, mean, scale, patches)
+            return Quantiles(first, mean, scale, patches, past.shape[1])
         with torch.no_grad():
             fixed = patches.detached()
             rollouts = torch.stack(
@@ -317,7 +318,7 @@ class QuantileForecaster(nn.Module):
                     for draw in range(draws)
                 ]
             )
-        return Quantiles(first, mean, scale, patches, rollouts)
+        return Quantiles(first, mean, scale, patches, past.shape[1], rollouts)
 
     def _ahead(
         self, values: Float[Tensor, "row time"], patches: Patches, patcher: Patcher
@@ -361,7 +362,8 @@ class QuantileForecaster(nn.Module):
         patches = forecast.patches
         losses = [patches.loss, None]
         if not self.patcher.frozen:
-            losses[1] = self.patcher.learn(patches, judged.detach())
+            # Of the patcher that cut: it may remember how, and knows its look-back.
+            losses[1] = self.at(forecast.steps).learn(patches, judged.detach())
         beside = [loss for loss in losses if loss is not None]
         return own.mean(), torch.stack(beside).sum() if beside else None
 

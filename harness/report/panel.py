@@ -216,15 +216,21 @@ def blocks(table: pd.DataFrame) -> list[Block]:
 
 
 def brief(table: pd.DataFrame) -> list[Block]:
-    """The oracle and who passes a positive instrument, in a table; the names of all others."""
+    """The oracle and who passes a positive instrument, in a table; the names of all others.
+
+    Of one that an instrument still lacks runs of nothing is said but that.
+    """
     made: list[Block] = []
     for _, own in table.groupby("look_back"):
         positive = own[own.family.isin(_POSITIVE)]
         shown = {ORACLE, *positive[positive.mark == PASS].method}
         made.append(_table(_panel(own), shown))
-        if len(positive) and (others := sorted(set(own.method) - shown)):
-            families = ", ".join(map(code, dict.fromkeys(positive.family)))
+        waiting = set(positive[positive.mark == OPEN].method) - shown
+        families = ", ".join(map(code, dict.fromkeys(positive.family)))
+        if len(positive) and (others := sorted(set(own.method) - shown - waiting)):
             made.append(f"None of {families} is passed by {', '.join(map(code, others))}.")
+        if waiting:
+            made.append(f"Runs are missing of {len(waiting)} more methods.")
     return made
 
 

@@ -86,8 +86,7 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
     def cuts(self, past: NDArray[np.float32]) -> tuple[int, list[int]]:
         """Of how many steps the context of a past is, and at which of them patches start."""
         context = self._context(past)
-        near = torch.from_numpy((context - context[-1]).astype(np.float32))
-        patches = self.model(near[None], torch.arange(1)).patches
+        patches = self.model(torch.from_numpy(context[None]), torch.arange(1)).patches
         return len(context), patches.start[0, patches.valid[0]].tolist()
 
     def _context(self, past: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -1,0 +1,240 @@
+"""Suites that start from pre-trainings: what is planned, in which order, and how it stands."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.bench import audit, suite
+from harness.bench.plan import plan
+from harness.bench.survey import Folders, PlannedRun, survey, to_run
+from harness.core.job import Job, Provenance, Record, job_of
+from harness.results.rows import put_row
+from harness.run.job import run
+
+PRE = """
+methods = ["uniform", "reinpatch"]
+seeds = [1]
+[forecaster]
+width = 16
+layers = 1
+heads = 2
+feedforward = 32
+[budget]
+epochs = 1
+steps = 2
+batch = 8
+valid_windows = 12
+[[tasks]]
+corpora = ["tiny", "other"]
+look_back = 128
+horizons = [64]
+patch = 16
+"""
+TRANSFER = """
+pretraining = "pre"
+methods = ["uniform", "reinpatch"]
+seeds = [1]
+[budget]
+epochs = 1
+steps = 2
+batch = 8
+valid_windows = 20
+test_windows = 20
+probe_windows = 20
+[forecaster]
+width = 16
+layers = 1
+heads = 2
+feedforward = 32
+[[tasks]]
+datasets = ["mitdb"]
+look_back = 128
+horizons = [12]
+patch = 16
+corpora = ["tiny"]
+frozen = ["reinpatch"]
+untrained = ["reinpatch"]
+"""
+ZERO_SHOT = """
+pretraining = "pre"
+methods = ["uniform"]
+seeds = [1]
+[references.theta]
+path = "harness.zero_shot.classical:Classical"
+options = { model = "theta" }
+[[tasks]]
+corpora = ["tiny", "other"]
+zero_shot = ["chronos-II/monash_m1_yearly", "fev-bench"]
+"""
+CORPUS = 'description = "drawn"\n[synthetic]\nseed = {}\nseries = 40\n'
+
+
+@pytest.fixture(autouse=True)
+def _suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three suites and two corpora."""
+    for name, text in (("pre", PRE), ("transfer", TRANSFER), ("zs", ZERO_SHOT)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    corpora = tmp_path / "corpora"
+    corpora.mkdir()
+    for seed, name in enumerate(("tiny", "other")):
+        (corpora / f"{name}.toml").write_text(CORPUS.format(seed))
+    monkeypatch.setattr("harness.data.corpora.CORPORA", corpora)
+
+
+def jobs(place: Path, name: str, methods: Sequence[str] | None = None) -> list[Job]:
+    return plan(suite.find(name, place), methods=methods)
+
+
+def surveyed(place: Path, name: str = "transfer") -> list[PlannedRun]:
+    folders = Folders(place / "results", (), place / "cache")
+    return survey(jobs(place, name), folders)
+
+
+def done(place: Path, runs: Sequence[PlannedRun]) -> list[Record]:
+    """Do these runs, as a bench does them one after the other."""
+    records = []
+    for each in runs:
+        record = run(
+            each.job,
+            directories=(),
+            device="cpu",
+            runs=place / "results" / "runs",
+            provenance=Provenance("c", "v"),
+        )
+        assert record.key == each.key
+        put_row(place / "results" / record.suite / f"{record.method}.csv", record)
+        records.append(record)
+    return records
+
+
+def test_every_arm_is_planned_and_a_pre_training_stands_before_those_that_need_it(
+    tmp_path: Path,
+) -> None:
+    """One of each arm; the pre-training is a job of its own suite, planned once."""
+    planned = jobs(tmp_path, "transfer")
+    assert [(job.suite, job.label) for job in planned] == [
+        ("transfer", "uniform"),
+        ("transfer", "reinpatch"),
+        ("transfer", "reinpatch_untrained"),
+        ("pre", "reinpatch_pretrain"),
+        ("transfer", "reinpatch_frozen_tiny"),
+    ]
+    assert planned[4].needs == planned[3]
+    assert planned[3] in jobs(tmp_path, "pre")
+
+
+def test_a_zero_shot_suite_scores_every_forecaster_on_every_task(tmp_path: Path) -> None:
+    """A benchmark stands for its tasks, references are asked once, and K is that of the corpus."""
+    planned = jobs(tmp_path, "zs")
+    scored = [job for job in planned if job.stage == "zero_shot"]
+    assert len(scored) == 13 * (2 + 1)
+    assert sum(job.stage == "pretrain" for job in planned) == 2
+    for job in scored:
+        assert (job.task.look_back, job.task.patches) == (128, 8)
+        assert (job.method == "theta") == (job.needs is None)
+        if job.needs is not None:
+            assert planned.index(job.needs) < planned.index(job)
+            assert job.budget == job.needs.budget
+
+
+def test_a_method_that_no_suite_names_has_every_arm(tmp_path: Path) -> None:
+    """One file, no edit of a suite: trained on the target, untrained, pre-trained and frozen."""
+    labels = [job.label for job in jobs(tmp_path, "transfer", ["soft"])]
+    assert labels == ["soft", "soft_untrained", "soft_pretrain", "soft_frozen_tiny"]
+    assert {job.label for job in jobs(tmp_path, "zs", ["soft"])} == {
+        "soft_pretrain",
+        "soft_zero_shot_tiny",
+        "soft_zero_shot_other",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("transfer", 'pretraining = "pre"', "", "line 22: corpora need a suite that pre-trains"),
+        ("transfer", '"pre"', '"zs"', "line 2: 'zs' does not only pre-train"),
+        ("transfer", '["tiny"]', '["tinny"]', "line 22: unknown corpus 'tinny'"),
+        ("transfer", 'corpora = ["tiny"]\n', "", "frozen names methods, and no corpora"),
+        ("zs", '"chronos-II/monash_m1_yearly"', '"m1"', "line 10: unknown zero-shot task 'm1'"),
+        ("zs", "[[tasks]]", "[[tasks]]\nlook_back = 96", "look_back is given beside zero_shot"),
+        ("zs", "references.theta", "references.uniform", "'uniform' is a method too"),
+        ("zs", 'corpora = ["tiny", "other"]', "corpora = []", "corpora must be given"),
+        ("pre", "horizons = [64]", "horizons = []", "horizons must be given"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, name: str, old: str, new: str, message: str) -> None:
+    """With the file and, where that is known, the line."""
+    path = tmp_path / f"{name}.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"{name}\.toml.*{message}"):
+        suite.find(name, tmp_path)
+
+
+def test_a_run_knows_the_key_of_what_it_needs(tmp_path: Path) -> None:
+    """Its own key depends on it: an edit of the pre-training makes the run another one."""
+    before = {run.job.label: run for run in surveyed(tmp_path)}
+    frozen = before["reinpatch_frozen_tiny"]
+    assert frozen.needs == before["reinpatch_pretrain"].key
+    path = tmp_path / "pre.toml"
+    path.write_text(path.read_text().replace("steps = 2", "steps = 3"))
+    after = {run.job.label: run for run in surveyed(tmp_path)}
+    assert after["reinpatch_frozen_tiny"].key != frozen.key
+    assert after["reinpatch"].key == before["reinpatch"].key
+    (tmp_path / "corpora" / "tiny.toml").write_text(CORPUS.format(7))
+    corpus = {run.job.label: run for run in surveyed(tmp_path)}
+    assert corpus["reinpatch_frozen_tiny"].key != after["reinpatch_frozen_tiny"].key
+
+
+def test_rows_are_done_until_something_changes_and_validate(tmp_path: Path) -> None:
+    """Rows of every arm stand beside each other; what they were made of makes them stale."""
+    done(tmp_path, surveyed(tmp_path))
+    assert {run.state for run in surveyed(tmp_path)} == {"done"}
+    assert audit.validate(tmp_path / "results", tmp_path) == []
+    path = tmp_path / "pre.toml"
+    path.write_text(path.read_text().replace("steps = 2", "steps = 3"))
+    stale = {run.job.label: run.why for run in surveyed(tmp_path) if run.state == "stale"}
+    assert stale == {
+        "reinpatch_pretrain": "other settings: budget.steps 2 -> 3",
+        "reinpatch_frozen_tiny": "other settings: needs.budget.steps 2 -> 3",
+    }
+    wrong = [str(problem) for problem in audit.validate(tmp_path / "results", tmp_path)]
+    assert len(wrong) == 2
+    assert all("stale: other settings" in problem for problem in wrong)
+
+
+def test_a_pre_training_is_due_again_only_where_its_artefact_is_needed(tmp_path: Path) -> None:
+    """Rows come with git and artefacts do not: done rows are enough until a run needs one."""
+    done(tmp_path, surveyed(tmp_path))
+    shutil.rmtree(tmp_path / "results" / "runs")
+    assert to_run(surveyed(tmp_path)) == []
+    row = tmp_path / "results" / "transfer" / "reinpatch.csv"
+    lines = row.read_text().splitlines(keepends=True)
+    row.write_text("".join(line for line in lines if ",frozen," not in line))
+    due = {run.job.label: run.why for run in to_run(surveyed(tmp_path))}
+    assert due == {
+        "reinpatch_pretrain": "its artefact is not on this machine",
+        "reinpatch_frozen_tiny": "",
+    }
+
+
+def in_order(job: Job) -> Job:
+    """With its hyperparameters by letter, as JSON has them."""
+    needs = None if job.needs is None else in_order(job.needs)
+    return replace(job, hyperparameters=tuple(sorted(job.hyperparameters)), needs=needs)
+
+
+def test_a_row_says_its_whole_job(tmp_path: Path) -> None:
+    """The pre-training within it too, so that a row repeats without a suite."""
+    records = done(tmp_path, surveyed(tmp_path))
+    told = [job_of(record) for record in records]
+    assert [*map(in_order, told)] == [in_order(run.job) for run in surveyed(tmp_path)]
+    forged = replace(records[-1], needs="0" * 16)
+    put_row(tmp_path / "results" / "transfer" / "reinpatch.csv", forged)
+    wrong = [str(problem) for problem in audit.validate(tmp_path / "results", tmp_path)]
+    assert any("the row gives" in problem for problem in wrong)
