@@ -17,6 +17,7 @@ PATCHBENCH := $(VENV)/bin/python -m harness
 # What each verb takes: the options of that name of "python -m harness VERB"; NAME=1 is a switch.
 TAKES_bench := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS JOBS DEVICE PER_GPU EXECUTOR CPUS TIMEOUT FORCE=1 PLAN=1 BY OFFLINE=1 WAIT=1
 TAKES_leaderboard := SUITE RESULTS
+TAKES_export := SUITE FORMAT OUT RESULTS
 TAKES_validate := RESULTS
 TAKES_merge := FROM RESULTS
 TAKES_rerun := KEY RESULTS DATA DEVICE
@@ -29,7 +30,7 @@ TAKES_perf := RESULTS DATA DEVICE PATCHERS=1 PEERS
 TAKES_hindsight := SUITE DATASETS LOOK_BACKS HORIZONS DATA RESULTS DEVICE
 TAKES_simulate := RESULTS
 TAKES_status := SUITE DATASETS LOOK_BACKS HORIZONS METHODS SEEDS DATA RESULTS BY
-VERBS := bench leaderboard validate merge rerun track ui tune check data perf hindsight simulate status
+VERBS := bench leaderboard export validate merge rerun track ui tune check data perf hindsight simulate status
 VARIABLES := $(sort $(foreach verb,$(VERBS),$(TAKES_$(verb))))
 
 # $(options): --suite and --methods with the values of SUITE and METHODS, of all that the verb takes,
@@ -62,7 +63,7 @@ NEAR := $(call nearest,$(STRANGE),$(TAKEN))
 $(error make $(or $(MAKECMDGOALS),help) takes no $(STRANGE)$(if $(NEAR),; did you mean $(NEAR)?,.) It takes $(or $(TAKEN),no variables))
 endif
 
-.PHONY: help setup bench test golden test-browser lint docs leaderboard validate merge rerun track ui tune check methods data perf hindsight clean status chaos simulate mutants
+.PHONY: help setup bench test golden test-browser lint docs leaderboard export validate merge rerun track ui tune check methods data perf hindsight clean status chaos simulate mutants
 
 help: ## list the verbs
 	@echo 'make VERB [VARIABLE=value ...]'
@@ -127,6 +128,9 @@ docs: $(STAMP) ## build the site of docs/ into build/site, every warning an erro
 	@echo 'Open build/site/index.html, or with its search: $(VENV)/bin/mkdocs serve'
 
 leaderboard: $(STAMP) ## make the leaderboard, tables, figures and page of SUITE from its rows
+	@$(PATCHBENCH) $@ $(options)
+
+export: $(STAMP) ## write the rows of a zero-shot SUITE in the form of fev or gift, FORMAT, to OUT
 	@$(PATCHBENCH) $@ $(options)
 
 validate: $(STAMP) ## hold every row in results/ to its suite, budget and code; name all that is wrong

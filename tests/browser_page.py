@@ -8,13 +8,14 @@ from typing import Literal
 from urllib.parse import quote
 
 import pytest
+import small_zero_shot
 import suite_page
 from axe_playwright_python.sync_playwright import Axe
 from chromium import chromium
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect
 from suite_page import AWKWARD, SETS
 
-from harness.report import tables
+from harness.report import kinds, tables
 from harness.report.page import PAGE, page_text, write_page
 from harness.report.tables import MADE
 
@@ -303,4 +304,46 @@ def test_page_can_be_read_without_scripts(browser: Browser, address: str) -> Non
     assert page.locator(".cells:visible").count() == 2
     assert page.locator("button:visible").count() == 0
     expect(page.get_by_text("Without JavaScript")).to_be_visible()
+    page.close()
+
+
+# The page of a zero-shot suite
+
+
+@pytest.fixture(scope="session")
+def zero_shot_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where the page of a small zero-shot suite lies, with all its pictures."""
+    place = tmp_path_factory.mktemp("zero_shot")
+    folder = small_zero_shot.write(place / "zero_shot", seeds=1, runs=place / "runs")
+    *_, path = kinds.write(folder, about="Tasks of others")
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [375, 1280])
+def test_a_zero_shot_page_keeps_nobody_out(
+    browser: Browser, zero_shot_address: str, scheme: Theme, width: int
+) -> None:
+    """Nothing serious is found with everything open, and the page never scrolls sideways."""
+    faults: list[str] = []
+    page = browser.new_page(viewport={"width": width, "height": 812}, color_scheme=scheme)
+    watch(page, faults)
+    page.goto(zero_shot_address)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    assert grave(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    page.close()
+    assert faults == []
+
+
+def test_standings_sort_by_any_column(browser: Browser, zero_shot_address: str) -> None:
+    """Also by those of the second corpus."""
+    page = browser.new_page()
+    page.goto(zero_shot_address)
+    table = page.locator(".grouped").first
+    heading = table.locator("thead tr:last-child th").nth(8)
+    heading.get_by_role("button").click()
+    values = [float(text) for text in table.locator("tbody td:nth-child(9)").all_inner_texts()]
+    assert len(values) == len(small_zero_shot.LEVEL)
+    assert values == sorted(values)
     page.close()

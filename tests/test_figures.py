@@ -318,6 +318,27 @@ def closed(names: Iterable[str] = NAMES) -> pd.DataFrame:
     return scored(names).assign(closed=0.5).drop_duplicates(["method", "dataset"])
 
 
+def forecast(method: str) -> dict[str, Any]:
+    """A zero-shot forecast of a flat line."""
+    return {
+        "past": [1.0] * LOOK_BACK,
+        "future": [1.0] * HORIZON,
+        "levels": [0.1, 0.3, 0.5, 0.7, 0.9],
+        "quantiles": [[level] * HORIZON for level in range(5)],
+        "starts": [0, 12],
+        "method": method,
+        "item": method,
+        "start": "2020-01-01",
+    }
+
+
+def profile(names: Iterable[str]) -> pd.DataFrame:
+    table = pd.DataFrame({"method": [*names, "uniform"]}).merge(
+        pd.DataFrame({"at": [1.0, 2.0], "error": [0.5, 0.6], "change": [-1.0, 1.0]}), how="cross"
+    )
+    return table.assign(panel="fev-bench")
+
+
 TRIALS = pd.DataFrame(
     {
         "number": [0, 1, 2, 3, 4],
@@ -332,6 +353,13 @@ FIGURES: dict[str, Callable[[Iterable[str]], Figure]] = {
     "density": lambda names: figures.density(plans(names), values(), "ordinal"),
     "agreement": lambda names: figures.agreement(stable(names)),
     "agreement_of_methods": lambda names: figures.agreement_of_methods(alike(names)),
+    "bands": lambda names: figures.bands([forecast(name) for name in names], next(iter(names))),
+    "profiles": lambda names: figures.profiles(profile(names), "steps", doubling=True),
+    "sources": lambda names: figures.sources(
+        pd.DataFrame(
+            {"corpus": "open", "method": [*names], "family": [*names], "share": 0.9}
+        ).assign(tasks=2)
+    ),
     "errors": lambda names: figures.errors(scored(names)),
     "critical_difference": lambda names: figures.critical_difference(
         pd.Series({name: 1.5 * place for place, name in enumerate(names)}), [list(names)[:2]]

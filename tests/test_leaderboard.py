@@ -201,7 +201,7 @@ def test_methods_that_only_aim_at_k_have_a_table_of_their_own(tmp_path: Path) ->
         "free": ("", pd.NA, pytest.approx(math.nan, nan_ok=True)),
     }
     assert lines["free"].beside == MORE_CHOICES
-    text = excerpts.excerpt(folder)
+    text = tables.excerpt(folder)
     soft = text.index("About K patches:")
     assert text.index("| 1 | `learned` |") < soft < text.index("| 1 | `hnet` |")
 
@@ -763,7 +763,7 @@ def test_the_page_says_what_was_swept_and_chosen(tmp_path: Path) -> None:
     assert "Mean over 2 seeds" in page
     tables.write(folder)
     assert len(pd.read_csv(folder / tables.MADE / "cells.csv")) == 4
-    assert "Mean over 2 seeds" in excerpts.excerpt(folder)
+    assert "Mean over 2 seeds" in tables.excerpt(folder)
     assert "Swept" not in markdown(read_table(save(tmp_path / "b", *TWO_SETS)))
 
 
@@ -909,7 +909,7 @@ def test_costs_of_a_step_are_shown_where_they_were_measured(tmp_path: Path) -> N
     assert "| train s | step |" in page
     assert "| `learned` | 42.0 | 1,000 | 2.0 | 2.35 |" in page
     assert "| `seasonal_naive` | 42.0 | 1,000 | 2.0 |  |" in page
-    assert "| 1.50 | 0.567 | 42.0 | 2.35 | 0 of 2 |" in excerpts.excerpt(folder)
+    assert "| 1.50 | 0.567 | 42.0 | 2.35 | 0 of 2 |" in tables.excerpt(folder)
     (tmp_path / "cost.csv").write_text("method,ratio\nuniform,fast\n")
     with pytest.raises(ValueError, match=r"cost\.csv: .*fast"):
         read_table(folder)
@@ -1043,14 +1043,14 @@ def test_documents_are_those_with_an_excerpt(tmp_path: Path) -> None:
 def test_an_excerpt_keeps_the_first_places(tmp_path: Path) -> None:
     """Two lines asked for, two methods shown, in order."""
     rows = [row(name, error) for name, error in (("c", 3.0), ("a", 1.0), ("b", 2.0))]
-    text = excerpts.excerpt(save(tmp_path, *rows), lines=2)
+    text = tables.excerpt(save(tmp_path, *rows), lines=2)
     assert [name for name in "abc" if f"`{name}`" in text] == ["a", "b"]
 
 
 def test_an_excerpt_names_who_has_no_place_yet(tmp_path: Path) -> None:
     """A method that lacks a seed is neither ranked nor forgotten."""
     rows = [row("a", 1.0, seed=1), row("a", 1.0, seed=2), row("b", 0.5, seed=1)]
-    text = excerpts.excerpt(save(tmp_path, *rows))
+    text = tables.excerpt(save(tmp_path, *rows))
     assert "| 1 | `a` |" in text
     assert text.endswith("Runs are missing, so no place yet: `b`.\n")
 

@@ -13,7 +13,7 @@ import suite_page
 from scipy import stats
 
 from harness import data
-from harness.report import excerpts, panel, tables
+from harness.report import panel, tables
 from harness.report.board import Board, count
 from harness.report.page import page_text
 from harness.results.table import read_table
@@ -182,7 +182,7 @@ def test_a_suite_of_planted_series_has_a_panel_and_no_ranking(planted: Path) -> 
 
 def test_the_excerpt_shows_who_passes_and_names_everyone_else(planted: Path) -> None:
     """The oracle is in the table as the end of the scale; no method is left out in silence."""
-    text = excerpts.excerpt(planted)
+    text = tables.excerpt(planted)
     lines = re.findall(r"^\| `(.+?)` \|", text, re.MULTILINE)
     assert lines == ["oracle", "jumps"]
     rest = next(line for line in text.splitlines() if line.startswith("None of "))

@@ -192,6 +192,18 @@ def test_a_reference_is_scored_by_its_import_path(tmp_path: Path) -> None:
     assert record.mase is not None
 
 
+def test_all_forecasters_show_the_same_case(tmp_path: Path) -> None:
+    """Which one does not depend on who forecasts, so that forecasts can be held side by side."""
+    go(pretraining("uniform"), tmp_path)
+    path = (("path", "harness.zero_shot.classical:Classical"), ("model", "theta"))
+    jobs = scoring(), replace(scoring(), method="theta", needs=None, hyperparameters=path)
+    shown = [read_bundle(tmp_path / go(job, tmp_path).key).overlay for job in jobs]
+    first, second = ({**one, "method": ""} for one in shown if one is not None)
+    for name in ("item", "start", "past", "future"):
+        assert first[name] == second[name]
+    assert first["quantiles"] != second["quantiles"]
+
+
 def test_what_cannot_be_done_is_named(tmp_path: Path) -> None:
     """No artefact, a method of one look-back, a reference that has no patcher to freeze."""
     with pytest.raises(

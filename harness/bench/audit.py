@@ -37,10 +37,11 @@ from harness.core.task import Task
 from harness.core.words import unknown
 from harness.model import registry
 from harness.model.patcher import Patcher
+from harness.report.kinds import kind_of
 from harness.results.bundles import recorded
 from harness.results.compare import ELSEWHERE, differences
 from harness.results.rows import read_rows
-from harness.results.table import UNIFORM_BEST, read_table, row_files
+from harness.results.table import UNIFORM_BEST, row_files
 from harness.run.job import run
 from harness.zero_shot import tasks as zero_shot
 
@@ -95,7 +96,7 @@ def _in_folder(folder: Path, suites: Path, methods: Path) -> list[Problem]:
     problems += _repeated(rows)
     if not problems:
         try:
-            read_table(folder)
+            kind_of(folder).read(folder)
         except ValueError as error:
             problems.append(Problem(folder, 0, str(error)))
     return problems

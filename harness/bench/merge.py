@@ -18,10 +18,11 @@ from harness.bench import watch
 from harness.bench.suite import Choice, choices, write_choices
 from harness.core.files import put_folder, writing
 from harness.core.job import Record
+from harness.report.kinds import kind_of
 from harness.results.bundles import recorded
 from harness.results.compare import measured_differences
 from harness.results.rows import read_rows, write_rows
-from harness.results.table import listed, read_table, row_files
+from harness.results.table import listed, row_files
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _refuse_mixture(results: Path, suite: str, plan: _Plan) -> None:
             if path.parent == results / suite:
                 write_rows(made / path.name, plan.rows.get(path) or read_rows(path))
         try:
-            read_table(made)
+            kind_of(made).read(made)
         except ValueError as error:
             said = str(error).replace(f"{made}{os.sep}", "")
             raise ValueError(f"rows of suite {suite!r} cannot stand together: {said}") from error

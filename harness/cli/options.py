@@ -94,6 +94,10 @@ Offline = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait", help="If the results are in use, wait instead of declining.")
 ]
+Format = Annotated[str, typer.Option("--format", help="fev (also Chronos Benchmark II) or gift.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", help="Folder to write to; else one beside the page.")
+]
 Check = Annotated[
     bool, typer.Option("--check", help="Only say whether leaderboards and excerpts are current.")
 ]

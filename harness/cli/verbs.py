@@ -183,6 +183,23 @@ def leaderboard(
 
 
 @app.command()
+def export(
+    suite: options.SuiteName = "zero_shot",
+    form: options.Format = "fev",
+    out: options.Out = None,
+    results: options.Results = RESULTS,
+) -> None:
+    """Write the rows of a zero-shot suite in the form of another benchmark's results."""
+    from harness.report.tables import MADE
+    from harness.report.zero_shot.export import export
+
+    folder = results / options.name_of(suite)
+    for file in export(folder, form, out or folder / MADE / "export" / form):
+        lacking = f", {file.missing} tasks missing" if file.missing else ""
+        display.say(f"{file.path}: {file.rows} tasks{lacking}")
+
+
+@app.command()
 def validate(results: options.Results = RESULTS) -> None:
     """Hold every row to its suite, its budget and the code here; name all that is wrong."""
     from harness.bench import audit
@@ -667,14 +684,14 @@ def _exit_code(planned: Sequence[PlannedRun], finished: Sequence[Record]) -> int
 
 def _show_leaderboard(folder: Path) -> None:
     """Write the tables, the figures and the page of a suite; print the first, name the last."""
-    from harness.report import tables
-    from harness.report.page import write_page
+    from harness.report import kinds
+    from harness.report.page import PAGE
 
     # A selection leaves holes; they are named on the page.
-    text, *_ = tables.write(folder, holes="show")
-    *_, page = write_page(folder, **_words_for_page(folder))
+    text, *made = kinds.write(folder, **_words_for_page(folder))
     display.say(text.read_text(encoding="utf-8"))
-    display.say(f"Page: {page}")
+    for page in (path for path in made if path.name == PAGE):
+        display.say(f"Page: {page}")
     elsewhere = f" RESULTS={folder.parent}" if folder.parent.resolve() != RESULTS.resolve() else ""
     display.say(f"Runs and learning curves in MLflow: make ui SUITE={folder.name}{elsewhere}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
@@ -41,12 +41,20 @@ def draw(board: Board, folder: Path, *, runs: Path, hindsight: Path) -> list[Pat
 
     ``runs`` is the folder of bundles: what needs some of them is left as it lies in ``folder``
     where one of these is not at hand. ``hindsight`` is the table of plans chosen in hindsight
-    (:mod:`harness.studies.hindsight`), if there is one. A figure that lies there already, made of
-    the same numbers by the same code, would be the same to the byte: it is not drawn again.
+    (:mod:`harness.studies.hindsight`), if there is one.
+    """
+    return draw_each(_drawings(board, runs, hindsight), folder)
+
+
+def draw_each(drawings: Iterable[Drawing], folder: Path) -> list[Path]:
+    """Draw these into ``folder``, and return the files of those that there was something of.
+
+    A figure that lies there already, made of the same numbers by the same code, would be the same
+    to the byte: it is not drawn again.
     """
     before, now = _drawn_before(folder / DRAWN), dict[str, list[str]]()
     code, drawn = _code(), list[Path]()
-    for name, make, of in _drawings(board, runs, hindsight):
+    for name, make, of in drawings:
         made_of = _hash(code, pickle.dumps([_content(part) for part in of]))
         paths = figures.files(folder / name)
         if before.get(name) != [made_of, _hash_of_files(paths)]:
@@ -128,7 +136,7 @@ def _ranks(charged: pd.DataFrame, look_back: int) -> Any:  # noqa: ANN401 - as a
 
 def _of_training(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
     """What all seeds of all tasks say together: curves, and how alike seeds cut."""
-    bundles = _read(patchers, runs)
+    bundles = read_all(patchers, runs)
     if not bundles:
         return
     yield Drawing("curves", _curves, [bundles])
@@ -163,7 +171,7 @@ def _of_boundaries(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
     for (look_back, dataset, horizon), task in tasks.groupby(WINDOWS):
         name = f"{dataset}-{look_back}-{horizon}"
         first = task[task.seed == task.groupby("method").seed.transform("min")]
-        bundles = _read(first, runs)
+        bundles = read_all(first, runs)
         overlays = [bundle.overlay for bundle in bundles if bundle.overlay is not None]
         if overlays:
             yield Drawing(f"patches-{name}", figures.gallery, [overlays])
@@ -181,7 +189,7 @@ def _of_boundaries(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
             yield Drawing(f"density-{name}", figures.density, [starts, values, title])
 
 
-def _read(rows: pd.DataFrame, runs: Path) -> list[Bundle]:
+def read_all(rows: pd.DataFrame, runs: Path) -> list[Bundle]:
     """The bundles of the rows; none where one is not at hand.
 
     So a picture drawn where all of them are is never replaced by a poorer one.

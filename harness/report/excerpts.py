@@ -10,11 +10,9 @@ import re
 from pathlib import Path
 
 from harness.core.files import write_text
-from harness.report import formats
-from harness.report.board import count
-from harness.report.formats import Block
-from harness.report.tables import LEADERBOARD, about, brief, markdown
-from harness.results.table import read_table, row_files, selected
+from harness.report.kinds import kind_of
+from harness.report.tables import LEADERBOARD
+from harness.results.table import row_files
 
 _START, _END = r"<!-- leaderboard:start (?P<suite>[\w.-]+) -->", "<!-- leaderboard:end -->"
 _BLOCK = re.compile(rf"(?P<start>{_START})(?:(?!<!-- leaderboard:start).)*?{_END}", re.DOTALL)
@@ -31,25 +29,6 @@ def documents(root: Path) -> list[Path]:
     ]
 
 
-def excerpt(folder: Path, lines: int = 10) -> str:
-    """The first ``lines`` places of each track of the suite's longest look-back, in Markdown.
-
-    Of planted series the panel, of which methods that pass no positive instrument are named only.
-
-    Methods with holes have no place and are named below; their cells are in the leaderboard.
-
-    Raises:
-        FileNotFoundError: the folder holds no records.
-        ValueError: the rows cannot be read (:func:`harness.results.table.read_table`).
-    """
-    table = selected(read_table(folder), "show")
-    look_back = table.look_back.max()
-    board = count(table[table.look_back == look_back], "show")
-    title = f"**{board.suite}**, look-back {look_back}."
-    blocks: list[Block] = [f"{title} {about(board)}", *brief(board, lines)]
-    return formats.markdown(blocks)
-
-
 def update(document: Path, results: Path) -> None:
     """Put the current excerpts into every block of ``document``; rows are in ``results/SUITE``.
 
@@ -64,9 +43,7 @@ def update(document: Path, results: Path) -> None:
 def stale(documents: list[Path], results: Path) -> list[Path]:
     """What is committed and differs from what the rows say: leaderboards and excerpts."""
     folders = sorted({path.parent for path in results.glob("*/*.csv")})
-    texts = {
-        folder / LEADERBOARD: markdown(count(read_table(folder), "show")) for folder in folders
-    }
+    texts = {folder / LEADERBOARD: kind_of(folder).markdown(folder) for folder in folders}
     texts |= {document: _updated(document, results) for document in documents}
     return [
         path
@@ -90,6 +67,6 @@ def _updated(document: Path, results: Path) -> str:
             return f"{match['start']}\n{said}\n{_END}"
         page = Path(os.path.relpath(folder / LEADERBOARD, document.parent)).as_posix()
         link = f"All cells, references and notes: [{page}]({page})."
-        return f"{match['start']}\n{excerpt(folder)}\n{link}\n{_END}"
+        return f"{match['start']}\n{kind_of(folder).excerpt(folder)}\n{link}\n{_END}"
 
     return _BLOCK.sub(block, text)

@@ -1,31 +1,25 @@
 """The page of a suite: tables, figures and records in one file that opens from disk.
 
 ``index.html`` is a function of the rows, of the SVG files that lie beside it, and of what the
-methods say of themselves: the same three give the same bytes. It holds everything it shows and
-asks the network for nothing, which its own content policy enforces.
+methods say of themselves: the same three give the same bytes.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
-from hashlib import sha256
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from harness.core.files import write_text
-from harness.report import browsing, formats
+from harness.report import browsing
 from harness.report.board import Board, count
 from harness.report.content import NO_CARDS, Cards, content, scores
 from harness.report.drawings import draw
 from harness.report.packed import packed
 from harness.report.pictures import pictures
+from harness.report.rendered import rendered
 from harness.report.tables import LEADERBOARD, MADE, TABLES
 from harness.results.table import read_table
 
 PAGE = "index.html"
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_page(
@@ -63,38 +57,16 @@ def page_text(folder: Path, *, about: str = "", cards: Cards = NO_CARDS) -> str:
 
 def _page(board: Board, made: Path, about: str, cards: Cards) -> str:
     cells = scores(board)
-    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    # What formats makes of marked text is escaped already.
-    environment.filters["marked"] = lambda text: Markup(formats.html_text(text))  # noqa: S704 - `html_text` has escaped it
-    environment.filters["block"] = lambda block: Markup(formats.html_block(block))  # noqa: S704 - and so has this
-    return environment.get_template("page.html").render(
+    return rendered(
+        "page.html",
+        ("basics.js", "page.js"),
         suite=board.suite,
         mlflow={
             name: browsing.short(browsing.LOCAL, board.suite, view=name)
             for name in (browsing.RUNS, browsing.CURVES)
         },
-        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
-        script=script,
-        policy=_policy(script),
         leaderboard=LEADERBOARD,
         files=TABLES,
         data=packed(board, cells),
         **content(board, cells, pictures(made), about, cards),
-    )
-
-
-def _policy(script: str) -> str:
-    """Nothing from outside, and of all scripts only the page's own."""
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    return (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -111,11 +111,11 @@ KINDS = (
 )
 
 
-def pictures(folder: Path) -> list[Picture]:
-    """The figures of known kinds that lie in the folder as SVG, in the order of :data:`KINDS`."""
+def pictures(folder: Path, kinds: Sequence[Kind] = KINDS) -> list[Picture]:
+    """The figures of these kinds that lie in the folder as SVG, in that order."""
     return [
         _picture(path, kind, match.groupdict())
-        for kind in KINDS
+        for kind in kinds
         for path in sorted(folder.glob(f"{kind.stem}*.svg"))
         if (match := re.fullmatch(kind.stem + kind.rest + "(?<!-dark)", path.stem))
     ]

@@ -36,6 +36,7 @@ from harness.results.table import (
     Holes,
     listed,
     read_table,
+    selected,
 )
 
 LEADERBOARD = "leaderboard.md"
@@ -93,6 +94,25 @@ def brief(board: Board, lines: int) -> list[Block]:
         names = ", ".join(code(name) for name in sorted(waiting.method))
         blocks.append(f"Runs are missing, so no place yet: {names}.")
     return blocks
+
+
+def excerpt(folder: Path, lines: int = 10) -> str:
+    """The first ``lines`` places of each track of the suite's longest look-back, in Markdown.
+
+    Of planted series the panel, of which methods that pass no positive instrument are named only.
+
+    Methods with holes have no place and are named below; their cells are in the leaderboard.
+
+    Raises:
+        FileNotFoundError: the folder holds no records.
+        ValueError: the rows cannot be read (:func:`harness.results.table.read_table`).
+    """
+    table = selected(read_table(folder), "show")
+    look_back = table.look_back.max()
+    board = count(table[table.look_back == look_back], "show")
+    title = f"**{board.suite}**, look-back {look_back}."
+    blocks: list[Block] = [f"{title} {about(board)}", *brief(board, lines)]
+    return formats.markdown(blocks)
 
 
 # The page
@@ -169,7 +189,7 @@ def _notes(board: Board) -> list[str]:
         "The reference lacks runs or failed in them, so the change rests on": [
             f"{line.runs - line.lacking:.0f} of {line.runs} runs of {line.method} "
             f"(look-back {line.look_back})"
-            for line in _lines(lacking)
+            for line in each(lacking)
         ],
         wording.COLLAPSED: [
             f"{method}, look-back {look_back}: {how}"
@@ -180,7 +200,7 @@ def _notes(board: Board) -> list[str]:
         ),
     }
     said = [f"{note}: {listed(names)}." for note, names in notes.items() if names]
-    return [*said, *map(wording.power, _lines(board.power))]
+    return [*said, *map(wording.power, each(board.power))]
 
 
 def _unverified(rows: pd.DataFrame) -> list[str]:
@@ -227,7 +247,7 @@ def _table(caption: str, head: Sequence[str], lines: Iterable[Sequence[str]]) ->
     )
 
 
-def _lines(table: pd.DataFrame) -> Iterator[Any]:
+def each(table: pd.DataFrame) -> Iterator[Any]:
     """The lines as named tuples, of whatever types the columns have."""
     return iter(table.itertuples())
 
@@ -260,7 +280,7 @@ def _ranked(caption: str, own: pd.DataFrame, names: Sequence[str]) -> Table:
                 wording.failures(line),
                 line.collapsed,
             ]
-            for line in _lines(own)
+            for line in each(own)
         ),
     )
 
@@ -318,7 +338,7 @@ def _beside(order: pd.DataFrame) -> Table:
                 wording.failures(line),
                 line.collapsed,
             ]
-            for line in _lines(order[(order.track == "") & (order.beside != panel.ONLY_PLANTED)])
+            for line in each(order[(order.track == "") & (order.beside != panel.ONLY_PLANTED)])
         ),
     )
 
@@ -339,7 +359,7 @@ def _tests(order: pd.DataFrame) -> Table:
                 *(number(getattr(line, name), form) for name in against),
                 line.why,
             ]
-            for line in _lines(judged)
+            for line in each(judged)
         ),
     )
 
@@ -350,7 +370,7 @@ def _cost(order: pd.DataFrame) -> Table:
     return _table(
         "Cost:",
         ["method", *_heads(names)],
-        ([code(line.method), *_numbers(line, names)] for line in _lines(order)),
+        ([code(line.method), *_numbers(line, names)] for line in each(order)),
     )
 
 
@@ -377,7 +397,7 @@ def _views(costs: pd.DataFrame) -> Table:
                 *(number(getattr(line, cost), "{:.2f}") for cost in COSTS),
                 line.front,
             ]
-            for line in _lines(costs[known])
+            for line in each(costs[known])
         ),
     )
 
@@ -396,7 +416,7 @@ def _arms(table: pd.DataFrame) -> Table:
                 "" if math.isnan(line.low) else percent.between(line.low, line.high),
                 str(line.datasets),
             ]
-            for line in _lines(table)
+            for line in each(table)
         ),
     )
 
@@ -417,7 +437,7 @@ def _controls(table: pd.DataFrame) -> Table:
                 *(number(getattr(line, name), "{:+.2f} %") for name in names),
                 wording.IDLE if line.idle else "",
             ]
-            for line in _lines(table)
+            for line in each(table)
         ),
     )
 
@@ -427,7 +447,7 @@ def _by_task(cells: pd.DataFrame, order: pd.DataFrame, board: Board) -> Table:
     unverified, some = set(_unverified(board.runs)), set(trials(board.runs))
     tests = board.cell_tests
     best = set(tests[tests.ties_with_best][CELL].itertuples(False, None))
-    scores = {tuple(getattr(line, name) for name in CELL): line for line in _lines(cells)}
+    scores = {tuple(getattr(line, name) for name in CELL): line for line in each(cells)}
     usual = usual_seeds(cells)
     lines = []
     for task in sorted(set(cells[TASK].itertuples(False, None))):

@@ -239,7 +239,8 @@ SHOWN = 256
 def _to_show(cases: Cases, quantiles: NDArray[np.float64], predictor: object) -> dict[str, Any]:
     """One case as it was forecast, and how errors depend on the step and on the past's length.
 
-    The case is the one in the middle of the errors, so that it is neither the best nor the worst.
+    The case is the one in the middle of the seasonal naive's errors: neither the easiest nor the
+    hardest, and the same for all forecasters, so that they can be held against each other.
     ``by_step`` is the mean scaled error of each step ahead; ``by_case`` has the steps of the past
     and the scaled error of each case, of many an even choice.
     """
@@ -249,7 +250,7 @@ def _to_show(cases: Cases, quantiles: NDArray[np.float64], predictor: object) ->
         of_case = np.array([_mean(row) for row in scaled])
         of_step = [_mean(column) for column in scaled.T]
     known = np.flatnonzero(~np.isnan(of_case))
-    middle = int(known[np.argsort(of_case[known])[len(known) // 2]])
+    middle = _middle(cases, known)
     case = cases.cases[middle]
     chosen = known[:: max(1, len(known) // MOST_CASES)]
     shown: dict[str, Any] = {
@@ -272,6 +273,13 @@ def _to_show(cases: Cases, quantiles: NDArray[np.float64], predictor: object) ->
 
 
 MOST_CASES = 200
+
+
+def _middle(cases: Cases, known: NDArray[np.intp]) -> int:
+    """Of the cases that can be scored the one on which the seasonal naive does middling well."""
+    naive = scores.losses(cases, gate.seasonal_naive(cases))
+    errors = np.array([_mean(row) for row in (naive.absolute / naive.scale)[known]])
+    return int(known[np.argsort(errors, kind="stable")[len(known) // 2]])
 
 
 def _mean(values: NDArray[np.float64]) -> float:

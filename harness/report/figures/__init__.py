@@ -8,6 +8,7 @@ Of very many methods the first are drawn, which are the best ones, and the contr
 others; of very many tasks the first. The figure then says how many are not in it.
 """
 
+from harness.report.figures.forecasts import bands, profiles, sources
 from harness.report.figures.ink import NothingToDrawError, files, remove, save
 from harness.report.figures.plans import (
     agreement,
@@ -31,6 +32,7 @@ __all__ = [
     "NothingToDrawError",
     "agreement",
     "agreement_of_methods",
+    "bands",
     "critical_difference",
     "curves",
     "density",
@@ -43,8 +45,10 @@ __all__ = [
     "lengths",
     "overlay",
     "pareto",
+    "profiles",
     "remove",
     "save",
     "seed_spread",
+    "sources",
     "tuning",
 ]
