@@ -6,9 +6,11 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -268,10 +270,26 @@ def test_suites_shown_plan_what_they_say(
     assert len({(job.method, job.seed, job.task) for job in jobs}) == methods * 3 * horizons
 
 
+def test_the_suite_of_frozen_patchers_plans_every_arm(tmp_path: Path) -> None:
+    """Three seeds of each line of the page's table, and the pre-trainings."""
+    [block] = blocks(DOCS / "transfer.md", "toml")
+    shutil.copy(ROOT / "suites" / "pretraining.toml", tmp_path)
+    (tmp_path / "mine.toml").write_text(block.text)
+    labels = Counter(job.label for job in plan(suite.load(tmp_path / "mine.toml")))
+    arms = ("reinpatch", "reinpatch_untrained", "reinpatch_frozen_open")
+    assert labels == {
+        **dict.fromkeys(("uniform", *arms, "reinpatch_frozen_synthetic"), 3),
+        "reinpatch_pretrain": 6,
+    }
+    page = (DOCS / "transfer.md").read_text(encoding="utf-8")
+    assert all(f"`{arm}`" in page for arm in arms)
+
+
 def test_every_toml_is_checked() -> None:
     """Blocks of TOML are suites, tested above, or the package tested below."""
     pages = {page for page in PAGES if blocks(page, "toml")}
-    assert pages == {ROOT / "README.md", DOCS / "data.md", DOCS / "add_a_method.md"}
+    of_suites = {ROOT / "README.md", DOCS / "data.md", DOCS / "transfer.md"}
+    assert pages == {*of_suites, DOCS / "add_a_method.md"}
 
 
 def test_the_package_shown_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
