@@ -346,7 +346,8 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
 def test_a_run_that_was_never_started_has_a_row_like_others(folders: Folders) -> None:
     """What it needs has failed: its row says so, its bundle too, and nobody sees it running."""
     unlucky, second, third, fine = survey([job(seed) for seed in (13, 1, 2, 3)], folders)
-    second, third = replace(second, needs=unlucky.key), replace(third, needs=second.key)
+    second = replace(second, needs=unlucky.key)
+    third = replace(third, needs=second.key)
     executor = partial(
         run_locally,
         work=finish,
@@ -369,8 +370,9 @@ def test_a_run_that_was_never_started_has_a_row_like_others(folders: Folders) ->
         record = event.record
         assert (record.status, record.failure, record.error) == ("failed", "exception", error)
         assert (event.seconds, record.attempts, record.train_seconds) == (0.0, 0, None)
+        assert (record.key, record.needs) == (event.run.key, event.run.needs)
         assert read_bundle(folders.runs / record.key).log == error
-    assert states([job(seed) for seed in (13, 1, 2, 3)], folders) == ["failed"] * 3 + ["done"]
+    assert states([job(seed) for seed in (13, 3)], folders) == ["failed", "done"]
 
 
 def bundle_then_die(run: PlannedRun, tell: Tell, *, runs: Path) -> Record:

@@ -60,7 +60,10 @@ def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
     # One channel, and a method that does in training what it does when it is tested.
     absent = [name for name, value in row.items() if value is None]
     others = ["mse_sample", "mse_even", "mse_other_channel"]
-    assert absent == [*others, "trials", "failure", "data_warning"]
+    # Of other stages than the usual one.
+    stages = ["stage", "corpus", "needs", "valid_loss"]
+    stages += ["quantile_loss", "wape", "cases", "masked", "leak"]
+    assert absent == [*others, "trials", *stages, "failure", "data_warning"]
     assert (record.rules, record.rule) == ("best", "best")
     assert record.mse_best == pytest.approx(record.mse)
     assert (record.attempts, record.micro_batch) == (1, JOB.budget.batch)

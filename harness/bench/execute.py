@@ -226,6 +226,7 @@ def _record(
         failure=failure,
         attempts=run.attempts,
         micro_batch=run.micro_batch or run.job.budget.batch,
+        needs=run.needs,
         **run.identity,
     )
     log = "\n\nthe second time:\n".join(text for text in (earlier, event.trace or error) if text)
