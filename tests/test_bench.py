@@ -20,7 +20,7 @@ import pytest
 
 from harness import data
 from harness.bench import events, execute, watch
-from harness.bench.events import Finished, Retried, Tell
+from harness.bench.events import Blocked, Finished, Retried, Tell
 from harness.bench.execute import Stored, Warned
 from harness.bench.local import cpu_slots, run_locally
 from harness.bench.provenance import provenance
@@ -343,8 +343,8 @@ def test_records_are_stored_as_they_come(folders: Folders) -> None:
     ]
 
 
-def test_a_run_that_was_never_started_has_a_row_like_others(folders: Folders) -> None:
-    """What it needs has failed: its row says so, its bundle too, and nobody sees it running."""
+def test_a_run_that_was_never_begun_leaves_nothing(folders: Folders) -> None:
+    """What it needs has failed: that is told, and there is neither a row nor a bundle of it."""
     unlucky, second, third, fine = survey([job(seed) for seed in (13, 1, 2, 3)], folders)
     second = replace(second, needs=unlucky.key)
     third = replace(third, needs=second.key)
@@ -354,25 +354,34 @@ def test_a_run_that_was_never_started_has_a_row_like_others(folders: Folders) ->
         slots=cpu_slots(1),
         key=lambda run: run.key,
         after=lambda run: run.needs,
+        flaw=execute.flaw,
     )
-    stored, shown = [], []
+    stored, lost, shown = [], [], []
     with watch.alone(folders.results, "small"):
         for event in execute.execute(
             [third, second, unlucky, fine], executor, folders, ORIGIN, track=lambda bundle: None
         ):
             stored += [event] if isinstance(event, Stored) else []
+            lost += [event] if isinstance(event, Blocked) else []
             going = watch.progress(folders.results, "small")
             shown.append((going.stored, len(going.running)) if going else None)
-    assert [event.run.job.seed for event in stored] == [13, 1, 2, 3]
-    assert shown == [(0, 1), (1, 0), (2, 0), (3, 0), (3, 1), (4, 0)]
-    error = f"needs {unlucky.job}, which failed: ValueError: bad luck"
-    for event in stored[1:3]:
-        record = event.record
-        assert (record.status, record.failure, record.error) == ("failed", "exception", error)
-        assert (event.seconds, record.attempts, record.train_seconds) == (0.0, 0, None)
-        assert (record.key, record.needs) == (event.run.key, event.run.needs)
-        assert read_bundle(folders.runs / record.key).log == error
-    assert states([job(seed) for seed in (13, 3)], folders) == ["failed", "done"]
+    assert [event.run.job.seed for event in stored] == [13, 3]
+    assert lost == [Blocked(unlucky, "ValueError: bad luck", (second, third))]
+    assert shown == [(0, 1), (1, 0), (1, 0), (1, 1), (2, 0)]
+    assert [row.seed for row in read_rows(folders.rows(job()))] == [3, 13]
+    assert not [run for run in (second, third) if (folders.runs / run.key).exists()]
+
+
+def test_what_a_run_can_start_from(folders: Folders) -> None:
+    """A result of the run that was planned, unless it diverged."""
+    (planned,) = survey([job()], folders)
+    record = finish(planned, lambda _: None)
+    diverged = replace(record, status="diverged", failure="diverged", error="not finite")
+    assert execute.flaw(Finished(planned, 1.0, record)) == ""
+    assert execute.flaw(Finished(planned, 1.0, diverged)) == "not finite"
+    assert execute.flaw(Finished(planned, 1.0, error="no", failure="timeout")) == "no"
+    edited = execute.flaw(Finished(planned, 1.0, replace(record, key="0" * 16)))
+    assert edited.endswith("method or data have changed")
 
 
 def bundle_then_die(run: PlannedRun, tell: Tell, *, runs: Path) -> Record:

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.bench import local
+from harness.bench import execute, local
 from harness.bench.events import Tell
 from harness.bench.survey import Folders, PlannedRun
 from harness.cli import options, verbs
@@ -364,6 +364,7 @@ def test_a_run_that_starts_from_another_is_told_to_wait_for_it(
     ] == []
     assert [given["key"](run) for run in (first, second)] == [first.key, second.key]
     assert [given["after"](run) for run in (first, second)] == [None, first.key]
+    assert given["flaw"] is execute.flaw
     assert given["timeout"] == 9.0
     if where == "cluster":
         (place / "data").mkdir()

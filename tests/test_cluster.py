@@ -21,7 +21,7 @@ import torch
 
 from harness.bench import cluster, execute
 from harness.bench.cluster import on_ray
-from harness.bench.events import Event, Finished, Retried, Said, Started, Tell
+from harness.bench.events import Blocked, Event, Finished, Retried, Said, Started, Tell
 from harness.bench.execute import Stored
 from harness.bench.local import cpu_slots, run_locally
 from harness.bench.survey import Folders, PlannedRun, survey
@@ -218,18 +218,25 @@ def told_of(
     jobs: Sequence[Step],
     **options: Any,  # noqa: ANN401 - those of on_ray
 ) -> list[tuple[str, str]]:
-    """What happens, each with the name of its job; a failure with its error."""
+    """What happens, each with the name of its job; a failure with its error.
+
+    What is odd is nothing to start from.
+    """
     work = partial(step, folder=folder)
-    edge = {"key": lambda job: job[0], "after": lambda job: job[1]}
-    return [
-        (
-            f"{event.failure}: {event.error}"
-            if isinstance(event, Finished) and event.failure
-            else type(event).__name__,
-            event.job[0],
-        )
-        for event in events(nodes, folder, jobs, work, **edge, **options)
-    ]
+    edge: dict[str, Any] = {
+        "key": lambda job: job[0],
+        "after": lambda job: job[1],
+        "flaw": lambda end: end.error or ("not even" if end.result == "odd" else ""),
+    }
+    found = []
+    for event in events(nodes, folder, jobs, work, **edge, **options):
+        what = type(event).__name__
+        if isinstance(event, Finished) and event.failure:
+            what = f"{event.failure}: {event.error}"
+        if isinstance(event, Blocked):
+            what = f"blocks {' and '.join(job[0] for job in event.behind)}: {event.error}"
+        found.append((what, event.job[0]))
+    return found
 
 
 # --- promises --------------------------------------------------------------------------------
@@ -474,14 +481,16 @@ def test_a_job_is_begun_when_the_one_that_it_needs_is_finished(
         assert 1 == happened.count(("Finished", job[0]))
 
 
-def test_what_needs_a_failed_job_has_failed_at_once(nodes: TwoNodes, tmp_path: Path) -> None:
-    """It is never started, its error names the other, and nobody is asked about it."""
+def test_what_needs_a_failed_job_is_never_begun(nodes: TwoNodes, tmp_path: Path) -> None:
+    """Nor what needs one of no use; told once for all that need it, and nobody is asked."""
     jobs: list[Step] = [
         ("third", "second", "go"),
         ("second", "bad", "go"),
         ("bad", None, "fail"),
         ("child", "long", "go"),
         ("long", None, "sleep"),
+        ("even", "odd", "go"),
+        ("odd", None, "go"),
     ]
     asked: list[str] = []
     happened = told_of(
@@ -493,15 +502,16 @@ def test_what_needs_a_failed_job_has_failed_at_once(nodes: TwoNodes, tmp_path: P
         retry=lambda end: asked.append(end.job[0]),
     )
     wrong, late = "ValueError: bad went wrong", "took longer than 2 s"
-    bad, long = str(jobs[2]), str(jobs[4])
     assert happened == [
         ("Started", "bad"),
         (f"exception: {wrong}", "bad"),
-        (f"exception: needs {bad}, which failed: {wrong}", "second"),
-        (f"exception: needs {bad}, which failed: {wrong}", "third"),
+        (f"blocks second and third: {wrong}", "bad"),
         ("Started", "long"),
         (f"timeout: {late}", "long"),
-        (f"exception: needs {long}, which failed: {late}", "child"),
+        (f"blocks child: {late}", "long"),
+        ("Started", "odd"),
+        ("Finished", "odd"),
+        ("blocks even: not even", "odd"),
     ]
     assert asked == ["bad", "long"]
 

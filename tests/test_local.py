@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from harness.bench import local
-from harness.bench.events import Finished, Retried, Said, Slot, Started, Work
+from harness.bench.events import Blocked, Finished, Retried, Said, Slot, Started, Work
 from harness.bench.local import cpu_slots, failure_of, gpu_slots, run_locally
 
 
@@ -272,13 +272,17 @@ def told(
     slots: int = 1,
     **options: Any,  # noqa: ANN401 - those of run_locally
 ) -> list[tuple[str, str]]:
-    """What happens, each with the name of its job; a failure with its error."""
+    """What happens, each with the name of its job; a failure with its error.
+
+    What is odd is nothing to start from.
+    """
     events = run_locally(
         jobs,
         partial(step, folder=folder),
         cpu_slots(slots),
         key=lambda job: job[0],
         after=lambda job: job[1],
+        flaw=lambda end: end.error or ("not even" if end.result == "odd" else ""),
         **options,
     )
     found = []
@@ -286,6 +290,8 @@ def told(
         what = type(event).__name__
         if isinstance(event, Finished) and event.failure:
             what = f"{event.failure}: {event.error}"
+        if isinstance(event, Blocked):
+            what = f"blocks {' and '.join(job[0] for job in event.behind)}: {event.error}"
         found.append((what, event.job[0]))
     return found
 
@@ -310,8 +316,8 @@ def test_a_job_is_begun_when_the_one_that_it_needs_is_finished(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("kills_workers")
-def test_what_needs_a_failed_job_has_failed_at_once(tmp_path: Path) -> None:
-    """However that failed. It is never started, its error names the other, nobody is asked."""
+def test_what_needs_a_failed_job_is_never_begun(tmp_path: Path) -> None:
+    """However that failed, or is of no use; told once for all, and nobody is asked."""
     jobs: list[Step] = [
         ("third", "second", "go"),
         ("second", "bad", "go"),
@@ -320,6 +326,8 @@ def test_what_needs_a_failed_job_has_failed_at_once(tmp_path: Path) -> None:
         ("dead", None, "die"),
         ("child", "long", "go"),
         ("long", None, "sleep"),
+        ("even", "odd", "go"),
+        ("odd", None, "go"),
         ("fine", None, "go"),
     ]
     asked: list[str] = []
@@ -329,18 +337,19 @@ def test_what_needs_a_failed_job_has_failed_at_once(tmp_path: Path) -> None:
         "took longer than 1.5 s",
     )
     happened = told(jobs, tmp_path, timeout=1.5, retry=lambda end: asked.append(end.job[0]))
-    bad, dead, long = (str(jobs[place]) for place in (2, 4, 6))
     assert happened == [
         ("Started", "bad"),
         (f"exception: {wrong}", "bad"),
-        (f"exception: needs {bad}, which failed: {wrong}", "second"),
-        (f"exception: needs {bad}, which failed: {wrong}", "third"),
+        (f"blocks second and third: {wrong}", "bad"),
         ("Started", "dead"),
         (f"killed: {died}", "dead"),
-        (f"exception: needs {dead}, which failed: {died}", "heir"),
+        (f"blocks heir: {died}", "dead"),
         ("Started", "long"),
         (f"timeout: {late}", "long"),
-        (f"exception: needs {long}, which failed: {late}", "child"),
+        (f"blocks child: {late}", "long"),
+        ("Started", "odd"),
+        ("Finished", "odd"),
+        ("blocks even: not even", "odd"),
         ("Started", "fine"),
         ("Finished", "fine"),
     ]

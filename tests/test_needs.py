@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.bench import audit, suite
+from harness.bench import audit, execute, suite
+from harness.bench.events import Tell
 from harness.bench.plan import plan
 from harness.bench.survey import Folders, PlannedRun, survey, to_run
-from harness.core.job import Job, Provenance, Record, job_of
-from harness.results.rows import put_row
+from harness.cli import options, verbs
+from harness.core.job import Job, Provenance, Record, job_of, new_record
+from harness.results.bundles import write_bundle
+from harness.results.rows import put_row, read_rows
 from harness.run.job import run
 
 PRE = """
@@ -238,3 +243,115 @@ def test_a_row_says_its_whole_job(tmp_path: Path) -> None:
     put_row(tmp_path / "results" / "transfer" / "reinpatch.csv", forged)
     wrong = [str(problem) for problem in audit.validate(tmp_path / "results", tmp_path)]
     assert any("the row gives" in problem for problem in wrong)
+
+
+# --- a pre-training that leaves nothing to start from --------------------------------------------
+
+
+def stand_in(
+    planned: PlannedRun,
+    tell: Tell,
+    *,
+    directories: object,
+    device: str,
+    runs: Path,
+    provenance: Provenance,
+) -> Record:
+    """What a worker does, without training; a pre-training ends as the file `luck` has it."""
+    is_first = planned.job.stage == "pretrain"
+    luck = (runs.parent / "luck").read_text() if is_first else "done"
+    if luck == "failed":
+        raise ValueError("no luck")
+    ends: dict[str, Any] = {"status": luck}
+    if luck == "diverged":
+        ends |= {"error": "not finite", "failure": "diverged"}
+    costs = ["valid_loss", "parameters"]
+    scores = costs if is_first else ["mse", "mae", "mse_raw", "mae_raw", "mase", "smape"]
+    measured: dict[str, Any] = dict.fromkeys(scores if luck == "done" else [], 0.5)
+    record = new_record(
+        planned.job,
+        provenance,
+        device=device,
+        needs=planned.needs,
+        train_seconds=0.1,
+        **planned.identity,
+        **ends,
+        **measured,
+    )
+    artefact = Path.mkdir if is_first and luck == "done" else None
+    write_bundle(runs, record, curves=(), overlay=None, artefact=artefact)
+    return record
+
+
+Bench = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Bench:
+    """Exit code and output of a verb on the suite `transfer`."""
+    monkeypatch.setattr(options, "SUITES", tmp_path)
+    monkeypatch.setattr(execute, "run_planned", stand_in)
+    monkeypatch.setattr(verbs, "_tracker", lambda *_: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("PATCHBENCH_DATA", raising=False)
+
+    def run(name: str, *words: str) -> tuple[int, str]:
+        asked = ("--suite", "transfer", "--results", str(tmp_path / "results"))
+        monkeypatch.setattr(sys, "argv", ["harness", name, *asked, *words])
+        with pytest.raises(SystemExit) as end:
+            verbs.main()
+        assert isinstance(end.value.code, int)
+        return end.value.code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("end", ["failed", "diverged"])
+def test_what_needs_a_pre_training_that_left_nothing_is_blocked(
+    tmp_path: Path, verb: Bench, end: str
+) -> None:
+    """It is not begun and has no row; it is due when the pre-training has been done again."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "luck").write_text(end)
+    code, out = verb("bench", "--jobs", "1")
+    name = "reinpatch (pretrain) tiny 128->64 K=8 seed=1"
+    assert code == 1
+    assert out.count(f"{name}  left nothing to start from; runs that wait for it: 1") == 1
+    blocked = f"blocked (1): needs {name}, which {end}; due once that is done"
+    assert out.count(blocked) == 1
+    assert [row.arm for row in read_rows(folder / "transfer" / "reinpatch.csv")] == [
+        "",
+        "untrained",
+    ]
+    assert [row.status for row in read_rows(folder / "pre" / "reinpatch.csv")] == [end]
+
+    _, out = verb("status")
+    assert out.count(blocked) == 1
+    states = {run.job.label: run.state for run in surveyed(tmp_path)}
+    first = {"failed": "failed", "diverged": "done"}[end]  # it would diverge again
+    assert (states["reinpatch_pretrain"], states["reinpatch_frozen_tiny"]) == (first, "blocked")
+    due = [run.job.label for run in to_run(surveyed(tmp_path))]
+    both = ["reinpatch_pretrain", "reinpatch_frozen_tiny"]
+    assert due == (both if end == "failed" else [])
+
+    (folder / "luck").write_text("done")
+    code, out = verb("bench", "--jobs", "1", *(["--force"] if end == "diverged" else []))
+    assert code == 0
+    assert "blocked (" not in out
+    assert {run.state for run in surveyed(tmp_path)} == {"done"}
+
+
+def test_what_needs_a_corpus_that_is_not_here_is_blocked(tmp_path: Path) -> None:
+    """Its pre-training cannot be done, so nothing is begun for want of an artefact."""
+    path = tmp_path / "corpora" / "tiny.toml"
+    member = '[members."pool/none.csv"]\nfamily = "f"\nlicence = "l"\nhash = "h"\n'
+    path.write_text(f'description = "a file"\n{member}')
+    planned = surveyed(tmp_path)
+    needed, frozen = planned[3:]
+    assert (needed.state, frozen.state) == ("absent", "blocked")
+    assert frozen.why == f"needs {needed}, whose data are not at hand"
+    assert to_run(planned) == planned[:3]
+    assert to_run(planned, fetched=True) == planned

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from harness.bench.estimate import Guess
-from harness.bench.events import Retried, Said, Started
+from harness.bench.events import Blocked, Retried, Said, Started
 from harness.bench.execute import Event, Stored, Warned
 from harness.bench.survey import PlannedRun
 from harness.cli import display, progress
@@ -112,23 +112,19 @@ def test_a_pipe_has_no_moving_parts(shown: str) -> None:
     assert len(shown.splitlines()) == 6
 
 
-def test_a_run_that_was_never_started_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the run that it needs has failed."""
-    run = RUNS[0]
-    error = "needs another, which failed: no"
-    record = new_record(
-        run.job,
-        Provenance("c", "v"),
-        status="failed",
-        failure="exception",
-        error=error,
-        device="CPU",
-        **IDENTITY,
-    )
+def test_runs_that_are_not_begun_have_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the run that they need; nothing is left to wait for."""
+    first, *behind = RUNS
+    happened: list[Event] = [
+        Started(first),
+        stored(first, 300.0),
+        Blocked(first, "no", tuple(behind)),
+    ]
     finished: list[Record] = []
-    progress.follow((event for event in [Stored(run, record, 0.0)]), [run], GUESSES, 1, finished)
-    assert finished == [record]
-    assert f"FAILED: {error}" in " ".join(capsys.readouterr().out.split())
+    progress.follow((event for event in happened), RUNS, GUESSES, 1, finished)
+    assert len(finished) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:] == [f"{first.job}  left nothing to start from; runs that wait for it: 2"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.bench.events import Finished, Retried, Started
+from harness.bench.events import Blocked, Finished, Retried, Started
 from harness.bench.waiting import Waiting
 
 
@@ -21,12 +21,12 @@ def after(job: str) -> str | None:
     return job.partition("<")[2] or None
 
 
-def listed(*jobs: str) -> Waiting[str]:
+def listed(*jobs: str) -> Waiting[str, int]:
     """The jobs, all waiting."""
     return Waiting(jobs, key, after)
 
 
-def taken(waiting: Waiting[str]) -> list[int]:
+def taken(waiting: Waiting[str, int]) -> list[int]:
     """The places of all that can be begun."""
     found = []
     while waiting.ready:
@@ -46,7 +46,7 @@ def test_jobs_without_needs_come_in_their_order() -> None:
         raise AssertionError(job)
 
     jobs: list[object] = [{}, [], {}]
-    waiting = Waiting(jobs, key=ask)
+    waiting = Waiting[object, int](jobs, key=ask)
     assert [waiting.take() for _ in jobs] == [0, 1, 2]
     assert not waiting.ready
 
@@ -75,17 +75,24 @@ def test_what_is_not_of_this_call_is_taken_to_be_done() -> None:
     assert taken(listed("b<a", "c<b")) == [0]
 
 
-def test_a_failure_ends_all_that_need_it() -> None:
-    """Also those that need it through others; each names the job that failed, in one line."""
+def test_a_failure_blocks_all_that_need_it() -> None:
+    """Also those that need it through others: told once, with the job that failed, in one line."""
     waiting = listed("c<b", "b<a", "a", "d<a", "e")
     assert taken(waiting) == [2, 4]
-    ends = waiting.hear(2, done("a", "killed\n  by night"))
-    assert [end.job for end in ends] == ["b<a", "d<a", "c<b"]
-    error = "needs a, which failed: killed by night"
-    told = {(end.seconds, end.result, end.error, end.trace, end.failure) for end in ends}
-    assert told == {(0.0, None, error, error, "exception")}
+    told = waiting.hear(2, done("a", "killed\n  by night"))
+    assert told == [Blocked("a", "killed by night", ("b<a", "d<a", "c<b"))]
     assert not waiting.ready
-    assert waiting.hear(4, done("e")) == []
+    assert waiting.hear(4, done("e", "killed")) == []  # nobody needs it
+
+
+def test_a_result_from_which_no_job_can_start_blocks_as_a_failure_does() -> None:
+    """What is wrong with a result is for the caller to say."""
+    jobs = ["b<a", "a", "d<c", "c"]
+    waiting = Waiting[str, int](jobs, key, after, lambda end: "odd" if end.result == 1 else "")
+    assert taken(waiting) == [1, 3]
+    assert waiting.hear(1, Finished("a", 1.0, 1)) == [Blocked("a", "odd", ("b<a",))]
+    assert waiting.hear(3, Finished("c", 1.0, 2)) == []
+    assert taken(waiting) == [2]
 
 
 @pytest.mark.parametrize(
@@ -122,5 +129,6 @@ def test_a_plan_of_many_jobs_takes_no_time(shape: str) -> None:
         assert len(order) == count
         assert order[0] == "0"
         waiting = listed(*jobs)
-        assert len(waiting.hear(waiting.take(), done("0", "no"))) == count - 1
+        (lost,) = waiting.hear(waiting.take(), done("0", "no"))
+        assert len(lost.behind) == count - 1
     assert time.monotonic() - began < 5

@@ -33,6 +33,7 @@ from harness.bench.events import (
     Event,
     Failure,
     Finished,
+    Flaw,
     J,
     R,
     Retried,
@@ -40,6 +41,7 @@ from harness.bench.events import (
     Said,
     Started,
     never,
+    no_result,
 )
 from harness.bench.waiting import After, Key, Waiting, itself, nothing
 from harness.core.files import locked, put_folder
@@ -72,10 +74,11 @@ def on_ray(
     retry: Retry[J, R] = never,
     key: Key[J] = itself,
     after: After[J] = nothing,
+    flaw: Flaw[J, R] = no_result,
 ) -> Generator[Event[J, R]]:
     """Do ``work(job, tell, directories=..., runs=...)`` for every job on a cluster.
 
-    Events, ``timeout``, ``retry``, ``key`` and ``after`` are those of
+    Events, ``timeout``, ``retry``, ``key``, ``after`` and ``flaw`` are those of
     :func:`harness.bench.local.run_locally`. A job whose worker or node dies is :class:`Retried`
     without asking, up to :data:`LOSSES` times. What the work leaves in the ``runs`` it is given, a
     folder of the node, is in ours before the job is :class:`Finished`.
@@ -96,7 +99,7 @@ def on_ray(
             do such jobs.
         OSError: ``runs`` cannot be written.
     """
-    waiting, tries = Waiting(jobs, key, after), [_Try(*each) for each in enumerate(jobs)]
+    waiting, tries = Waiting(jobs, key, after, flaw), [_Try(*each) for each in enumerate(jobs)]
     join(address)
     _refuse_without_room(cpus, gpus)
     task, lender = _task(cpus, gpus), _Lender()

@@ -70,7 +70,29 @@ class Finished(Generic[J, R]):
     failure: Failure | None = None
 
 
-Event = Started[J] | Said[J] | Retried[J] | Finished[J, R]
+@dataclass(frozen=True)
+class Blocked(Generic[J]):
+    """Jobs that are not begun, since the ``job`` that they need has left nothing to start from.
+
+    ``behind`` holds those too that need it through others; ``error`` says in one line what it has
+    come to.
+    """
+
+    job: J
+    error: str
+    behind: tuple[J, ...]
+
+
+Event = Started[J] | Said[J] | Retried[J] | Finished[J, R] | Blocked[J]
+
+Flaw = Callable[[Finished[J, R]], str]
+"""Why no job can start from what one has come to, in one line; "" where one can."""
+
+
+def no_result(finished: Finished[Any, Any]) -> str:
+    """Only a failure: from any result a job can start."""
+    return finished.error
+
 
 Retry = Callable[[Finished[J, R]], J | None]
 """Asked about each failure: the job that is to be done in its place, or None."""

@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from typing import Protocol, runtime_checkable
 
 from harness.bench import events
-from harness.bench.events import Finished, Retried, Retry, Said, Started, Tell
+from harness.bench.events import Blocked, Finished, Retried, Retry, Said, Started, Tell
 from harness.bench.survey import Folders, PlannedRun
 from harness.bench.watch import Board
 from harness.core.files import write_text, writing
@@ -39,7 +39,14 @@ class Warned:
     message: str
 
 
-Event = Started[PlannedRun] | Said[PlannedRun] | Retried[PlannedRun] | Stored | Warned
+Event = (
+    Started[PlannedRun]
+    | Said[PlannedRun]
+    | Retried[PlannedRun]
+    | Blocked[PlannedRun]
+    | Stored
+    | Warned
+)
 
 
 @runtime_checkable
@@ -65,6 +72,14 @@ def retry(finished: Finished[PlannedRun, Record]) -> PlannedRun | None:
     if finished.failure == "out-of-memory" and size > 1:
         return replace(run, attempts=2, micro_batch=size // 2)
     return None
+
+
+def flaw(finished: Finished[PlannedRun, Record]) -> str:
+    """Why no run can start from this one: it failed, it diverged, or it is not the one planned."""
+    run, record = finished.job, finished.result
+    if record is None:
+        return finished.error
+    return _other_key(run, record) or ("" if record.status == "done" else record.error)
 
 
 def adopt(planned: Sequence[PlannedRun], folders: Folders) -> list[Record]:
@@ -94,6 +109,8 @@ def execute(
 ) -> Generator[Event]:
     """Do all runs of ``planned`` and yield what happens; each record is stored before it is told.
 
+    A run that is :class:`Blocked` leaves nothing: it was never begun.
+
     ``suite`` is the one that was asked for; pre-trainings that it needs are of another.
     ``executor`` does the work on them, wherever it does, as
     :func:`harness.bench.local.run_locally` does. ``track`` is given each bundle; it is left alone
@@ -102,7 +119,7 @@ def execute(
     Raises:
         OSError: results cannot be written; nothing is half-written.
     """
-    files, traces, begun = RowFiles(), dict[str, str](), set[str]()
+    files, traces = RowFiles(), dict[str, str]()
 
     def noted(finished: Finished[PlannedRun, Record]) -> PlannedRun | None:
         run = retry(finished)
@@ -122,15 +139,10 @@ def execute(
                 run = event.job
                 with writing(folders.results):
                     _show(board, event)
-                    if isinstance(event, Started):
-                        begun.add(run.key)
                     if isinstance(event, Finished):
                         _refuse_unwritable(event)
-                        end = event
-                        if run.key not in begun:  # what it needs has failed
-                            end = replace(event, job=replace(run, attempts=0))
                         earlier = traces.pop(run.key, "")
-                        record = _record(end, provenance, device, folders.runs, earlier)
+                        record = _record(event, provenance, device, folders.runs, earlier)
                         files.put(folders.rows(run.job), record, run.outdated)
                     files.save_at_times()
                 if not isinstance(event, Finished):
@@ -208,15 +220,12 @@ def _record(
 ) -> Record:
     """What the run measured, or the record of its failure; its bundle keeps every trace."""
     run, record, error, failure = event.job, event.result, event.error, event.failure
-    if record is not None and record.key == run.key:
+    if record is not None and not (other := _other_key(run, record)):
         if earlier and (runs / record.key).exists():
             write_text(runs / record.key / "log.txt", earlier)
         return record
     if record is not None:
-        failure = "exception"
-        error = (
-            f"the run's key is {record.key}, planned was {run.key}: method or data have changed"
-        )
+        failure, error = "exception", other
     failed = new_record(
         run.job,
         provenance,
@@ -232,6 +241,13 @@ def _record(
     log = "\n\nthe second time:\n".join(text for text in (earlier, event.trace or error) if text)
     write_bundle(runs, failed, curves=(), overlay=None, log=log)
     return failed
+
+
+def _other_key(run: PlannedRun, record: Record) -> str:
+    """What is wrong where a worker has found other code or data than were planned with."""
+    if record.key == run.key:
+        return ""
+    return f"the run's key is {record.key}, planned was {run.key}: method or data have changed"
 
 
 _UNWRITABLE = tuple(

@@ -33,6 +33,7 @@ from harness.bench.events import (
     Event,
     Failure,
     Finished,
+    Flaw,
     J,
     R,
     Retried,
@@ -42,6 +43,7 @@ from harness.bench.events import (
     Started,
     Work,
     never,
+    no_result,
 )
 from harness.bench.waiting import After, Key, Waiting, itself, nothing
 
@@ -84,6 +86,7 @@ def run_locally(
     retry: Retry[J, R] = never,
     key: Key[J] = itself,
     after: After[J] = nothing,
+    flaw: Flaw[J, R] = no_result,
     modules: Sequence[str] = (),
 ) -> Generator[Event[J, R]]:
     """Do ``work(job, tell)`` for every job in worker processes; yield what happens.
@@ -94,8 +97,9 @@ def run_locally(
     not :class:`Finished`. Closing the generator ends the workers.
 
     A job may need the result of one other: the one whose ``key`` is what ``after`` says of it, if
-    that is among ``jobs``. It is begun when that one has finished, however often that was retried;
-    where that one failed, it is Finished without ever having been Started, and nobody is asked.
+    that is among ``jobs``. It is begun when that one has finished, however often that was retried.
+    Where ``flaw`` objects to what that one has come to, it never is: one event says of all such
+    jobs that they are :class:`Blocked`.
 
     ``modules`` are what the work imports and what takes long: where it is safe, one process
     imports them, and workers on CPUs are forked from it.
@@ -103,7 +107,7 @@ def run_locally(
     Raises:
         ValueError: jobs need each other in a circle; none has been begun.
     """
-    waiting, forms = Waiting(jobs, key, after), [*jobs]
+    waiting, forms = Waiting(jobs, key, after, flaw), [*jobs]
     workers: dict[int, _Worker[J, R]] = {}  # by the number of their slot
     places: dict[int, int] = {}  # of the job that each does, by the same number
     try:

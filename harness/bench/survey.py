@@ -23,13 +23,14 @@ from harness.results.bundles import ARTEFACT, recorded
 from harness.results.rows import read_rows
 from harness.zero_shot import tasks as zero_shot
 
-State = Literal["done", "failed", "stale", "missing", "absent", "broken"]
+State = Literal["done", "failed", "stale", "missing", "blocked", "absent", "broken"]
 """Of a planned run.
 
 done: its row is there; a diverged run too, since it would diverge again. failed: its row says so.
 stale: its row is of other code, settings or data, or there is one of hyperparameters that are no
-longer planned, which goes when the run is stored. missing: no row. absent: its data set is not at
-hand. broken: its method or data cannot be used.
+longer planned, which goes when the run is stored. missing: no row. blocked: failed, stale or
+missing, and the pre-training that it needs failed, diverged or has no data: it is due once that is
+done. absent: its data set is not at hand. broken: its method or data cannot be used.
 """
 
 
@@ -56,9 +57,9 @@ class Folders:
 class PlannedRun:
     """A planned run and how it stands; ``identity`` is what its row says about method and data.
 
-    ``why`` says what makes it stale or broken. ``outdated`` are the keys of rows that go when its
-    own is stored: those of the same method, task and seed with hyperparameters that are no longer
-    planned. ``outline`` is what is known of its data set, None where that cannot be used.
+    ``why`` says what makes it stale, blocked or broken. ``outdated`` are the keys of rows that go
+    when its own is stored: those of the same method, task and seed with hyperparameters that are
+    no longer planned. ``outline`` is what is known of its data set, None where that cannot be used.
     ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how often
     it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`. ``needs``
     is the key of the run whose artefact, in its bundle, it starts from. ``files`` are what it
@@ -112,27 +113,54 @@ def survey(jobs: Sequence[Job], folders: Folders) -> list[PlannedRun]:
     with closing(Declarations(folders.cache, folders.methods)) as methods:
         known = {name: _method(name, methods) for name in own}
         fresh: list[PlannedRun] = []
-        keys: dict[object, str] = {}  # of pre-trainings
+        before: dict[object, PlannedRun] = {}  # pre-trainings
         for job in jobs:
             of = _reference(job) if is_reference(job) else known[job.method]
             run = _planned(job, of, data_sets[_values(job)], methods)
-            if job.needs is not None and run.state != "broken":
-                run = replace(run, needs=keys[_place(job.needs)])
-            elif job.stage == "pretrain" and run.state != "broken":
-                keys[_place(job)] = run.key
+            if job.needs is not None:
+                run = _needing(run, before[_place(job.needs)])
+            elif job.stage == "pretrain":
+                before[_place(job)] = run
             fresh.append(run)
     paths = {folders.rows(job): None for job in jobs}
     planned = _judged(fresh, [record for path in paths for record in read_rows(path)])
     records = recorded(folders.runs, (run.key for run in planned if run.state != "done"))
-    return _with_artefacts(
-        [_with_bundle(run, records.get(run.key)) for run in planned], folders.runs
-    )
+    found = [_with_bundle(run, records.get(run.key)) for run in planned]
+    return _with_blocked(_with_artefacts(found, folders.runs))
 
 
-def to_run(planned: Sequence[PlannedRun], *, force: bool = False) -> list[PlannedRun]:
-    """The runs that can be run and are not done; with ``force`` the done ones too."""
-    due = ("missing", "failed", "stale", *(("done",) if force else ()))
-    return [run for run in planned if run.state in due]
+def to_run(
+    planned: Sequence[PlannedRun], *, force: bool = False, fetched: bool = False
+) -> list[PlannedRun]:
+    """The runs that can be run and are not done; with ``force`` the done ones too.
+
+    With ``fetched`` also those that can once their data set is at hand. What is blocked can be
+    run if the pre-training that it needs is run, too.
+    """
+    states = {*_DUE, *(("done",) if force else ()), *(("absent",) if fetched else ())}
+    due = {run.key for run in planned if run.state in states}
+    return [
+        run
+        for run in planned
+        if run.state in states or (run.state == "blocked" and run.needs in due)
+    ]
+
+
+_DUE = ("missing", "failed", "stale")
+
+
+def blocked(planned: Sequence[PlannedRun], finished: Sequence[Record]) -> list[PlannedRun]:
+    """The runs that are blocked once the records of some of them are stored."""
+    records = {record.key: record for record in finished}
+
+    def now(run: PlannedRun) -> PlannedRun:
+        if run.state in ("absent", "broken"):
+            return run
+        if (record := records.get(run.key)) is None:
+            return replace(run, state="missing") if run.state == "blocked" else run
+        return replace(run, state="failed" if record.status == "failed" else "done", record=record)
+
+    return [run for run in _with_blocked([*map(now, planned)]) if run.state == "blocked"]
 
 
 # --- how a run stands ----------------------------------------------------------------------------
@@ -304,13 +332,51 @@ def _beside(run: PlannedRun, record: Record | None, outdated: Iterable[Record]) 
     return replace(run, state=state, why=why, record=record, outdated=keys)
 
 
-def _with_artefacts(planned: Sequence[PlannedRun], runs: Path) -> list[PlannedRun]:
-    """The runs, of which pre-trainings are due again whose artefact is needed and not here."""
-    needed = {run.needs for run in to_run(planned) if run.needs is not None}
+def _needing(run: PlannedRun, needed: PlannedRun) -> PlannedRun:
+    """The run with the key of the pre-training that it needs; broken if that is."""
+    if run.state != "broken" and needed.state == "broken":
+        return replace(run, state="broken", why=needed.why)
+    return run if run.state == "broken" else replace(run, needs=needed.key)
+
+
+def _with_blocked(planned: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs, of which those are blocked whose pre-training left nothing to start from."""
+    causes = {
+        run.key: f"needs {run}, {cause}"
+        for run in planned
+        if run.job.stage == "pretrain" and (cause := _left_nothing(run))
+    }
     return [
-        replace(run, state="stale", why="its artefact is not on this machine")
-        if run.state == "done" and run.key in needed and not (runs / run.key / ARTEFACT).is_dir()
+        replace(run, state="blocked", why=causes[run.needs])
+        if run.state in _DUE and run.needs in causes
         else run
+        for run in planned
+    ]
+
+
+def _left_nothing(run: PlannedRun) -> str:
+    if run.state == "absent":
+        return "whose data are not at hand"
+    if run.state == "failed":
+        return "which failed"
+    diverged = run.state == "done" and run.record is not None and run.record.status == "diverged"
+    return "which diverged" if diverged else ""
+
+
+def _with_artefacts(planned: Sequence[PlannedRun], runs: Path) -> list[PlannedRun]:
+    """The runs, of which pre-trainings are due again whose artefact is needed and not here.
+
+    One that diverged has none, and would diverge again.
+    """
+    needed = {run.needs for run in to_run(planned) if run.needs is not None}
+
+    def lacks(run: PlannedRun) -> bool:
+        is_needed = run.state == "done" and run.key in needed and not _left_nothing(run)
+        return is_needed and not (runs / run.key / ARTEFACT).is_dir()
+
+    why = "its artefact is not on this machine"
+    return [
+        replace(run, state="absent" if run.absent else "stale", why=why) if lacks(run) else run
         for run in planned
     ]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from heapq import heappop, heappush
 from typing import Any, Generic
 
-from harness.bench.events import Event, Finished, J, R, Retried
+from harness.bench.events import Blocked, Event, Finished, Flaw, J, R, Retried, no_result
 
 Key = Callable[[J], Hashable]
 """By what a job is known to those that need it."""
@@ -28,20 +28,26 @@ def nothing(job: object) -> None:
     """A job that needs no other."""
 
 
-class Waiting(Generic[J]):
+class Waiting(Generic[J, R]):
     """The jobs of a call that are not begun yet, each by its place in the call.
 
-    A job can be begun when the one that it is ``after`` has finished with a result; a job that is
-    not of this call is taken to have. Of those that can, the first of the call comes first. Keys
-    are asked for only where some job needs another. What is done here with one of n jobs takes
-    O(log n), and a moment more for each job that needs it.
+    A job can be begun when the one that it is ``after`` has finished without a ``flaw``; a job
+    that is not of this call is taken to have. Of those that can, the first of the call comes
+    first. Keys are asked for only where some job needs another. What is done here with one of n
+    jobs takes O(log n), and a moment more for each job that needs it.
 
     Raises:
         ValueError: jobs need each other in a circle, or one needs a key that two jobs have.
     """
 
-    def __init__(self, jobs: Sequence[J], key: Key[J] = itself, after: After[J] = nothing) -> None:
-        self._jobs = jobs
+    def __init__(
+        self,
+        jobs: Sequence[J],
+        key: Key[J] = itself,
+        after: After[J] = nothing,
+        flaw: Flaw[J, R] = no_result,
+    ) -> None:
+        self._jobs, self._flaw = jobs, flaw
         needed = {
             place: other for place, job in enumerate(jobs) if (other := after(job)) is not None
         }
@@ -63,11 +69,11 @@ class Waiting(Generic[J]):
         """The place of the job that is to be begun next."""
         return heappop(self._turns)[1]
 
-    def hear(self, place: int, event: Event[J, R]) -> list[Finished[J, R]]:
+    def hear(self, place: int, event: Event[J, R]) -> list[Blocked[J]]:
         """What has happened to the job of this place: its end lets those begin that need it.
 
-        Where it failed, they are over, and so are those that need them: returned are their ends,
-        which name the job that was done. A job that is Retried is the next to be begun.
+        Where it has a flaw they never are, nor those that need them: returned is, in at most one
+        event, which ones these are. A job that is Retried is the next to be begun.
         """
         if isinstance(event, Retried):
             self._first -= 1
@@ -75,17 +81,17 @@ class Waiting(Generic[J]):
         if not isinstance(event, Finished):
             return []
         behind = self._behind.pop(place, [])
-        if not event.failure:
+        if not behind:
+            return []
+        error = self._flaw(event)
+        if not error:
             for other in behind:
                 heappush(self._turns, (other, other))
             return []
         for other in behind:  # it grows as it is gone through
             behind += self._behind.pop(other, ())
-        error = " ".join(f"needs {event.job}, which failed: {event.error}".split())
-        return [
-            Finished(self._jobs[other], 0.0, error=error, trace=error, failure="exception")
-            for other in behind
-        ]
+        lost = tuple(self._jobs[other] for other in behind)
+        return [Blocked(event.job, " ".join(error.split()), lost)]
 
 
 def _before(jobs: Sequence[J], needed: Mapping[int, Hashable], key: Key[J]) -> dict[int, int]:

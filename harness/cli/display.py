@@ -89,6 +89,7 @@ def show_plan(
     """
     show_runs(planned, by, guesses=guesses, unit=_unit(room))
     show_stale(planned)
+    show_blocked(planned)
     counts = Counter(run.state for run in planned)
     states = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     say(f"{len(planned):,} runs: {states}")
@@ -154,6 +155,13 @@ def show_stale(planned: Sequence[PlannedRun]) -> None:
     reasons = Counter((run.job.method, run.why) for run in planned if run.state == "stale")
     for (method, why), count in reasons.items():
         say(f"stale: {method} ({count}): {why}", "yellow")
+
+
+def show_blocked(planned: Sequence[PlannedRun]) -> None:
+    """What runs are blocked by: each pre-training once, with how many runs need it."""
+    causes = Counter(run.why for run in planned if run.state == "blocked")
+    for why, count in causes.items():
+        say(f"blocked ({count}): {why}; due once that is done", "yellow")
 
 
 def show_failures(planned: Sequence[PlannedRun]) -> None:
@@ -362,7 +370,11 @@ def show_summary(
     folders: Folders,
 ) -> None:
     """How many runs ended in which way, and where to look."""
+    from harness.bench.survey import blocked
+
     status = Counter(record.status for record in finished)
+    waiting = blocked(planned, finished)
+    begun = {run.key for run in due} - {run.key for run in waiting}
     state = Counter(run.state for run in planned)
     kept = sum(run.state == "done" for run in planned if run not in due)
     counts = {
@@ -372,13 +384,15 @@ def show_summary(
         "there before": kept,
         "without data": state["absent"],
         "unusable": state["broken"],
-        "left": len(due) - len(finished),
+        "blocked": len(waiting),
+        "left": len(begun) - len(finished),
     }
     show_table(tuple(counts), [tuple(counts.values())])
     for record in finished:
         if record.status == "failed":
             log = folders.runs / record.key / "log.txt"
             say(f"failed: {record.method} {record.dataset} seed={record.seed}: see {log}", "red")
+    show_blocked(waiting)
     say(f"Results: {folders.results / planned[0].job.suite}")
 
 

@@ -8,6 +8,7 @@ from contextlib import closing
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from harness.bench.events import Blocked
 from harness.bench.execute import Event, Stored
 from harness.cli import display
 
@@ -19,7 +20,7 @@ _CONTROL = "uniform"
 
 
 def looking(events: Generator[Event], due: Sequence[PlannedRun]) -> Generator[Event]:
-    """Pass the events on; show a table of the first task whose runs are all over.
+    """Pass the events on; show a table of the first task whose last run is stored.
 
     A bench of one task, or a task without a row of ``uniform``, shows none: the leaderboard
     follows.
@@ -29,6 +30,8 @@ def looking(events: Generator[Event], due: Sequence[PlannedRun]) -> Generator[Ev
     with closing(events):
         for event in events:
             yield event
+            if isinstance(event, Blocked):
+                left.subtract(run.job.task for run in event.behind)
             if not several or not isinstance(event, Stored):
                 continue
             stored.append(event)

@@ -31,7 +31,7 @@ def follow(
     A line says how long the rest takes, and on a terminal so does a bar for the whole bench.
     """
     from harness.bench.estimate import Left, spent
-    from harness.bench.events import Retried, Said, Started
+    from harness.bench.events import Blocked, Retried, Said, Started
     from harness.bench.execute import Stored, Warned
 
     left = Left({run.key: guesses[run.key] for run in due}, workers)
@@ -56,12 +56,16 @@ def follow(
                     say(f"{run.job}  once more{how}: {error}", "yellow")
                 case Stored(run, record, seconds):
                     finished.append(record)
-                    if run.key in rows:  # else what it needs has failed, and it was never started
-                        bars.remove_task(rows.pop(run.key))
+                    bars.remove_task(rows.pop(run.key))
                     left.end(run.key, spent(record) or seconds)
                     head = f"{f'{len(finished)}/{len(due)}':>9}  {record.label:<{width}}"
                     line, style = _line(record, head, seconds)
                     say(line + _rest(left), style)
+                case Blocked(run, _, behind):
+                    for other in behind:
+                        left.end(other.key, 0.0)
+                    waits = f"runs that wait for it: {len(behind)}"
+                    say(f"{run.job}  left nothing to start from; {waits}", "red")
                 case Warned(message):
                     say(message, "yellow")
             bars.update(

@@ -155,6 +155,7 @@ def status(
     display.explain(planned, folders)
     display.show_failures(planned)
     display.show_stale(planned)
+    display.show_blocked(planned)
     display.show_progress(going, watch.holder(results, found.name))
 
 
@@ -547,7 +548,7 @@ def _pending(planned: Sequence[PlannedRun], *, force: bool) -> list[PlannedRun]:
     """What is to do, now or once its data set is at hand."""
     from harness.bench.survey import to_run
 
-    return [*to_run(planned, force=force), *(run for run in planned if run.state == "absent")]
+    return to_run(planned, force=force, fetched=True)
 
 
 def _guesses(
@@ -612,6 +613,7 @@ def _events(
         timeout=timeout,
         key=lambda run: run.key,
         after=lambda run: run.needs,
+        flaw=execute.flaw,
     )
     track = _tracking(due, folders, tracking_uri)
     events = execute.execute(due, executor, folders, origin, suite=suite, device=kind, track=track)
@@ -676,19 +678,28 @@ def _opened_tracker(
 
 
 def _exit_code(planned: Sequence[PlannedRun], finished: Sequence[Record]) -> int:
+    from harness.bench.survey import blocked
+
     failed = any(record.status == "failed" for record in finished)
+    held = bool(blocked(planned, finished))
     broken = any(run.state == "broken" for run in planned)
     nothing = not finished and not any(run.state == "done" for run in planned)
-    return int(failed or broken or nothing)
+    return int(failed or held or broken or nothing)
+
+
+def _write_leaderboard(folder: Path) -> list[Path]:
+    """Write the tables, the figures and the page of a suite; the leaderboard's path is first."""
+    from harness.report import kinds
+
+    # A selection leaves holes; they are named on the page.
+    return kinds.write(folder, **_words_for_page(folder))
 
 
 def _show_leaderboard(folder: Path) -> None:
-    """Write the tables, the figures and the page of a suite; print the first, name the last."""
-    from harness.report import kinds
+    """Write what there is to see of a suite; print the leaderboard, name the page."""
     from harness.report.page import PAGE
 
-    # A selection leaves holes; they are named on the page.
-    text, *made = kinds.write(folder, **_words_for_page(folder))
+    text, *made = _write_leaderboard(folder)
     display.say(text.read_text(encoding="utf-8"))
     for page in (path for path in made if path.name == PAGE):
         display.say(f"Page: {page}")
