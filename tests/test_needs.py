@@ -17,6 +17,7 @@ from harness.bench.plan import plan
 from harness.bench.survey import Folders, PlannedRun, survey, to_run
 from harness.cli import options, verbs
 from harness.core.job import Job, Provenance, Record, job_of, new_record
+from harness.report import excerpts
 from harness.results.bundles import write_bundle
 from harness.results.rows import put_row, read_rows
 from harness.run.job import run
@@ -355,3 +356,19 @@ def test_what_needs_a_corpus_that_is_not_here_is_blocked(tmp_path: Path) -> None
     assert frozen.why == f"needs {needed}, whose data are not at hand"
     assert to_run(planned) == planned[:3]
     assert to_run(planned, fetched=True) == planned
+
+
+def test_every_suite_that_has_got_rows_has_its_leaderboard(tmp_path: Path, verb: Bench) -> None:
+    """That of the pre-trainings too, as often as one of them is done."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "luck").write_text("done")
+    verb("bench", "--jobs", "1")
+    board = folder / "pre" / "leaderboard.md"
+    assert "reinpatch" in board.read_text()
+    assert excerpts.stale([], folder) == []
+    path = tmp_path / "pre.toml"
+    path.write_text(path.read_text().replace("steps = 2", "steps = 3"))
+    (folder / "luck").write_text("diverged")
+    verb("bench", "--jobs", "1")
+    assert excerpts.stale([], folder) == []

@@ -124,8 +124,12 @@ def bench(
             display.say(f"Interrupted: {left}; the same command goes on from here.")
             raise typer.Exit(INTERRUPTED) from None
         display.show_summary(planned, due, finished, folders)
-        if finished or any(run.state == "done" for run in planned):
-            with writing(results):
+        rows = {run.job.suite for run in planned if run.state == "done"}
+        rows |= {record.suite for record in finished}
+        with writing(results):
+            for name in sorted(rows - {found.name}):  # pre-trainings are of another one
+                _write_leaderboard(results / name)
+            if found.name in rows:
                 _show_leaderboard(results / found.name)
     raise typer.Exit(_exit_code(planned, finished))
 
