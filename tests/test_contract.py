@@ -134,7 +134,7 @@ def test_breaches_add_up_over_batches() -> None:
     for plan in (bad, good):
         watch.see(plan, model.patcher.eval(), 3)
     with pytest.raises(ContractError, match="broke the contract of patchers here: 3 of 6 rows"):
-        watch.verify(model.patcher, "here")
+        watch.verify("here")
 
 
 def test_too_many_patches_of_a_relaxed_method_are_a_breach() -> None:

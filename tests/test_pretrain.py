@@ -20,6 +20,8 @@ from gluonts.model.predictor import Predictor
 from small_corpus import BUDGET, TASK, TINY, pools, pretrained
 
 from harness.data import Sampler
+from harness.model.contract import ContractError
+from harness.model.patcher import Patches, Rows
 from harness.run import artefact
 from harness.run.fit import DivergedError
 from harness.run.predictor import PatchPredictor
@@ -110,6 +112,59 @@ def test_a_loss_that_is_not_finite_stops_training() -> None:
     """With the step by which it was found."""
     with pytest.raises(DivergedError, match="not finite in epoch 1 after 2 steps"):
         pretrained(budget=dataclasses.replace(BUDGET, learning_rate=math.inf))
+
+
+class Torn(Uniform):
+    """Equal patches, the last of which is a step too short where `torn` says so."""
+
+    def torn(self) -> bool:
+        return False
+
+    def forward(self, rows: Rows) -> Patches:
+        patches = super().forward(rows)
+        length = patches.length.clone()
+        length[0, -1] -= int(self.torn())
+        return dataclasses.replace(patches, length=length)
+
+
+class TornInTraining(Torn):
+    """Where training takes a length that validation does not."""
+
+    def torn(self) -> bool:
+        return self.training and self.task.look_back not in (32, 128, 256, 512)
+
+
+class TornInValidation(Torn):
+    """At the last of its lengths."""
+
+    def torn(self) -> bool:
+        return not self.training and self.task.look_back == 512
+
+
+def test_patches_are_held_to_the_contract_at_every_length() -> None:
+    """In training and validation; the steps of the length, its K and the rows are named."""
+    pretrained(Torn)
+    found = (
+        r"in pre-training: \d of \d+ rows have a gap .* exactly \d+ patches that cover the \d+ "
+    )
+    with pytest.raises(ContractError, match=found):
+        pretrained(TornInTraining)
+    found = (
+        r"on the validation rows: 1 of 1 rows have a gap .* 32 patches that cover the 512 steps"
+    )
+    with pytest.raises(ContractError, match=found):
+        pretrained(TornInValidation)
+
+
+def test_forecasts_are_held_to_the_contract(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of whatever series is asked for."""
+    predictor = PatchPredictor(str(place), prediction_length=8)
+    predictor.quantiles([np.arange(100, dtype=np.float32)])
+    torn = TornInTraining(dataclasses.replace(TASK, look_back=96, patches=6))
+    monkeypatch.setitem(predictor.model._of_length, 96, torn)
+    monkeypatch.setattr(TornInTraining, "torn", lambda self: True)
+    with pytest.raises(ContractError, match=r"on pasts to forecast from: 1 of 1 rows have a gap"):
+        predictor.quantiles([np.arange(100, dtype=np.float32)])
 
 
 def test_a_budget_that_cannot_be_kept_is_refused() -> None:

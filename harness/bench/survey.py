@@ -59,12 +59,12 @@ class PlannedRun:
 
     ``why`` says what makes it stale, blocked or broken. ``outdated`` are the keys of rows that go
     when its own is stored: those of the same method, task and seed with hyperparameters that are
-    no longer planned. ``outline`` is what is known of its data set, None where that cannot be used.
-    ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how often
-    it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`. ``needs``
-    is the key of the run whose artefact, in its bundle, it starts from. ``files`` are what it
-    reads where that is no single data set but a corpus or a zero-shot task, ``absent`` those of
-    them that are not at hand.
+    no longer planned. ``outline`` is what is known of its data set, None where that cannot be
+    used. ``found`` is a record that is in its bundle and has no row yet. ``attempts`` counts how
+    often it is started in this bench, ``micro_batch`` is as for :func:`harness.run.fit.fit`.
+    ``needs`` is the key of the run whose artefact, in its bundle, it starts from. ``files`` are
+    what it reads where that is no single data set but a corpus or a zero-shot task, ``absent``
+    those of them that are not at hand.
     """
 
     job: Job

@@ -6,6 +6,11 @@ others. The conditions are cheap; they are added up on the device and read once.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -89,11 +94,11 @@ def _count(patcher: Patcher) -> int:
 
 
 class Watch:
-    """Holds a patcher to its contract over many batches, without waiting for the device."""
+    """Holds patchers to their contract over many batches, without waiting for the device."""
 
     def __init__(self) -> None:
-        self._rows = 0
-        self._broken: dict[str, Tensor] = {}
+        self._rows: Counter[Patcher] = Counter()
+        self._broken: dict[tuple[Patcher, str], Tensor] = {}
 
     def see(self, patches: object, patcher: Patcher, rows: int) -> None:
         """Take in what the patcher made of so many rows.
@@ -106,11 +111,11 @@ class Watch:
             raise ContractError(f"{type(patcher).__name__}: {wrong}")
         assert isinstance(patches, Patches)
         for what, broken in breaches(patches.detached(), patcher).items():
-            count = broken.sum()
-            self._broken[what] = self._broken[what] + count if what in self._broken else count
-        self._rows += len(patches.start)
+            count, key = broken.sum(), (patcher, what)
+            self._broken[key] = self._broken[key] + count if key in self._broken else count
+        self._rows[patcher] += len(patches.start)
 
-    def verify(self, patcher: Patcher, where: str) -> None:
+    def verify(self, where: str) -> None:
         """Wait for the device, once, and complain of the first condition that was broken.
 
         Raises:
@@ -119,11 +124,37 @@ class Watch:
         if not self._broken:
             return
         counts = torch.stack(list(self._broken.values())).tolist()
-        for what, count in zip(self._broken, counts, strict=True):
+        for (patcher, what), count in zip(self._broken, counts, strict=True):
             if count:
                 budget = f"{'exactly' if patcher.strict else 'at most'} {_count(patcher)}"
                 raise ContractError(
                     f"{type(patcher).__name__} broke the contract of patchers {where}: {count} of"
-                    f" {self._rows} rows have {what}; allowed are {budget} patches that cover"
-                    f" the {patcher.task.look_back} steps of a row once each"
+                    f" {self._rows[patcher]} rows have {what}; allowed are {budget} patches that"
+                    f" cover the {patcher.task.look_back} steps of a row once each"
                 )
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """A forecaster whose ``watch`` looks at all patches while it is set."""
+
+    watch: Watch | None
+
+
+@contextmanager
+def watching(model: Watched, where: str) -> Iterator[None]:
+    """Hold the patchers of the model to their contract here; ``where`` are words for an error.
+
+    Raises:
+        ContractError: on the way out, or at once where a shape is wrong.
+    """
+    watch = Watch()
+    outer, model.watch = model.watch, watch
+    try:
+        yield
+    except Exception:
+        watch.verify(where)  # the cause, if it is this, is what to tell
+        raise
+    finally:
+        model.watch = outer
+    watch.verify(where)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from harness.core.task import Architecture, Task
 from harness.model.backbones import BACKBONES, dechunk
-from harness.model.contract import Watch
+from harness.model.contract import Watch, watching
 from harness.model.embedders import EMBEDDERS, AreaEmbedder
 from harness.model.heads import HEADS, DecodingHead
 from harness.model.layers import instance_norm
@@ -176,21 +176,9 @@ class PatchForecaster(Forecaster):
 
     @contextmanager
     def watched(self, where: str) -> Iterator[None]:
-        """Hold the patcher to its contract here; ``where`` are words for an error.
-
-        Raises:
-            ContractError: on the way out, or at once where a shape is wrong.
-        """
-        watch = Watch()
-        outer, self.watch = self.watch, watch
-        try:
+        """As :func:`harness.model.contract.watching`."""
+        with watching(self, where):
             yield
-        except Exception:
-            watch.verify(self.patcher, where)  # the cause, if it is this, is what to tell
-            raise
-        finally:
-            self.watch = outer
-        watch.verify(self.patcher, where)
 
     def predict(
         self,

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from harness.core.task import Architecture, Task
 from harness.model.backbones import Transformer, dechunk
+from harness.model.contract import Watch
 from harness.model.embedders import AreaEmbedder
 from harness.model.heads import TimeDecoder
 from harness.model.patcher import Patcher, Patches, Rows
@@ -265,6 +266,8 @@ class QuantileForecaster(nn.Module):
         self.backbone = Transformer(architecture)
         self.head = QuantileHead(self.task, architecture)
         self.head.time.undo(self.embedder.content)
+        self.watch: Watch | None = None
+        """Looks at all patches while it is set."""
         self._of_length: dict[int, Patcher] = {look_back: self.patcher}
         self.at(look_back // 2)  # tells at once whether the method can be carried to other lengths
 
@@ -306,6 +309,8 @@ class QuantileForecaster(nn.Module):
                 rule=patcher.evaluation_rule,
             )
         )
+        if self.watch is not None:
+            self.watch.see(patches, patcher, len(past))
         rows, draws = len(past), len(patches.start) // len(past)
         first = self._ahead(values, patches if draws == 1 else patches.rows(slice(rows)), patcher)
         if draws == 1:

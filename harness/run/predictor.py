@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.data import filled
+from harness.model.contract import watching
 from harness.model.quantiles import LEVELS, QuantileForecaster
 from harness.run.artefact import hash_of, read
 from harness.zero_shot.predictors import Entry, Forecast, QuantileForecast, RepresentablePredictor
@@ -73,13 +74,18 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
                 )
 
     def quantiles(self, pasts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Forecasts [series, level, step], in the units of each series."""
+        """Forecasts [series, level, step], in the units of each series.
+
+        Raises:
+            ContractError: patches that break the contract.
+        """
         contexts = [self._context(past) for past in pasts]
         ahead = np.empty((len(pasts), len(LEVELS), self.prediction_length))
         lengths = np.array([len(context) for context in contexts])
-        for length in np.unique(lengths):
-            index = np.flatnonzero(lengths == length)
-            ahead[index] = self._rolled(np.stack([contexts[number] for number in index]))
+        with watching(self.model, "on pasts to forecast from"):
+            for length in np.unique(lengths):
+                index = np.flatnonzero(lengths == length)
+                ahead[index] = self._rolled(np.stack([contexts[number] for number in index]))
         return ahead
 
     @torch.inference_mode()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from harness import data
 from harness.core.files import write_bytes
 from harness.core.task import Architecture, Budget, Task
+from harness.model.contract import watching
 from harness.model.patcher import Patcher, Rule
 from harness.model.quantiles import QuantileForecaster, pinball, standardised
 from harness.run.fit import DivergedError, Fitted, make_optimiser, rate_factor, set_rates
@@ -82,6 +83,7 @@ def pretrain(
         ValueError: a budget or a task that cannot be kept, a corpus without a row long enough, or
             a checkpoint of another pre-training.
         DivergedError: a loss that is not finite.
+        ContractError: patches that break the contract, in a step or on any validation row.
     """
     between = _between(task, budget)
     total_steps = between * budget.epochs
@@ -119,14 +121,16 @@ def pretrain(
     total = torch.zeros((), dtype=torch.float64, device=device)
     model.train()
     while state.step < total_steps:
-        model.patcher.progress.fill_(state.step / total_steps)
-        set_rates(optimiser, rates, rate := rate_factor(state.step, budget, total_steps))
-        rows = _batch(sampler, budget, task, sampling, device)
-        total += _step(model, rows, optimiser, groups, budget.clip, drawing)
-        state.step += 1
-        if state.step % between:
-            continue
-        errors = _by_rule(model, valid)
+        # Of every step, since each has a length and a patcher of its own, and validation few.
+        with watching(model, "in pre-training"):
+            for step in range(state.step, state.step + between):
+                model.patcher.progress.fill_(step / total_steps)
+                set_rates(optimiser, rates, rate := rate_factor(step, budget, total_steps))
+                rows = _batch(sampler, budget, task, sampling, device)
+                total += _step(model, rows, optimiser, groups, budget.clip, drawing)
+        state.step += between
+        with watching(model, "on the validation rows"):
+            errors = _by_rule(model, valid)
         rule = min(errors, key=errors.__getitem__)
         model.patcher.evaluation_rule = rule
         took, began = time.perf_counter() - began, time.perf_counter()
