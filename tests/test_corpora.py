@@ -66,12 +66,13 @@ def test_the_open_corpus_is_what_its_hashes_say(data_folder: Path) -> None:
 
 
 def test_a_member_is_loaded_with_its_share(tmp_path: Path) -> None:
-    """Names, series in single precision, and the whole share for the only one."""
+    """Names, series in single precision, their hours, and the whole share for the only one."""
     corpus = data.read_corpus(write_corpus(tmp_path, MEMBER.format(hash=write_waves(tmp_path))))
     [pool] = data.load_corpus(corpus, [tmp_path])
     assert (pool.name, pool.share) == ("pool/waves.parquet", 1)
     assert pool.names == ("wave 3", "wave 5", "wave 8")
     assert {one.dtype for one in pool.series} == {np.dtype("float32")}
+    assert pool.spacing == 3600
     assert corpus.families == {"waves"}
 
 

@@ -188,7 +188,7 @@ def test_lengths_of_pasts_are_whole_or_short() -> None:
 def test_a_short_past_is_scored_no_further_than_it_reaches() -> None:
     """What comes after as many steps as it has counts for nothing."""
     sample = Sampler(pools()).draw(4, np.random.default_rng(0), 20)
-    _, _, scored = _rows(sample, 20, TASK, "cpu")
+    scored = _rows(sample, 20, TASK, "cpu").scored
     assert scored.sum(dim=1).tolist() == [20] * 4
 
 

@@ -28,6 +28,7 @@ from harness.data.planted import family_of as planted_family
 from harness.data.planted import names as planted_names
 from harness.data.planted import plant
 from harness.data.published import CATALOGUE, TEST_WINDOWS, Entry
+from harness.data.rates import spacing
 from harness.data.sampling import HORIZON as ROW_HORIZON
 from harness.data.sampling import LONGEST as ROW_PAST
 from harness.data.sampling import Part, Sample, Sampler
@@ -96,6 +97,7 @@ __all__ = [
     "rounding",
     "season",
     "sizes",
+    "spacing",
     "tag",
     "user_cache",
 ]

@@ -15,6 +15,7 @@ from harness.core.schema import STRICT, MistakeError, from_table
 from harness.core.words import unknown
 from harness.data import synthetic
 from harness.data.panels import Channel, load_panel
+from harness.data.rates import spacing_of_stamps
 
 LARGEST_SHARE = 0.15
 """Of rows that are drawn from one member, where there are enough members for that."""
@@ -85,12 +86,16 @@ class Corpus:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The series of one member [time], each with its name; ``share`` of all rows come of them."""
+    """The series of one member [time], each with its name; ``share`` of all rows come of them.
+
+    ``spacing`` is in seconds from step to step, 0 where it is not known.
+    """
 
     name: str
     share: float
     names: tuple[str, ...]
     series: tuple[NDArray[np.float32], ...]
+    spacing: float = 0.0
 
 
 def corpus_names() -> list[str]:
@@ -141,6 +146,7 @@ def load_corpus(corpus: Corpus, folders: Sequence[Path]) -> list[Pool]:
             share=real * share,
             names=tuple(one.name for one in channels),
             series=tuple(one.values.astype(np.float32) for one in channels),
+            spacing=spacing_of_stamps(channels[0].stamps),
         )
         for (file, channels), share in zip(loaded.items(), shares(counts), strict=True)
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.planted import WINDOW, WINDOWS, plant
+from harness.data.rates import NO_CLOCK
 from harness.data.series import Outline, Series, compare, shares, value_hash
 
 
@@ -73,7 +74,7 @@ def _planted(name: str) -> Series:
         name=name,
         values=values,
         channels=("value",),
-        frequency="h",
+        frequency=NO_CLOCK,
         season=season(name),
         borders=outline(name).borders,
         hash=digest,
@@ -104,7 +105,7 @@ def _bundled(name: str) -> Series:
         name=name,
         values=values,
         channels=(bundle.channel,),
-        frequency="step",
+        frequency=NO_CLOCK,
         season=bundle.season,
         borders=outline(name).borders,
         hash=digest,

@@ -40,12 +40,14 @@ class Sample:
     ``past`` [row, LONGEST] ends at the last step before the ``future`` [row, HORIZON]. ``known``
     and ``scored`` are their masks. What is not known is padding, at the left, and 0. A gap in a
     past has the value before it and counts as known; one in a future is 0 and not scored.
+    ``spacing`` [row] is in seconds from step to step, 0 where it is not known.
     """
 
     past: NDArray[np.float32]
     known: NDArray[np.bool_]
     future: NDArray[np.float32]
     scored: NDArray[np.bool_]
+    spacing: NDArray[np.float32]
 
 
 class Sampler:
@@ -81,21 +83,22 @@ class Sampler:
         past = np.zeros((count, LONGEST), dtype=np.float32)
         future = np.zeros((count, HORIZON), dtype=np.float32)
         known, scored = past.astype(bool), future.astype(bool)
+        spacing = np.zeros(count, dtype=np.float32)
         members = generator.choice(len(self._members), size=count, p=self._shares)
         for row, member in enumerate(members):
-            values = self._row(int(member), generator, length)
+            values, spacing[row] = self._row(int(member), generator, length)
             head, tail = filled(values[:-HORIZON]), values[-HORIZON:]
             known[row, LONGEST - len(head) :] = ~np.isnan(head)
             scored[row] = ~np.isnan(tail)
             factor = generator.choice((-1, 1)) * np.exp(JITTER * generator.normal())
             past[row, LONGEST - len(head) :] = np.nan_to_num(factor * head)
             future[row] = np.nan_to_num(factor * tail)
-        return Sample(past, known, future, scored)
+        return Sample(past, known, future, scored, spacing)
 
     def _row(
         self, member: int, generator: np.random.Generator, steps: int | None
-    ) -> NDArray[np.float32]:
-        """A past and its future, one after the other, with few gaps."""
+    ) -> tuple[NDArray[np.float32], float]:
+        """A past and its future, one after the other, with few gaps; and their spacing."""
         pool, series = self._members[member]
         for _ in range(TRIES):
             values = pool.series[series[generator.integers(len(series))]]
@@ -108,7 +111,7 @@ class Sampler:
             row = values[start : start + (length + HORIZON) * decimation : decimation]
             past = row[:-HORIZON][~np.isnan(row[:-HORIZON])]
             if np.isnan(row).mean() <= MOST_MISSING and len(past) and past.min() < past.max():
-                return row
+                return row, pool.spacing * decimation
         raise ValueError(
             f"{pool.name}: of {TRIES} rows of part {self._part!r} none had few gaps and a past "
             "that is not constant"

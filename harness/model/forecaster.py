@@ -106,6 +106,8 @@ class PatchForecaster(Forecaster):
         self.stem = Stem() if patcher.uses_features else None
         self.patcher = patcher
         self.instance_norm, self.pace = architecture.instance_norm, architecture.pace
+        self.spacing = 0.0
+        """Seconds between two steps of the data set, 0 where that is not known."""
         self.known: Int[Tensor, "row patch two"] | None = None
         self.watch: Watch | None = None
         """Looks at all patches while it is set."""
@@ -168,6 +170,7 @@ class PatchForecaster(Forecaster):
             truth=_per_row(truth, past.shape[1]) if self.patcher.uses_truth else None,
             generator=None if self.patcher.frozen else generator,
             rule=rule or self.patcher.evaluation_rule,
+            spacing=values.new_full((len(values),), self.spacing) if self.spacing else None,
         )
         patches: Patches = self.patcher(rows)
         if self.watch is not None:

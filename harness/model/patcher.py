@@ -97,8 +97,10 @@ class Rows:
 
     ``values`` are the look-backs after instance normalisation; ``features`` come from the shared
     stem (methods with ``uses_features`` only); ``ids`` number the rows of a data set, so that a
-    method that draws at random can draw the same for the same row whatever the batch; ``truth``
-    marks the true boundaries of planted series (methods with ``uses_truth`` only, never ranked);
+    method that draws at random can draw the same for the same row whatever the batch;
+    ``spacing`` is in seconds from step to step, 0 for a row of which it is not known, and None
+    where it is of none; ``truth`` marks the true boundaries of planted series (methods with
+    ``uses_truth`` only, never ranked);
     ``generator`` is the source of randomness in training and None in evaluation; then ``rule``
     says which of the method's evaluation rules is asked for.
     """
@@ -109,6 +111,7 @@ class Rows:
     truth: Bool[Tensor, "row time"] | None = None
     generator: torch.Generator | None = None
     rule: Rule = "best"
+    spacing: Float[Tensor, " row"] | None = None
 
     @property
     def as_trained(self) -> bool:

@@ -296,8 +296,12 @@ class QuantileForecaster(nn.Module):
         past: Float[Tensor, "row time"],
         ids: Int[Tensor, " row"],
         generator: torch.Generator | None = None,
+        spacing: Float[Tensor, " row"] | None = None,
     ) -> Quantiles:
-        """The forecast of each row; all rows have as many steps, and none is missing."""
+        """The forecast of each row; all rows have as many steps, and none is missing.
+
+        ``spacing`` is as in :class:`harness.model.patcher.Rows`: for the patcher alone.
+        """
         values, mean, scale = standardised(past)
         patcher = self.at(past.shape[1])
         patches: Patches = patcher(
@@ -307,6 +311,7 @@ class QuantileForecaster(nn.Module):
                 features=None if self.stem is None else self.stem(values),
                 generator=None if patcher.frozen else generator,
                 rule=patcher.evaluation_rule,
+                spacing=spacing,
             )
         )
         if self.watch is not None:

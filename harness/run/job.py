@@ -61,6 +61,8 @@ def run(
     series = load(job, tuple(directories))
     forget_peak(device)
     model, needs = build(method, job, device), None
+    if isinstance(model, PatchForecaster):
+        model.spacing = data.spacing(series.frequency)
     if job.stage is not None:
         needs = _freeze(model, job, runs, directories)
     train, valid = windows.development(series, job.task, device)

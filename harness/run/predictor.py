@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.data import filled
+from harness.data import filled, spacing
 from harness.model.contract import watching
 from harness.model.quantiles import LEVELS, QuantileForecaster
 from harness.run.artefact import hash_of, read
@@ -64,7 +64,8 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
         """One forecast a series, in their order."""
         series = iter(dataset)
         while part := list(islice(series, AT_ONCE)):
-            values = self.quantiles([np.asarray(entry["target"]) for entry in part])
+            pasts = [np.asarray(entry["target"]) for entry in part]
+            values = self.quantiles(pasts, [spacing(entry["start"].freq) for entry in part])
             for entry, forecast in zip(part, values, strict=True):
                 yield QuantileForecast(
                     forecast_arrays=forecast,
@@ -73,8 +74,12 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
                     item_id=entry.get("item_id"),
                 )
 
-    def quantiles(self, pasts: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+    def quantiles(
+        self, pasts: list[NDArray[np.float32]], spacings: Sequence[float] | None = None
+    ) -> NDArray[np.float64]:
         """Forecasts [series, level, step], in the units of each series.
+
+        ``spacings`` are in seconds from step to step, 0 where that is not known.
 
         Raises:
             ContractError: patches that break the contract.
@@ -82,17 +87,21 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
         contexts = [self._context(past) for past in pasts]
         ahead = np.empty((len(pasts), len(LEVELS), self.prediction_length))
         lengths = np.array([len(context) for context in contexts])
+        seconds = np.asarray(spacings or [0.0] * len(pasts), dtype=np.float32)
         with watching(self.model, "on pasts to forecast from"):
             for length in np.unique(lengths):
                 index = np.flatnonzero(lengths == length)
-                ahead[index] = self._rolled(np.stack([contexts[number] for number in index]))
+                stacked = np.stack([contexts[number] for number in index])
+                ahead[index] = self._rolled(stacked, seconds[index])
         return ahead
 
     @torch.inference_mode()
-    def cuts(self, past: NDArray[np.float32]) -> tuple[int, list[int]]:
+    def cuts(self, past: NDArray[np.float32], seconds: float) -> tuple[int, list[int]]:
         """Of how many steps the context of a past is, and at which of them patches start."""
         context = self._context(past)
-        patches = self.model(torch.from_numpy(context[None]), torch.arange(1)).patches
+        rows = torch.from_numpy(context[None])
+        spacing = torch.tensor([seconds], dtype=torch.float32)
+        patches = self.model(rows, torch.arange(1), spacing=spacing).patches
         return len(context), patches.start[0, patches.valid[0]].tolist()
 
     def _context(self, past: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -106,7 +115,9 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
         return np.pad(whole, (max(0, 2 - len(whole)), 0), "edge")
 
     @torch.inference_mode()
-    def _rolled(self, past: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _rolled(
+        self, past: NDArray[np.float64], seconds: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
         """Forecasts of pasts of one length, each block going on from the median of the last."""
         size, most = (
             self.model.task.look_back // self.model.task.patches,
@@ -114,8 +125,9 @@ class PatchPredictor(RepresentablePredictor):  # type: ignore[misc]  # gluonts h
         )
         blocks: list[NDArray[np.float64]] = []
         while sum(block.shape[2] for block in blocks) < self.prediction_length:
-            block = self.model(torch.from_numpy(past), torch.arange(len(past))).original.numpy()
-            blocks.append(block)
+            rows, ids = torch.from_numpy(past), torch.arange(len(past))
+            forecast = self.model(rows, ids, spacing=torch.from_numpy(seconds))
+            blocks.append(block := forecast.original.numpy())
             past = np.concatenate([past, block[:, LEVELS.index(0.5)]], axis=1)[:, -most:]
             if past.shape[1] >= 2 * size:
                 past = past[:, past.shape[1] % size :]

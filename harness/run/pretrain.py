@@ -8,10 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from harness import data
@@ -103,7 +104,7 @@ def pretrain(
     sampling = np.random.default_rng(seed)
     sampler = data.Sampler(pools)
     valid = _validation(pools, budget, task, device)
-    model.patcher.prepare(part for part, _, _ in _prepared(sampler, model, seed, device))
+    model.patcher.prepare([_to_prepare(sampler, model, seed, device)])
     state = _Progress()
     settings = {
         "method": method.__name__,
@@ -176,21 +177,27 @@ def _between(task: Task, budget: Budget) -> int:
     return budget.steps
 
 
-Rows3 = tuple[Tensor, Tensor, Tensor]
+class Drawn(NamedTuple):
+    """Rows of a corpus of one length, on the device: ``scored`` says which steps of the future."""
+
+    past: Float[Tensor, "row time"]
+    future: Float[Tensor, "row step"]
+    scored: Bool[Tensor, "row step"]
+    spacing: Float[Tensor, " row"]
 
 
 def _step(
     model: QuantileForecaster,
-    rows: Rows3,
+    rows: Drawn,
     optimiser: torch.optim.Optimizer,
     groups: list[dict[str, Any]],
     clip: float,
     drawing: torch.Generator,
 ) -> Tensor:
     """The forecast loss before the step."""
-    past, future, scored = rows
-    forecast = model(past, torch.arange(len(past), device=past.device), drawing)
-    loss, beside = model.loss(forecast, future, scored)
+    ids = torch.arange(len(rows.past), device=rows.past.device)
+    forecast = model(rows.past, ids, drawing, rows.spacing)
+    loss, beside = model.loss(forecast, rows.future, rows.scored)
     (loss if beside is None else loss + beside).backward()
     for group in groups:
         nn.utils.clip_grad_norm_(group["params"], clip, foreach=True)
@@ -205,8 +212,8 @@ def _batch(
     task: Task,
     generator: np.random.Generator,
     device: str,
-) -> Rows3:
-    """Past [row, time], future [row, step] and which steps of it are scored: all of one length."""
+) -> Drawn:
+    """The rows of a step."""
     length = _length(task, generator)
     return _rows(sampler.draw(budget.batch, generator, length), length, task, device)
 
@@ -224,27 +231,25 @@ def _length(task: Task, generator: np.random.Generator) -> int:
     return length if length < 2 * size else length // size * size
 
 
-def _rows(sample: data.Sample, length: int, task: Task, device: str) -> Rows3:
+def _rows(sample: data.Sample, length: int, task: Task, device: str) -> Drawn:
     """Scored no further ahead than the past reaches back: further on its units say little."""
     ahead = slice(task.horizon)
     near = sample.scored[:, ahead] & (np.arange(task.horizon) < length)
-    parts = (sample.past[:, -length:], sample.future[:, ahead], near)
-    past, future, scored = (torch.from_numpy(part.copy()).to(device) for part in parts)
-    return past, future, scored
+    parts = (sample.past[:, -length:], sample.future[:, ahead], near, sample.spacing)
+    return Drawn(*(torch.from_numpy(part.copy()).to(device) for part in parts))
 
 
-def _prepared(
+def _to_prepare(
     sampler: data.Sampler, model: QuantileForecaster, seed: int, device: str
-) -> list[Rows3]:
+) -> Float[Tensor, "row time"]:
     """Normalised full pasts of one batch, for patchers that look at data before they start."""
     sample = sampler.draw(512, np.random.default_rng([seed, 1]), model.task.look_back)
-    past, _, _ = _rows(sample, model.task.look_back, model.task, device)
-    return [(standardised(past)[0], past, past)]
+    return standardised(_rows(sample, model.task.look_back, model.task, device).past)[0]
 
 
 def _validation(
     pools: Sequence[data.Pool], budget: Budget, task: Task, device: str
-) -> list[Rows3]:
+) -> list[Drawn]:
     """Rows of the same numbers for every forecaster, at four lengths."""
     parts: list[data.Part] = ["late", "held_out"]
     found = []
@@ -263,15 +268,16 @@ def _validation(
 
 
 @torch.no_grad()
-def _by_rule(model: QuantileForecaster, valid: Sequence[Rows3]) -> dict[Rule, float]:
+def _by_rule(model: QuantileForecaster, valid: Sequence[Drawn]) -> dict[Rule, float]:
     """The validation loss by each evaluation rule that is open."""
     model.eval()
     losses: dict[Rule, float] = {}
     for rule in model.patcher.open_rules:
         model.patcher.evaluation_rule = rule
         rows = []
-        for past, future, scored in valid:
-            forecast = model(past, torch.arange(len(past), device=past.device))
+        for past, future, scored, spacing in valid:
+            ids = torch.arange(len(past), device=past.device)
+            forecast = model(past, ids, spacing=spacing)
             rows.append(pinball(forecast.values[None], forecast.aim(future), scored)[0])
         losses[rule] = float(torch.cat(rows).double().mean())
     return losses

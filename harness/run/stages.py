@@ -266,7 +266,7 @@ def _to_show(cases: Cases, quantiles: NDArray[np.float64], predictor: object) ->
         ],
     }
     if isinstance(predictor, PatchPredictor):
-        steps, starts = predictor.cuts(case.past)
+        steps, starts = predictor.cuts(case.past, data.spacing(case.start.freq))
         first = steps - len(shown["past"])
         shown["starts"] = [start - first for start in starts if start >= first]
     return shown
