@@ -202,6 +202,8 @@ def test_f1_is_over_all_boundaries_of_all_rows() -> None:
     truth = torch.zeros(2, 30, dtype=torch.bool)
     truth[0, [8, 11, 20]] = True  # one step off, one of three found; the second row has none
     assert f1(patches, truth, at_once=1) == f1(patches, truth) == [0, 0.4, 0.4, 0.4]
+    # One of the three true ones.
+    assert agreed(patches, truth, at_once=1)["recall_3"] == pytest.approx(1 / 3)
 
 
 def test_nothing_is_found_without_a_true_boundary() -> None:
@@ -209,7 +211,8 @@ def test_nothing_is_found_without_a_true_boundary() -> None:
     truth = torch.zeros(4, 30, dtype=torch.bool)
     truth[:, 0] = True
     scores = agreed(drawn(4), truth)
-    assert list(scores) == ["f1_0", "f1_1", "f1_2", "f1_3", "covering", "distance", "rand"]
+    names = ["f1_0", "f1_1", "f1_2", "f1_3", "recall_3", "covering", "distance", "rand"]
+    assert list(scores) == names
     assert set(scores.values()) == {None}
 
 

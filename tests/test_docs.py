@@ -408,12 +408,25 @@ def test_published_sets_are_those_of_the_catalogue() -> None:
         for name, entry in data.CATALOGUE.items()
     }
     assert shown == expected
-    embedded = {
+    others = [
         name
-        for line in table(DOCS / "data.md", "| name | what")
+        for head in ("| name | what | boundaries", "| name | what | margin")
+        for line in table(DOCS / "data.md", head)
         for name in re.findall(r"`(.+?)`", line[0])
+    ]
+    assert {*others, *expected} == set(data.known())
+
+
+def test_labelled_sets_are_those_that_there_are() -> None:
+    """The table of data.md: the margin of each set, and the files that it is read from."""
+    shown = {
+        line[0].strip("`"): (int(line[2]), re.findall(r"`(.+?)`", line[3]))
+        for line in table(DOCS / "data.md", "| name | what | margin")
     }
-    assert embedded | expected.keys() == set(data.known())
+    assert shown == {
+        name: (entry.margin, [Path(file).stem for file in entry.files])
+        for name, entry in data.LABELLED.items()
+    }
 
 
 def test_every_verdict_is_explained() -> None:

@@ -269,7 +269,7 @@ def test_a_jump_between_episodes_is_no_event() -> None:
     """Levels that differ between windows neither count nor raise the bar for those inside."""
     levels = np.repeat(100 * noise(30), 100) + noise(3000)
     levels[2650:] += 50
-    inside = last_event(levels, 2000, 24, episode=100)
+    inside = last_event(levels, 2000, 24, np.arange(0, 3000, 100))
     first = np.arange(3000) // 100 * 100
     # From 2650 to the end of that window, 2699, there is an event in the window.
     assert np.flatnonzero(inside[2000:] >= first[2000:]).tolist() == [*range(650, 700)]

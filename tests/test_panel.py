@@ -114,8 +114,8 @@ def test_a_failed_run_fails_and_never_helps() -> None:
 
 def test_a_missing_run_leaves_an_instrument_open() -> None:
     """Which runs there should be is judged data set by data set: each has seeds of its own."""
-    second = runs("ordinal-2", ENDS | {"mine": [0.21, 0.21]}, first=5)
-    first = runs("ordinal", ENDS | {"mine": [0.21, 0.21]})
+    second = runs("ordinal-2", ENDS | {"mine": [0.21, 0.45]}, first=5)
+    first = runs("ordinal", ENDS | {"mine": [0.25, 0.3]})
     assert reading(pd.concat([first, second])).mark == "pass"
     found = reading(pd.concat([first[:-1], second]))
     assert (found.mark, found.runs, found.of) == ("open", 3, 4)
@@ -123,6 +123,32 @@ def test_a_missing_run_leaves_an_instrument_open() -> None:
     lost = runs("ordinal", {**ENDS, "uniform": [1.0, None], "mine": [0.2, 0.2]})
     assert (reading(lost).mark, reading(lost).runs) == ("open", 1)
     assert reading(runs("ordinal", {"mine": [0.2, 0.2], "uniform": [1.0, 1.0]})).mark == "open"
+
+
+@pytest.mark.parametrize(
+    ("error", "mark"), [(0.21, "pass"), (0.7, "fail"), (0.36, "open"), (0.37, "open")]
+)
+def test_some_runs_are_enough_where_they_leave_no_doubt(error: float, mark: str) -> None:
+    """The whole interval is on one side of the share, and each draw of the data has a run."""
+    first = runs("ordinal", ENDS | {"mine": [error, error + 0.01]})
+    second = runs("ordinal-2", ENDS | {"mine": [error - 0.01, error]}, first=5)
+    some = pd.concat([first, second[:-1]])
+    found = reading(some)
+    assert (found.mark, found.runs, found.of) == (mark, 3, 4)
+    assert reading(pd.concat([first, second[:-2]])).mark == "open"
+
+
+@pytest.mark.parametrize(("change", "mark"), [(1.0, "pass"), (1.3, "fail"), (1.019, "open")])
+def test_a_negative_instrument_needs_no_more_runs_where_there_is_no_doubt(
+    change: float, mark: str
+) -> None:
+    """The whole interval lies within the margin, or outside of it."""
+    own: dict[str, list[float | None]] = {
+        "uniform": [1.0, 1.0, 1.0],
+        "mine": [change, change + 0.001],
+    }
+    found = reading(runs("const", own))
+    assert (found.mark, found.runs, found.of) == (mark, 2, 3)
 
 
 def test_levels_are_no_instrument_and_real_sets_are_not_in_the_panel() -> None:

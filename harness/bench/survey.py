@@ -234,6 +234,9 @@ def _method(name: str, methods: Declarations) -> _Part:
 def _data_set(name: str, source: data.Source | None, folders: Folders) -> _Part:
     blank = {"data_hash": "", "data_verified": False}
     known = None if source is not None else data.outline(name)
+    if source is None and (files := data.labelled_files(name)):
+        part = _pinned(data.pinned(name) or "", files, folders)
+        return replace(part, outline=known)
     absent = source is None and bool(data.missing([name], folders.data, cache=folders.cache))
     state: State | None = "absent" if absent else None
     # A set whose values are known need not be read to know what its rows are worth.

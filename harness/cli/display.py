@@ -427,8 +427,9 @@ def show_hindsight(table: pd.DataFrame, path: Path) -> None:
 
 def list_data(folders: Folders) -> None:
     """Every data set, whether it is at hand, and how large a download it is."""
-    from harness.data import CATALOGUE, known, missing
+    from harness.data import CATALOGUE, find_panel, known, labelled_files, missing
 
+    looked = [*folders.data, folders.cache]
     absent = missing(CATALOGUE, folders.data, cache=folders.cache)
     rows: list[tuple[object, ...]] = []
     for name in known():
@@ -436,6 +437,9 @@ def list_data(folders: Folders) -> None:
             entry = CATALOGUE[name]
             state = "not at hand" if entry in absent else "at hand"
             rows.append((name, state, entry.megabytes))
+        elif files := labelled_files(name):
+            here = all(find_panel(file, looked) for file in files)
+            rows.append((name, "at hand" if here else "not at hand", "none"))
         else:
             rows.append((name, "embedded", 0))
     show_table(("data set", "state", "download, MB"), rows)

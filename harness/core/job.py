@@ -102,7 +102,9 @@ class Record:
     ``distinct`` and ``equal`` say more of them (:mod:`harness.run.boundaries`), ``tokens_train``
     is ``tokens_mean`` on training windows. ``mse_event`` is of the rows, each a channel of a
     window, whose look-back holds an event (:func:`harness.run.metrics.last_event`),
-    ``windows_event`` of them, ``mse_calm`` of all others. ``strict`` is what a patcher declares of
+    ``windows_event`` of them, ``mse_calm`` of all others. Of series that people labelled,
+    ``mse_near`` to ``share_change`` are the errors at labels and elsewhere
+    (:class:`harness.run.metrics.AtLabels`). ``strict`` is what a patcher declares of
     its budget, ``grid`` whether it cuts all rows alike by design, ``failure`` is one of
     :data:`FAILURES`, ``attempts`` how often the job was started, ``micro_batch`` the windows in
     one pass of a training step, ``engine`` how steps were taken ("eager", or on a GPU "graph";
@@ -158,6 +160,7 @@ class Record:
     f1_1: float | None = None
     f1_2: float | None = None
     f1_3: float | None = None
+    recall_3: float | None = None
     covering: float | None = None
     distance: float | None = None
     rand: float | None = None
@@ -168,6 +171,12 @@ class Record:
     mse_event: float | None = None
     mse_calm: float | None = None
     windows_event: int | None = None
+    mse_near: float | None = None
+    mse_away: float | None = None
+    share_near: float | None = None
+    mse_change: float | None = None
+    mse_steady: float | None = None
+    share_change: float | None = None
     parameters: int | None = None
     parameters_patcher: int | None = None
     parameters_backbone: int | None = None

@@ -1,10 +1,10 @@
 """Data sets by name; the rest of the harness knows them through this face alone.
 
 ``published`` says which public sets there are, ``copies`` finds and verifies their files,
-``embedded`` needs none, ``planted`` draws series with known boundaries, ``custom`` reads what a
-:class:`Source` describes, ``panels`` reads files of many series, ``corpora`` and ``sampling`` are
-for pre-training and ``leakage`` keeps targets out of it. None of them uses the network:
-``download`` does.
+``embedded`` needs none, ``planted`` draws series with known boundaries, ``labelled`` reads real
+ones that people labelled, ``custom`` what a :class:`Source` describes, ``panels`` files of many
+series; ``corpora`` and ``sampling`` are for pre-training and ``leakage`` keeps targets out of it.
+None of them uses the network: ``download`` does.
 """
 
 from harness.core.source import Source
@@ -17,6 +17,7 @@ from harness.data.corpora import (
     load_member,
     read_corpus,
 )
+from harness.data.labelled import CATALOGUE as LABELLED
 from harness.data.leakage import Match, Tag, matches, relation, tag
 from harness.data.panels import Channel, find_panel, load_panel, read_panel
 from harness.data.planted import FAMILIES as PLANTED_FAMILIES
@@ -39,6 +40,7 @@ from harness.data.sets import (
     fetch_each,
     file_of,
     known,
+    labelled_files,
     load,
     missing,
     outline,
@@ -50,6 +52,7 @@ from harness.data.sets import (
 
 __all__ = [
     "CATALOGUE",
+    "LABELLED",
     "PLANTED_FAMILIES",
     "PLANTED_HORIZON",
     "PLANTED_LOOK_BACK",
@@ -80,6 +83,7 @@ __all__ = [
     "find_panel",
     "is_constant",
     "known",
+    "labelled_files",
     "load",
     "load_corpus",
     "load_member",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from harness.core.task import Task
 
 Triple = tuple[int, int, int]
+PARTS = ("training", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +26,12 @@ class Series:
     the value hash (that of own data covers the borders too, since no catalogue fixes them);
     ``verified`` is False for a published set whose true hash is not known. ``boundaries`` are the
     time steps at which a labelled segment starts: empty where there is none, None where nobody
-    knows. ``episode``: the series is a chain of independent windows of that many steps, and no
-    window may cross from one into the next. ``standardise`` is False for planted series, which are
-    in standard units already.
+    knows. ``margin`` are the steps by which a label that people set may be off; None where there
+    are no such labels. ``episode``: the series is a chain of independent windows of that many
+    steps, and no window may cross from one into the next. ``joins`` are the steps at which
+    independent series, put end to end, begin, 0 and the borders among them; None of a single
+    recording. No window may hold one inside. ``standardise`` is False for planted series, which
+    are in standard units already.
 
     Raises:
         ValueError: values, channels and borders that do not fit each other.
@@ -42,7 +46,9 @@ class Series:
     hash: str
     verified: bool = True
     boundaries: NDArray[np.int64] | None = None
+    margin: int | None = None
     episode: int | None = None
+    joins: tuple[int, ...] | None = None
     standardise: bool = True
 
     def __post_init__(self) -> None:
@@ -54,11 +60,20 @@ class Series:
             )
         if not 0 < train < valid < test <= shape[0]:
             raise ValueError(f"{self.name!r}: borders {self.borders} do not cut {shape[0]} steps")
+        if self.joins is not None and not {0, train, valid} <= {*self.joins}:
+            raise ValueError(f"{self.name!r}: a series goes on across one of its borders")
 
     @property
     def outline(self) -> Outline:
         """What is known of it without its values."""
-        return Outline(self.name, self.borders, len(self.channels), self.episode)
+        return Outline(self.name, self.borders, len(self.channels), self.episode, joins=self.joins)
+
+    @property
+    def breaks(self) -> NDArray[np.int64]:
+        """The steps that do not follow from the one before: joins, or the starts of episodes."""
+        if self.episode is not None:
+            return np.arange(0, len(self.values), self.episode)
+        return np.array(self.joins or (), dtype=np.int64)
 
     @cached_property
     def warning(self) -> str:
@@ -76,6 +91,7 @@ class Outline:
     borders: Triple
     channels: int
     episode: int | None = None
+    joins: tuple[int, ...] | None = None
 
     def windows(self, look_back: int, horizon: int) -> Triple:
         """Windows of the training, validation and test parts, at stride 1; 0 where none fits."""
@@ -84,6 +100,12 @@ class Outline:
         if self.episode is not None:
             each = size if size == self.episode else test + 1  # no window of another size fits
             return train // each, (valid - train) // each, (test - valid) // each
+        if self.joins is not None:
+            starts = np.array(self.joins)
+            fit = np.maximum(0, np.diff(starts, append=test) - size + 1)
+            parts = np.searchsorted((train, valid), starts, side="right")
+            first, second, third = np.bincount(parts, fit, minlength=3).astype(int).tolist()
+            return first, second, third
         # Validation and test reach back over the border before them.
         return (
             max(0, train - size + 1),
@@ -104,12 +126,16 @@ class Outline:
                 )
             reach = 0
         train, valid, test = self.borders
-        parts = {
-            "training": train,
-            "validation": valid - train + reach,
-            "test": test - valid + reach,
-        }
-        for part, steps in parts.items():
+        if self.joins is not None:
+            for part, count in zip(PARTS, self.windows(task.look_back, task.horizon), strict=True):
+                if not count:
+                    raise ValueError(
+                        f"no series in the {part} part of {self.name} is as long as {lengths}"
+                        f" = {size} steps"
+                    )
+            reach = 0
+        steps_of = (train, valid - train + reach, test - valid + reach)
+        for part, steps in zip(PARTS, steps_of, strict=True):
             if steps < size:
                 raise ValueError(
                     f"the {part} part of {self.name} has {steps} steps with its look-back;"

@@ -11,14 +11,14 @@ import platformdirs
 
 from harness.core.source import Source, form_of
 from harness.core.words import did_you_mean
-from harness.data import copies, embedded
+from harness.data import copies, embedded, labelled
 from harness.data.published import CATALOGUE, Entry
 from harness.data.series import Outline, Series
 
 
 def known() -> list[str]:
     """The names of all data sets that :func:`load` can give without a :class:`Source`."""
-    return [*CATALOGUE, *embedded.names()]
+    return [*CATALOGUE, *embedded.names(), *labelled.names()]
 
 
 def entry(name: str) -> Entry:
@@ -31,17 +31,24 @@ def entry(name: str) -> Entry:
         return CATALOGUE[name]
     if name in embedded.names():
         raise ValueError(f"data set {name!r} is embedded: it has no file and needs none")
+    if name in labelled.names():
+        files = " and ".join(labelled.files(name)) or "a file of sktime"
+        raise ValueError(f"data set {name!r} is read from {files}: it cannot be downloaded")
     near = did_you_mean(name, known())
     raise ValueError(f"unknown data set {name!r}{near}; known: {', '.join(known())}")
 
 
 def season(name: str) -> int:
     """The season in steps of a known set, which need not be at hand."""
+    if name in labelled.names():
+        return labelled.CATALOGUE[name].season
     return embedded.season(name) if name in embedded.names() else entry(name).season
 
 
 def pinned(name: str) -> str | None:
     """The value hash that a known set must have, or None where none is known."""
+    if name in labelled.names():
+        return labelled.CATALOGUE[name].hash
     return embedded.pinned(name) if name in embedded.names() else entry(name).hash
 
 
@@ -49,6 +56,8 @@ def outline(name: str) -> Outline:
     """What is known of a known set without reading it: enough to see which lengths fit it."""
     if name in embedded.names():
         return embedded.outline(name)
+    if name in labelled.names():
+        return labelled.outline(name)
     found = entry(name)
     return Outline(name, found.borders, found.channels)
 
@@ -85,12 +94,22 @@ def load(
         return custom.load(name, _at_hand(source, directories))
     if name in embedded.names():
         return embedded.load(name)
-    found = entry(name)
     folders = _folders(directories, cache)
+    if name in labelled.names():
+        return labelled.load(name, folders)
+    found = entry(name)
     path = copies.find(found, folders)
     if path is None:
         raise FileNotFoundError(explain_missing([found], folders))
     return copies.read(found, path, form_of(path.name), cache)
+
+
+def labelled_files(name: str) -> tuple[str, ...]:
+    """The files of which a labelled set is made, by the names they are looked for; none of others.
+
+    As ``find_panel`` finds them.
+    """
+    return labelled.files(name) if name in labelled.names() else ()
 
 
 def file_of(name: str, directories: Sequence[Path], source: Source | None = None) -> Path | None:
@@ -120,7 +139,7 @@ def missing(
 ) -> list[Entry]:
     """The published sets among ``names`` that are in none of the folders."""
     folders = _folders(directories, cache)
-    published = [entry(name) for name in names if name not in embedded.names()]
+    published = [CATALOGUE[name] for name in names if name in CATALOGUE]
     return [found for found in published if copies.find(found, folders) is None]
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 from scipy.stats import gmean
 
-from harness.report import collapse, controls, costs, panel, power, statistics, transfer
+from harness.report import collapse, controls, costs, labels, panel, power, statistics, transfer
 from harness.report.statistics import CONTROLS, EQUAL
 from harness.results.table import (
     METRICS,
@@ -141,6 +141,11 @@ class Board:
     def controls(self) -> pd.DataFrame:
         """What controls say of each data set: :func:`harness.report.controls.by_dataset`."""
         return controls.by_dataset(self.pooled)
+
+    @cached_property
+    def labels(self) -> pd.DataFrame:
+        """Errors near what people labelled: :func:`harness.report.labels.by_dataset`."""
+        return labels.by_dataset(self.pooled)
 
     @cached_property
     def arms(self) -> pd.DataFrame:

@@ -32,8 +32,8 @@ CAPTION = (
     "the MSE goes from equal patches, 0, to the true boundaries, 1: mean over runs, its 95 % "
     f"interval, and the worst run. A change is that of MSE against {code(UNIFORM)}, where "
     "placement cannot help; its whole interval must lie within the margin. Runs differ in their "
-    "seed and, in part, in the draw of the data. A failed run fails; open means that runs are "
-    "missing."
+    "seed and, in part, in the draw of the data. A failed run fails. With runs missing there is a "
+    "mark only where each draw has a run and the interval leaves no doubt; else it is open."
 )
 """What readers have to know of the panel, as marked text."""
 _POSITIVE = [name for name, own in data.PLANTED_FAMILIES.items() if own.least is not None]
@@ -84,8 +84,9 @@ def readings(runs: pd.DataFrame) -> pd.DataFrame:
       worst run;
     - ``runs``: those, failed ones included, in which ``uniform`` and, on a positive instrument,
       the oracle finished; ``of``: those that any method has; ``failed``: those that failed;
-    - ``mark``: "pass", "fail", or "open" where runs are missing; a failed run fails. Empty for
-      what is true by definition: a share of ``uniform`` or of the oracle.
+    - ``mark``: "pass", "fail" or "open"; a failed run fails. Where runs are missing it is open,
+      unless each draw of the data has one and the whole interval is on one side. Empty for what is
+      true by definition: a share of ``uniform`` or of the oracle.
     """
     planted = runs[_is_planted(runs)]
     family = planted.dataset.map(lambda name: data.planted_family(name)[0])
@@ -125,7 +126,9 @@ def _of_family(own: pd.DataFrame, instrument: data.PlantedFamily) -> Iterator[tu
         # A failed run without a charge leaves the mean empty: left out, it would help.
         numbers = _summary(values[method][counted].to_numpy(), positive=positive)
         runs, failures = int(counted.sum()), int(failed[method].sum())
-        mark = _mark(instrument, *numbers[:3], failures=failures, missing=len(errors) - runs)
+        draws = counted.groupby("dataset").any()
+        missing = None if not draws.all() else len(errors) - runs
+        mark = _mark(instrument, *numbers[:3], failures=failures, missing=missing)
         by_definition = method == UNIFORM or (method == ORACLE and positive)
         yield method, *numbers, runs, len(errors), failures, "" if by_definition else mark
 
@@ -158,19 +161,23 @@ def _mark(
     high: float,
     *,
     failures: int,
-    missing: int,
+    missing: int | None,
 ) -> str:
+    """The mark of a mean and its interval; ``missing`` runs are None where a draw has no run."""
     if failures:
         return FAIL
-    if missing or np.isnan(value):
+    if missing is None or np.isnan(value):
         return OPEN
-    if instrument.least is not None:
-        return PASS if value >= instrument.least else FAIL
-    if np.isnan(low):
-        return OPEN
-    assert instrument.margin is not None
-    least, most = instrument.margin
-    return PASS if least <= low and high <= most else FAIL
+    if instrument.margin is not None:
+        least, most = instrument.margin
+    else:
+        assert instrument.least is not None
+        least, most = instrument.least, np.inf
+        if not missing:
+            low = high = value  # the mean of all runs decides
+    if low >= least and high <= most:
+        return PASS
+    return FAIL if high < least or low > most or not (missing or np.isnan(low)) else OPEN
 
 
 # For readers
@@ -216,10 +223,7 @@ def blocks(table: pd.DataFrame) -> list[Block]:
 
 
 def brief(table: pd.DataFrame) -> list[Block]:
-    """The oracle and who passes a positive instrument, in a table; the names of all others.
-
-    Of one that an instrument still lacks runs of nothing is said but that.
-    """
+    """The oracle and who passes a positive instrument, in a table; the names of all others."""
     made: list[Block] = []
     for _, own in table.groupby("look_back"):
         positive = own[own.family.isin(_POSITIVE)]
@@ -230,7 +234,7 @@ def brief(table: pd.DataFrame) -> list[Block]:
         if len(positive) and (others := sorted(set(own.method) - shown - waiting)):
             made.append(f"None of {families} is passed by {', '.join(map(code, others))}.")
         if waiting:
-            made.append(f"Runs are missing of {len(waiting)} more methods.")
+            made.append(f"Open for want of runs: {', '.join(map(code, sorted(waiting)))}.")
     return made
 
 

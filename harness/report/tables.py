@@ -22,6 +22,7 @@ from harness.report import formats, panel, percent, wording
 from harness.report.board import HAS_HOLES, Board, count, dense, placed
 from harness.report.costs import COSTS
 from harness.report.formats import Block, Heading, Table, bold, code
+from harness.report.labels import FOUND, PLACES
 from harness.report.statistics import CONTROLS, NOT_JUDGED
 from harness.report.wording import BUDGETS, COLUMNS, LEGEND, decimals, number
 from harness.results.table import (
@@ -380,6 +381,7 @@ def besides(board: Board, look_back: int) -> list[Table]:
         _views(board.costs[board.costs.look_back == look_back]),
         _controls(board.controls[board.controls.look_back == look_back]),
         _arms(board.arms[board.arms.look_back == look_back]),
+        _at_labels(board.labels[board.labels.look_back == look_back], board.ranking.method),
     )
     return [table for table in tables if table.lines]
 
@@ -438,6 +440,26 @@ def _controls(table: pd.DataFrame) -> Table:
                 wording.IDLE if line.idle else "",
             ]
             for line in each(table)
+        ),
+    )
+
+
+def _at_labels(table: pd.DataFrame, ranked: Iterable[str]) -> Table:
+    """A line a data set and method, in the order of the ranking."""
+    heads = {**PLACES, **FOUND}
+    places = {name: at for at, name in enumerate(dict.fromkeys(ranked))}
+    shown = table.assign(place=table.method.map(places))
+    return _table(
+        wording.AT_LABELS,
+        ["data set", "method", *heads.values()],
+        (
+            [
+                f"{line.dataset} ({100 * line.share_near:.0f} % near)",
+                code(line.method),
+                *(number(getattr(line, name), "{:+.2f} %") for name in PLACES),
+                *(number(getattr(line, name), "{:.3f}") for name in FOUND),
+            ]
+            for line in each(shown.sort_values(["dataset", "place"]))
         ),
     )
 

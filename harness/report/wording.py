@@ -213,6 +213,13 @@ OF_ARMS = (
     "What learning elsewhere brings: change of MSE between two arms of a method, with the same "
     "forecaster and budget on the target. Less than 0 is in favour of the first:"
 )
+AT_LABELS = (
+    "Errors where people marked something and elsewhere: change of MSE against "
+    f"{code(UNIFORM)}, of forecast steps near a label and of all others, and of windows that look "
+    "back on a label and of all others. Labels are never shown to a method. F1 and recall compare "
+    "its boundaries with them, each boundary with one label at most, within three steps; what "
+    f"chance finds, {code(RANDOM_STEP)} says:"
+)
 COLLAPSED = "A method whose plans have collapsed does not cut by content, whatever its error says"
 IDLE = "cannot show what patches are for"
 SUSPICIOUS = "A suspicious value may set the scale, and so all scaled errors,"

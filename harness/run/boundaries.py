@@ -69,15 +69,17 @@ class Agreement:
         """How well the true boundaries are found; all None if no row has one.
 
         - ``f1_0`` to ``f1_3``: F1 over all boundaries of all rows, within as many steps.
+        - ``recall_3``: the share of the true boundaries that are found within three steps.
         - ``covering``, ``distance``, ``rand``: means over the rows that have a true boundary, of
           :func:`covering`, :func:`distance` and :func:`rand_index`.
         """
-        names = [f"f1_{tolerance}" for tolerance in TOLERANCES]
+        names = [*(f"f1_{tolerance}" for tolerance in TOLERANCES), "recall_3", *_ALIKE]
         if not self._true:
-            return dict.fromkeys([*names, *_ALIKE])
+            return dict.fromkeys(names)
         f1 = 2 * self._found.double() / (self._true + self._placed)
+        recall = self._found[-1:].double() / self._true
         alike = self._sums / self._rows
-        return dict(zip([*names, *_ALIKE], [*f1.tolist(), *alike.tolist()], strict=True))
+        return dict(zip(names, torch.cat([f1, recall, alike]).tolist(), strict=True))
 
 
 class Habits:

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from harness.core.task import Budget
 from harness.data import Series
 from harness.model.forecaster import Forecaster, autocast
-from harness.run.metrics import Errors, Regions, Totals, last_event, naive_scale
+from harness.run.metrics import AtLabels, Errors, Regions, Totals, last_event, naive_scale
 from harness.run.windows import Windows
 
 
@@ -28,7 +29,9 @@ class Evaluation:
     """Errors by metric name, over ``windows`` windows; tokens a row where the model has any.
 
     ``regions`` are errors apart for rows (a channel of a window) whose look-back holds an event
-    and all others (:class:`harness.run.metrics.Regions`, :func:`harness.run.metrics.last_event`).
+    and all others (:class:`harness.run.metrics.Regions`, :func:`harness.run.metrics.last_event`),
+    and, in series that people labelled, at labels and elsewhere
+    (:class:`harness.run.metrics.AtLabels`).
     """
 
     metrics: dict[str, float]
@@ -72,7 +75,8 @@ def evaluate(
     device = windows.values.device
     unit = naive_scale(torch.from_numpy(series.values[: series.borders[0]]), series.season)
     units = windows.mean, windows.scale, unit.to(device)
-    totals, regions = Totals(device), Regions(device)
+    totals, regions, at_labels = Totals(device), Regions(device), AtLabels(device)
+    near = _near_labels(windows)
     tokens: list[torch.Tensor] = []
     padded = 0
     with testing(model, device, budget):
@@ -83,16 +87,19 @@ def evaluate(
             totals.add(errors)
             first = batch.ids // windows.channels - windows.offset
             regions.add(errors, events.gather(0, first + windows.look_back - 1) >= first)
+            if near is not None and batch.truth is not None:
+                future = first[:, 0] + windows.look_back
+                # A label at the very first step is no change in what is looked back on.
+                at_labels.add(errors, near[future], batch.truth[:, 1:].any(dim=1))
             if forecast.patches is not None:
                 tokens.append(forecast.patches.valid.sum(dim=1, dtype=torch.int32))
                 padded = forecast.patches.valid.shape[1]
         metrics = totals.means()
+        apart = regions.scores() | ({} if near is None else at_labels.scores())
         seconds = time.perf_counter() - started
     if not tokens:
         fixed = model.tokens
-        return Evaluation(
-            metrics, len(windows), seconds, fixed, fixed, fixed, regions=regions.scores()
-        )
+        return Evaluation(metrics, len(windows), seconds, fixed, fixed, fixed, regions=apart)
     used = torch.cat(tokens).double()
     p95 = used.kthvalue(max(1, round(0.95 * len(used)))).values
     return Evaluation(
@@ -102,7 +109,7 @@ def evaluate(
         tokens_mean=float(used.mean()),
         tokens_p95=float(p95),
         tokens_padded=float(padded),
-        regions=regions.scores(),
+        regions=apart,
     )
 
 
@@ -135,9 +142,21 @@ def testing(
 def _events(series: Series, windows: Windows) -> Int[Tensor, "time channel"]:
     """The step at which the latest event before each step began; 0 is the windows' first value."""
     part = slice(windows.offset, windows.offset + windows.values.shape[1])
-    train, season, episode = series.borders[0], series.season, series.episode
-    began = [last_event(channel, train, season, episode)[part] for channel in series.values.T]
+    train, season, breaks = series.borders[0], series.season, series.breaks
+    began = [last_event(channel, train, season, breaks)[part] for channel in series.values.T]
     return torch.from_numpy(np.stack(began, axis=1) - windows.offset).to(windows.values.device)
+
+
+def _near_labels(windows: Windows) -> Bool[Tensor, "start horizon"] | None:
+    """For each step, which of the ``horizon`` steps from it on lie within the margin of a label.
+
+    None where nobody labelled the series.
+    """
+    if windows.marks is None or windows.margin is None:
+        return None
+    marks, margin = windows.marks.float()[None], windows.margin
+    near = functional.max_pool1d(marks, 2 * margin + 1, stride=1, padding=margin)[0] > 0
+    return near.unfold(0, windows.horizon, 1)
 
 
 def _state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -1,7 +1,8 @@
 """Point metrics in one table: what each one adds up, its label and which way is better.
 
 The leaderboard, the figures and the tracker know a metric by its name only. Beside the table: what
-an event is, and the squared error of rows with an event in their look-back, apart from all others.
+an event is, and the squared error of rows with an event in their look-back, apart from all others;
+and the same near labels that people set.
 """
 
 from __future__ import annotations
@@ -148,12 +149,51 @@ class Regions:
         return {"mse_event": means[0], "mse_calm": means[1], "windows_event": rows[0]}
 
 
+class AtLabels:
+    """The squared error where something is labelled, and elsewhere, over batches."""
+
+    def __init__(self, device: torch.device | str | None = None) -> None:
+        self._squares = torch.zeros(4, dtype=torch.float64, device=device)
+        self._counts = torch.zeros(4, dtype=torch.long, device=device)
+
+    def add(
+        self, errors: Errors, near: Bool[Tensor, "batch horizon"], change: Bool[Tensor, " batch"]
+    ) -> None:
+        """Take in one batch: its steps near a label, its windows that look back on one."""
+        square = METRICS["mse"].pointwise(errors).sum(dim=1, dtype=torch.float64)
+        after = change[:, None].expand_as(near)
+        where = torch.stack([near, ~near, after, ~after])
+        self._squares += torch.where(where, square, 0).sum(dim=(1, 2))
+        self._counts += where.sum(dim=(1, 2)) * errors.target.shape[1]
+
+    def scores(self) -> dict[str, float | int | None]:
+        """What there is at labels, and elsewhere; an error over nothing is None.
+
+        - ``mse_near``, ``mse_away``: the errors of forecast steps within the margin of a label,
+          and of all others; ``share_near`` is the share of the former.
+        - ``mse_change``, ``mse_steady``: the errors of windows with a label in their look-back,
+          and of all others; ``share_change`` is the share of the former.
+        """
+        squares, counts = self._squares.tolist(), self._counts.tolist()
+        means = [
+            square / count if count else None
+            for square, count in zip(squares, counts, strict=True)
+        ]
+        names = ("mse_near", "mse_away", "mse_change", "mse_steady")
+        near, away, change, _ = counts
+        shares = {"share_near": near / (near + away), "share_change": change / (near + away)}
+        return dict(zip(names, means, strict=True)) | shares
+
+
 RARE = 0.999
 """Share of training steps beyond which a jump, or a stretch without change, is an event."""
 
 
 def last_event(
-    channel: Float[np.ndarray, " time"], train: int, season: int, episode: int | None = None
+    channel: Float[np.ndarray, " time"],
+    train: int,
+    season: int,
+    breaks: Int[np.ndarray, " break"] | None = None,
 ) -> Int[np.ndarray, " time"]:
     """For each step, the one at which the latest event over by then began; -1 if there is none.
 
@@ -161,13 +201,13 @@ def last_event(
     event is one of two things, both rare in the first ``train`` steps of the channel. A jump from
     one step to the next, a spike or a change of level, larger than a share of ``RARE`` of the
     jumps there. Or no change for more than a season, and for longer than at a share of ``RARE`` of
-    the steps there, as where values are missing. A jump from one ``episode`` of so many steps into
-    the next is no event.
+    the steps there, as where values are missing. The ``breaks``, steps that do not follow
+    from the one before, say nothing of what is rare.
     """
     step = np.arange(len(channel))
     jump = np.abs(np.diff(channel, prepend=channel[0]))
     still = step - np.maximum.accumulate(np.where(jump > 0, step, 0))
-    known = step[:train] if episode is None else step[:train][step[:train] % episode > 0]
+    known = step[:train] if breaks is None else step[:train][~np.isin(step[:train], breaks)]
     # Jumps of a computed sine differ by rounding, as in naive_scale.
     large = np.quantile(jump[known], RARE) + 1e-9 * np.abs(channel[:train]).max()
     long = max(season, int(np.quantile(still[known], RARE)))

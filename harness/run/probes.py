@@ -41,8 +41,8 @@ def under_other_boundaries(
     - ``mse_permuted``: under its own patch lengths in a random order.
     - ``mse_no_content``: under its own boundaries, with values of zero: what place and length of
       the patches tell by themselves, beside mean and scale of the row.
-    - ``f1_0`` to ``f1_3``, ``covering``, ``distance``, ``rand``: how near its boundaries come to
-      the true ones (:class:`harness.run.boundaries.Agreement`).
+    - ``f1_0`` to ``f1_3``, ``recall_3``, ``covering``, ``distance``, ``rand``: how near its
+      boundaries come to the true ones (:class:`harness.run.boundaries.Agreement`).
     - ``position_bias``, ``distinct``, ``equal``: whether its boundaries differ from row to row
       (:class:`harness.run.boundaries.Habits`).
 

@@ -34,7 +34,8 @@ class Windows:
 
     ``starts`` are the first steps of the windows in ``values``, ``offset`` the place of step 0 in
     the whole series (row ids count from there). ``mean`` and ``scale`` [channel] lead back to
-    original units.
+    original units. ``marks`` are the true boundaries, ``margin`` the steps by which they may be
+    off where people set them.
     """
 
     values: Float[Tensor, "channel time"]
@@ -45,6 +46,7 @@ class Windows:
     mean: Float64[Tensor, " channel"]
     scale: Float64[Tensor, " channel"]
     marks: Bool[Tensor, " time"] | None = None
+    margin: int | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -144,9 +146,12 @@ def standard(series: Series) -> tuple[Float64[Tensor, " channel"], Float64[Tenso
 
 def _cut(series: Series, task: Task, first: int, end: int, device: str) -> Windows:
     size = task.look_back + task.horizon
-    if series.episode is not None:
+    if series.episode is not None or series.joins is not None:
         first += 0 if first == 0 else task.look_back
     stride = series.episode or 1
+    starts = torch.arange(0, end - first - size + 1, stride)
+    if series.joins is not None:
+        starts = starts[_are_whole(starts + first, size, series)]
     mean, scale = standard(series)
     # A copy, not a view: the storage holds this part and nothing after it.
     part_values = (torch.from_numpy(series.values[first:end].copy()) - mean) / scale
@@ -158,11 +163,20 @@ def _cut(series: Series, task: Task, first: int, end: int, device: str) -> Windo
         marks = marks.to(device)
     return Windows(
         values=part_values.T.to(device, torch.float32).contiguous(),
-        starts=torch.arange(0, end - first - size + 1, stride, device=device),
+        starts=starts.to(device),
         look_back=task.look_back,
         horizon=task.horizon,
         offset=first,
         mean=mean.to(device),
         scale=scale.to(device),
         marks=marks,
+        margin=series.margin,
     )
+
+
+def _are_whole(
+    starts: Int[Tensor, " window"], size: int, series: Series
+) -> Bool[Tensor, " window"]:
+    """Whether no other series begins inside a window."""
+    joins = torch.tensor([*(series.joins or ()), len(series.values)])
+    return starts + size <= joins[torch.searchsorted(joins, starts, side="right")]
