@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from harness.core.source import STAMPED, form_of
 from harness.data import copies, embedded
+from harness.data.rates import NO_CLOCK
 from harness.data.series import PARTS, Outline, Series, compare, shares, value_hash
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def load(name: str, folders: Sequence[Path]) -> Series:
         name=name,
         values=values,
         channels=entry.channels,
-        frequency="step",
+        frequency=NO_CLOCK,
         season=entry.season,
         borders=known.borders,
         hash=digest,
