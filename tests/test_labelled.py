@@ -163,6 +163,16 @@ def test_each_series_of_many_units_is_scaled_by_its_own_training_part(data_folde
     assert (first.mean(), first.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
 
 
+def test_copies_as_csv_are_the_same_set(tmp_path: Path, data_folder: Path) -> None:
+    """Lists of change points are text there."""
+    for name in ("tssb", "tssb_labels"):
+        frame = pd.read_parquet(data_folder / "events" / f"{name}.parquet")
+        if "change_points" in frame:
+            frame["change_points"] = frame.change_points.map(lambda own: str(own.tolist()))
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    assert load("tssb", [tmp_path]).hash == LABELLED["tssb"].hash
+
+
 def test_a_file_that_is_missing_or_altered_is_named(tmp_path: Path, data_folder: Path) -> None:
     """A value, a series, a gap, a column: each is refused with what is wrong."""
     with pytest.raises(FileNotFoundError, match=r"not here: events/skab\.parquet; looked in"):

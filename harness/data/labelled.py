@@ -8,6 +8,7 @@ and the part of those that are put into one.
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.core.source import STAMPED, form_of
-from harness.data import copies, embedded
+from harness.data import embedded
+from harness.data.panels import require_file
 from harness.data.rates import NO_CLOCK
 from harness.data.series import PARTS, Outline, Series, compare, shares, value_hash
 
@@ -99,7 +101,7 @@ def load(name: str, folders: Sequence[Path]) -> Series:
         ValueError: the files hold another set.
     """
     entry, known = CATALOGUE[name], outline(name)
-    paths = [_find(file, folders) for file in entry.files]
+    paths = [require_file(file, folders) for file in entry.files]
     items = {item.name: item for item in entry.read(paths)}
     values, marks = _joined(entry, items)
     table = np.column_stack([values, marks])
@@ -117,16 +119,6 @@ def load(name: str, folders: Sequence[Path]) -> Series:
         joins=known.joins,
         margin=entry.margin,
     )
-
-
-def _find(file: str, folders: Sequence[Path]) -> Path:
-    names = [f"{Path(file).stem}{form}" for form in STAMPED]
-    if (path := copies.first(folders, names)) is None:
-        looked = ", ".join(map(str, folders)) or "no folder was given"
-        raise FileNotFoundError(
-            f"not here: {file}; looked in: {looked}; set PATCHBENCH_DATA to a folder that holds it"
-        )
-    return path
 
 
 # --- series end to end ---------------------------------------------------------------------------
@@ -207,7 +199,9 @@ def _segments(paths: Sequence[Path]) -> list[Item]:
     """TSSB: ``item_id, t, target``, and for each series the list of its change points."""
     frame = _table(paths[0], "item_id", "t", "target")
     labels = _table(paths[1], "item_id", "change_points")
-    marks = dict(zip(labels.item_id, labels.change_points, strict=True))
+    # A list; in a csv file its text.
+    lists = [json.loads(own) if isinstance(own, str) else own for own in labels.change_points]
+    marks = dict(zip(labels.item_id, lists, strict=True))
     return [
         Item(str(name), _values(paths[0], own, ["target"]), np.asarray(marks[name], np.int64))
         for name, own in frame.groupby("item_id", sort=False)

@@ -83,6 +83,20 @@ def find_panel(file: str, folders: Sequence[Path]) -> Path | None:
     return copies.first(folders, [f"{Path(file).stem}{form}" for form in STAMPED])
 
 
+def require_file(file: str, folders: Sequence[Path]) -> Path:
+    """Where ``file`` is, as :func:`find_panel` says.
+
+    Raises:
+        FileNotFoundError: no folder has it; names it and the folders.
+    """
+    if (path := find_panel(file, folders)) is None:
+        looked = ", ".join(map(str, folders)) or "no folder was given"
+        raise FileNotFoundError(
+            f"not here: {file}; looked in: {looked}; set PATCHBENCH_DATA to a folder that holds it"
+        )
+    return path
+
+
 def load_panel(file: str, folders: Sequence[Path], expected: str) -> list[Channel]:
     """The series of ``file`` ("monash/hospital.parquet"), if they are what ``expected`` says.
 
@@ -93,11 +107,7 @@ def load_panel(file: str, folders: Sequence[Path], expected: str) -> list[Channe
         FileNotFoundError: no folder has the file; names it and the folders.
         ValueError: what is there is not what it should be; names the file.
     """
-    if (path := find_panel(file, folders)) is None:
-        looked = ", ".join(map(str, folders)) or "no folder was given"
-        raise FileNotFoundError(
-            f"not here: {file}; looked in: {looked}; set PATCHBENCH_DATA to a folder that holds it"
-        )
+    path = require_file(file, folders)
     channels, digest = read_panel(path)
     compare(file, path, expected, digest)
     return channels
