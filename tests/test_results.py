@@ -25,7 +25,7 @@ from harness.results.table import published_errors, read_table, row_files
 
 RESULTS = Path(__file__).parent.parent / "results"
 SUITES = RESULTS.parent / "suites"
-COMMITTED = ("planted", "screening", "ltsf_full")
+COMMITTED = ("planted", "screening", "ltsf_full", "ltsf", "events")
 PUBLISHED_CELL = ["dataset", "look_back", "horizon"]
 FAIR = {"weather": 1.0, "los_loop": 3.0, "metro_traffic": 15.0}
 """Percent that a moving grid may cost on the sets that this was settled on, and on ETTh1 1 %.

@@ -63,7 +63,9 @@ def test_a_record_is_complete_and_knows_its_key(tmp_path: Path) -> None:
     # Of other stages than the usual one.
     stages = ["stage", "corpus", "needs", "valid_loss"]
     stages += ["quantile_loss", "wape", "cases", "masked", "leak"]
-    assert absent == [*others, "trials", *stages, "failure", "data_warning"]
+    # Of series that people labelled.
+    labels = ["mse_near", "mse_away", "share_near", "mse_change", "mse_steady", "share_change"]
+    assert absent == [*others, *labels, "trials", *stages, "failure", "data_warning"]
     assert (record.rules, record.rule) == ("best", "best")
     assert record.mse_best == pytest.approx(record.mse)
     assert (record.attempts, record.micro_batch) == (1, JOB.budget.batch)
