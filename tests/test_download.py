@@ -432,7 +432,16 @@ def test_a_bench_fetches_what_is_missing_and_runs_without_the_rest(
     order = ["3 of 3 runs to do", "CPU-hours", "Fetching tiny", "not here: gone (", "Begun, "]
     assert [out.index(words) for words in order] == sorted(out.index(words) for words in order)
     table = out[out.rindex("without data") :].splitlines()[2].split()
-    assert table == ["·", "·", "·", "·", "1", "·", "·", "2"]  # two runs are left, which this test keeps
+    assert table == [
+        "·",
+        "·",
+        "·",
+        "·",
+        "1",
+        "·",
+        "·",
+        "2",
+    ]  # two runs are left, which this test keeps
     asked = len(host.asked)
     assert "Fetching" not in bench(*WORDS, "--datasets", "tiny")
     assert len(host.asked) == asked

@@ -377,11 +377,12 @@ def _cost(order: pd.DataFrame) -> Table:
 
 def besides(board: Board, look_back: int) -> list[Table]:
     """What stands beside the errors of a look-back: what they cost, and what the controls say."""
+    order = board.ranking[board.ranking.look_back == look_back].method
     tables = (
         _views(board.costs[board.costs.look_back == look_back]),
         _controls(board.controls[board.controls.look_back == look_back]),
         _arms(board.arms[board.arms.look_back == look_back]),
-        _at_labels(board.labels[board.labels.look_back == look_back], board.ranking.method),
+        _at_labels(board.labels[board.labels.look_back == look_back], order),
     )
     return [table for table in tables if table.lines]
 
@@ -447,7 +448,7 @@ def _controls(table: pd.DataFrame) -> Table:
 def _at_labels(table: pd.DataFrame, ranked: Iterable[str]) -> Table:
     """A line a data set and method, in the order of the ranking."""
     heads = {**PLACES, **FOUND}
-    places = {name: at for at, name in enumerate(dict.fromkeys(ranked))}
+    places = {name: at for at, name in enumerate(ranked)}
     shown = table.assign(place=table.method.map(places))
     return _table(
         wording.AT_LABELS,
