@@ -18,10 +18,11 @@ from typing import Any
 
 import pytest
 import torch
+from small_edges import EDGE, summary
 
 from harness.bench import cluster, execute
 from harness.bench.cluster import on_ray
-from harness.bench.events import Blocked, Event, Finished, Retried, Said, Started, Tell
+from harness.bench.events import Event, Finished, Retried, Said, Started, Tell
 from harness.bench.execute import Stored
 from harness.bench.local import cpu_slots, run_locally
 from harness.bench.survey import Folders, PlannedRun, survey
@@ -223,20 +224,7 @@ def told_of(
     What is odd is nothing to start from.
     """
     work = partial(step, folder=folder)
-    edge: dict[str, Any] = {
-        "key": lambda job: job[0],
-        "after": lambda job: job[1],
-        "flaw": lambda end: end.error or ("not even" if end.result == "odd" else ""),
-    }
-    found = []
-    for event in events(nodes, folder, jobs, work, **edge, **options):
-        what = type(event).__name__
-        if isinstance(event, Finished) and event.failure:
-            what = f"{event.failure}: {event.error}"
-        if isinstance(event, Blocked):
-            what = f"blocks {' and '.join(job[0] for job in event.behind)}: {event.error}"
-        found.append((what, event.job[0]))
-    return found
+    return summary(events(nodes, folder, jobs, work, **EDGE, **options))
 
 
 # --- promises --------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from harness.bench.plan import plan
 from harness.cli.verbs import app
 from harness.core.protocol import PROTOCOL, SMALLEST_EFFECT
 from harness.core.task import Task
+from harness.data import labelled
 from harness.model import registry
 from harness.model.patcher import Rows
 from harness.report.statistics import LEAST_DATASETS, NOT_JUDGED, VERDICTS
@@ -425,7 +426,7 @@ def test_labelled_sets_are_those_that_there_are() -> None:
     }
     assert shown == {
         name: (entry.margin, [Path(file).stem for file in entry.files])
-        for name, entry in data.LABELLED.items()
+        for name, entry in labelled.CATALOGUE.items()
     }
 
 

@@ -18,7 +18,8 @@ from harness.bench.plan import plan
 from harness.bench.survey import Folders, survey
 from harness.cli import display
 from harness.core.task import Architecture, Budget, Task
-from harness.data import LABELLED, Series, entry, labelled_files, load, outline
+from harness.data import Series, entry, labelled_files, load, outline
+from harness.data.labelled import CATALOGUE
 from harness.report import labels, tables
 from harness.report.board import count
 from harness.results.rows import write_rows
@@ -134,11 +135,11 @@ def test_without_labels_there_is_no_error_at_labels() -> None:
 # --- the sets ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*LABELLED])
+@pytest.mark.parametrize("name", [*CATALOGUE])
 def test_a_set_is_what_its_hash_and_its_list_of_series_say(name: str, data_folder: Path) -> None:
     """Read and verified; every part has labels, and room for the windows that are promised."""
     series, known = load(name, [data_folder]), outline(name)
-    assert series.hash == LABELLED[name].hash
+    assert series.hash == CATALOGUE[name].hash
     assert (series.borders, series.joins) == (known.borders, known.joins)
     assert series.boundaries is not None
     train, valid, test = series.borders
@@ -170,7 +171,7 @@ def test_copies_as_csv_are_the_same_set(tmp_path: Path, data_folder: Path) -> No
         if "change_points" in frame:
             frame["change_points"] = frame.change_points.map(lambda own: str(own.tolist()))
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
-    assert load("tssb", [tmp_path]).hash == LABELLED["tssb"].hash
+    assert load("tssb", [tmp_path]).hash == CATALOGUE["tssb"].hash
 
 
 def test_a_file_that_is_missing_or_altered_is_named(tmp_path: Path, data_folder: Path) -> None:

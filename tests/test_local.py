@@ -16,9 +16,10 @@ from typing import Any
 
 import psutil
 import pytest
+from small_edges import EDGE, summary
 
 from harness.bench import local
-from harness.bench.events import Blocked, Finished, Retried, Said, Slot, Started, Work
+from harness.bench.events import Finished, Retried, Said, Slot, Started, Work
 from harness.bench.local import cpu_slots, failure_of, gpu_slots, run_locally
 
 
@@ -280,20 +281,10 @@ def told(
         jobs,
         partial(step, folder=folder),
         cpu_slots(slots),
-        key=lambda job: job[0],
-        after=lambda job: job[1],
-        flaw=lambda end: end.error or ("not even" if end.result == "odd" else ""),
+        **EDGE,
         **options,
     )
-    found = []
-    for event in events:
-        what = type(event).__name__
-        if isinstance(event, Finished) and event.failure:
-            what = f"{event.failure}: {event.error}"
-        if isinstance(event, Blocked):
-            what = f"blocks {' and '.join(job[0] for job in event.behind)}: {event.error}"
-        found.append((what, event.job[0]))
-    return found
+    return summary(events)
 
 
 def test_a_job_is_begun_when_the_one_that_it_needs_is_finished(tmp_path: Path) -> None:

@@ -381,5 +381,22 @@ def rerun(
     raise AssertionError("a worker always answers")
 
 
-def _once_more(job: Job, tell: Tell, **settings: Any) -> Record:  # noqa: ANN401 - those of run
-    return run(job, on_epoch=tell, **settings)
+def _once_more(
+    job: Job,
+    tell: Tell,
+    *,
+    directories: Sequence[Path],
+    device: str,
+    runs: Path,
+    provenance: Provenance,
+    micro_batch: int | None,
+) -> Record:
+    return run(
+        job,
+        directories=directories,
+        device=device,
+        runs=runs,
+        provenance=provenance,
+        on_epoch=tell,
+        micro_batch=micro_batch,
+    )

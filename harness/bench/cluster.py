@@ -26,7 +26,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 from threading import Thread
-from typing import Any, Generic
+from typing import Any, Generic, Protocol, runtime_checkable
 
 from harness.bench import local
 from harness.bench.events import (
@@ -104,7 +104,7 @@ def on_ray(
     _refuse_without_room(cpus, gpus)
     task, lender = _task(cpus, gpus), _Lender()
     folders = tuple(folder.absolute() for folder in directories)
-    running: dict[Any, _Try[J]] = {}  # by stream
+    running: dict[_Stream, _Try[J]] = {}
     look = 0.0
     try:
         while waiting.ready or running:
@@ -181,6 +181,16 @@ def room(cpus: float, gpus: float) -> int:
     return _room(_nodes(), cpus, gpus)
 
 
+@runtime_checkable
+class _Task(Protocol):
+    """What Ray, which is loaded late, makes of a function: begun, it is a stream of answers."""
+
+    def remote(self, *arguments: object) -> _Stream: ...
+
+
+_Stream = Iterator[Any]
+
+
 @dataclass
 class _Try(Generic[J]):
     """A job on its way, by its place in the call.
@@ -204,7 +214,7 @@ Nodes = Mapping[str, Mapping[str, float]]
 
 
 def _heard(
-    running: Mapping[Any, _Try[J]], nodes: Nodes, timeout: float | None
+    running: Mapping[_Stream, _Try[J]], nodes: Nodes, timeout: float | None
 ) -> Iterator[tuple[Any, str, Any]]:
     """What streams say next, or what is to be said for them; after a while, nothing."""
     import ray
@@ -224,7 +234,7 @@ def _heard(
             yield stream, "lost", _failed("killed", f"node {tried.node} died")
 
 
-def _next(stream: Any) -> tuple[str, Any]:  # noqa: ANN401 - Ray's, and loaded late
+def _next(stream: _Stream) -> tuple[str, Any]:
     """What the node says, or what Ray says in its place."""
     import ray
     from ray import exceptions
@@ -265,7 +275,7 @@ def _after(
     return Retried(other, end.error), _Try(tried.place, other)
 
 
-def _cancel(stream: Any) -> None:  # noqa: ANN401 - Ray's, and loaded late
+def _cancel(stream: _Stream) -> None:
     import ray
 
     ray.cancel(
@@ -298,7 +308,7 @@ def _found(address: str) -> str:
     return str(found)
 
 
-def _task(cpus: float, gpus: float) -> Any:  # noqa: ANN401 - Ray's, and loaded late
+def _task(cpus: float, gpus: float) -> _Task:
     """What runs one job. With a GPU, a worker does one job only: so Ray has it by default."""
     import ray
 
@@ -461,7 +471,7 @@ def _work(
 ) -> None:
     """Whatever goes wrong in loading and doing the job is its failure, an exit included."""
     try:
-        work, job = pickle.loads(order)  # noqa: S301 - the parent's own
+        work, job = pickle.loads(order)  # noqa: S301 - pickled by the bench itself, which sent it here
         lent = [folder for loan in loans for folder in _delivered(loan)]
         result = work(
             job,
@@ -470,7 +480,7 @@ def _work(
             runs=runs,
         )
         told.put(("finished", {"result": result, "bundles": _packed(runs.iterdir())}))
-    except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+    except BaseException as error:  # noqa: BLE001 - an exit too is the job's failure, told here or nowhere
         failure, said = local.failure_of(error), f"{type(error).__name__}: {error}"
         told.put(("finished", _failed(failure, said, traceback.format_exc())))
 

@@ -195,7 +195,7 @@ def _untracked(track: Callable[[Path], object], bundle: Path) -> str:
     try:
         if bundle.exists():
             track(bundle)
-    except Exception as error:  # noqa: BLE001 - whatever it was, the result stands
+    except Exception as error:  # noqa: BLE001 - tracking may fail in any way and costs no result
         return f"{type(error).__name__}: {error}"
     return ""
 

@@ -154,7 +154,7 @@ class _Worker(Generic[J, R]):
 
     def __init__(self, slot: Slot, modules: Sequence[str]) -> None:
         # What a worker prints would tear the parent's display; it is kept for the job that fails.
-        self.printed = NamedTemporaryFile()  # noqa: SIM115 - closed by `end`
+        self.printed = NamedTemporaryFile()  # noqa: SIM115 - it lives as long as the worker: `end` closes it
         self.process, self.pipe = _forked(slot, modules) or _started(get_context("spawn"))
         # Before any work is unpickled there: that imports torch, which reads the environment once.
         self.pipe.send(({**os.environ, **slot.environment}, self.printed.name))
@@ -339,10 +339,10 @@ def _follow_parent() -> None:
 def _attempt(order: bytes, pipe: Connection[Any, Any]) -> bytes:
     """Unpickle, do, pickle the answer: whatever goes wrong in that is the job's failure."""
     try:
-        work, job = pickle.loads(order)  # noqa: S301 - the parent's own
+        work, job = pickle.loads(order)  # noqa: S301 - pickled by the parent, through its own pipe
         result = work(job, lambda message: pipe.send(("said", dict(message))))
         return pickle.dumps(("finished", {"result": result}))
-    except Exception as error:  # noqa: BLE001 - any failure is the job's
+    except Exception as error:  # noqa: BLE001 - whatever a method raises is its job's failure
         told = {
             "error": f"{type(error).__name__}: {error}",
             "trace": traceback.format_exc(),

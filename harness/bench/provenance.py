@@ -30,5 +30,5 @@ def _commit(checkout: Path) -> str:
 
 def _git(checkout: Path, *words: str) -> str:
     command = ["git", "-C", str(checkout), *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own words, no shell
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - git with fixed words, no shell
     return done.stdout

@@ -148,7 +148,7 @@ def tune(
                 try:
                     if track is not None:
                         track(told)
-                except Exception as error:  # noqa: BLE001 - the choice stands
+                except Exception as error:  # noqa: BLE001 - tracking may fail in any way, the choice stands
                     warn(f"tracking stopped: {error}")
                     track = None
             elif isinstance(event, Finished):

@@ -70,11 +70,12 @@ def bench(
         float | None, typer.Option(min=1, help="Seconds after which a run has failed.")
     ] = None,
     tracking_uri: options.Tracking = None,
-    force: options.Force = False,  # noqa: FBT002 - a flag
-    plan: options.Plan = False,  # noqa: FBT002 - a flag
+    *,
+    force: options.Force = False,
+    plan: options.Plan = False,
     by: options.By = "dataset",
-    offline: options.Offline = False,  # noqa: FBT002 - a flag
-    wait: options.Wait = False,  # noqa: FBT002 - a flag
+    offline: options.Offline = False,
+    wait: options.Wait = False,
 ) -> None:
     """Run what is missing of a suite, then show its leaderboard."""
     from harness.bench import execute, watch
@@ -167,7 +168,8 @@ def status(
 def leaderboard(
     suite: options.SuiteName = "quickstart",
     results: options.Results = RESULTS,
-    check: options.Check = False,  # noqa: FBT002 - a flag
+    *,
+    check: options.Check = False,
 ) -> None:
     """Write and show the leaderboard of a suite from its rows."""
     from harness.report import excerpts
@@ -442,7 +444,8 @@ def perf(
     results: options.Results = RESULTS,
     data: options.Data = None,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of each side, taking turns.")] = 9,
-    patchers: options.Patchers = False,  # noqa: FBT002 - a flag
+    *,
+    patchers: options.Patchers = False,
     peers: options.Peers = "",
     device: options.Device = "auto",
 ) -> None:

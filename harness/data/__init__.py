@@ -17,7 +17,6 @@ from harness.data.corpora import (
     load_member,
     read_corpus,
 )
-from harness.data.labelled import CATALOGUE as LABELLED
 from harness.data.leakage import Match, Tag, matches, relation, tag
 from harness.data.panels import Channel, find_panel, load_panel, read_panel
 from harness.data.planted import FAMILIES as PLANTED_FAMILIES
@@ -52,7 +51,6 @@ from harness.data.sets import (
 
 __all__ = [
     "CATALOGUE",
-    "LABELLED",
     "PLANTED_FAMILIES",
     "PLANTED_HORIZON",
     "PLANTED_LOOK_BACK",

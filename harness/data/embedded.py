@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,7 +51,7 @@ def outline(name: str) -> Outline:
     return Outline(name, (train, valid, test), 1, episode=WINDOW)
 
 
-def load(name: str) -> Series:
+def load(name: str, _: Sequence[Path] = ()) -> Series:
     """The set, if it is what it was when its hash was taken.
 
     Raises:

@@ -47,7 +47,7 @@ class Entry:
     names; ``read`` makes series of them. ``split`` cuts each series in time, where the list of
     series does not say that it belongs to one part as a whole. With ``scale_each`` a series is
     standardised by its own training part, because levels and units differ between series. Within
-    ``margin`` steps a label and what it marks are the same. ``source`` says who published it.
+    ``margin`` steps a label and what it marks are the same.
     """
 
     name: str
@@ -58,7 +58,6 @@ class Entry:
     margin: int
     split: tuple[float, float, float]
     hash: str
-    source: str
     scale_each: bool = False
 
 
@@ -77,6 +76,16 @@ class _Piece:
 def names() -> list[str]:
     """The labelled sets."""
     return [*CATALOGUE]
+
+
+def season(name: str) -> int:
+    """The season in steps; 1 where there is none."""
+    return CATALOGUE[name].season
+
+
+def pinned(name: str) -> str:
+    """The hash of values and marks, known before the set is read."""
+    return CATALOGUE[name].hash
 
 
 def files(name: str) -> tuple[str, ...]:
@@ -265,6 +274,7 @@ _RECORDED = 72_000
 CATALOGUE: dict[str, Entry] = {
     entry.name: entry
     for entry in (
+        # Time Series Segmentation Benchmark, 75 series (Ermshaus et al., DMKD 2023).
         Entry(
             name="tssb",
             files=("events/tssb.parquet", "events/tssb_labels.parquet"),
@@ -274,9 +284,10 @@ CATALOGUE: dict[str, Entry] = {
             margin=10,
             split=(0.6, 0.15, 0.25),
             hash="0957be87a3050203d3d3a18f4df77f3c642fd46dcec54170a3dc75664526ee24",
-            source="Time Series Segmentation Benchmark, 75 series (Ermshaus et al., DMKD 2023)",
             scale_each=True,
         ),
+        # Turing Change Point Dataset, its series of 280 steps or more (van den Burg and Williams
+        # 2020).
         Entry(
             name="tcpd",
             files=("events/tcpd.parquet", "events/tcpd_annotations.parquet"),
@@ -286,10 +297,9 @@ CATALOGUE: dict[str, Entry] = {
             margin=5,
             split=(0.4, 0.2, 0.4),
             hash="17000696ea073f5648e9020ad70b8d5b179135ee1ff97da1a95a4f2121d503c2",
-            source="Turing Change Point Dataset, its series of 280 steps or more"
-            " (van den Burg and Williams 2020)",
             scale_each=True,
         ),
+        # Skoltech Anomaly Benchmark 0.9, experiments with a pump.
         Entry(
             name="skab",
             files=("events/skab.parquet",),
@@ -299,8 +309,8 @@ CATALOGUE: dict[str, Entry] = {
             margin=15,
             split=(0.6, 0.15, 0.25),
             hash="4229e81cb20a9c1cd4d808989e6825ad2d17bf75ef2d47d03cc8584e8fd62eb8",
-            source="Skoltech Anomaly Benchmark 0.9, experiments with a pump",
         ),
+        # MIT-BIH arrhythmia record 100, its first 200 seconds.
         Entry(
             name="mitbih",
             files=("events/mitbih_100.parquet", "events/mitbih_100_beats.parquet"),
@@ -310,9 +320,9 @@ CATALOGUE: dict[str, Entry] = {
             margin=18,
             split=(0.6, 0.15, 0.25),
             hash="dda16e01b1e7ecc1c69253f8ac3257fc3df212d27cda6c73028204ec9dbe736c",
-            source="MIT-BIH arrhythmia record 100, its first 200 seconds",
         ),
-        # Half of its change points lie in the last part, where `electric_devices` has none.
+        # Power of household devices, which sktime ships. Half of its change points lie in the last
+        # part, where `electric_devices` has none.
         Entry(
             name="devices",
             files=(),
@@ -322,7 +332,6 @@ CATALOGUE: dict[str, Entry] = {
             margin=10,
             split=(0.3, 0.15, 0.55),
             hash="2df69177869bd02ede9e7025d0fa209470205464fba90f7c9186cd93c532592b",
-            source="Power of household devices, which sktime ships",
         ),
     )
 }

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import platformdirs
 
@@ -29,35 +30,48 @@ def entry(name: str) -> Entry:
     """
     if name in CATALOGUE:
         return CATALOGUE[name]
-    if name in embedded.names():
+    if files := labelled_files(name):
+        raise ValueError(f"data set {name!r} is read from {files[0]}: it cannot be downloaded")
+    if name in known():
         raise ValueError(f"data set {name!r} is embedded: it has no file and needs none")
-    if name in labelled.names():
-        files = " and ".join(labelled.files(name)) or "a file of sktime"
-        raise ValueError(f"data set {name!r} is read from {files}: it cannot be downloaded")
     near = did_you_mean(name, known())
     raise ValueError(f"unknown data set {name!r}{near}; known: {', '.join(known())}")
 
 
+@runtime_checkable
+class _Others(Protocol):
+    """A module of data sets that are not published ones."""
+
+    def season(self, name: str) -> int: ...
+
+    def pinned(self, name: str) -> str: ...
+
+    def outline(self, name: str) -> Outline: ...
+
+    def load(self, name: str, folders: Sequence[Path], /) -> Series: ...
+
+
+def _others(name: str) -> _Others | None:
+    """The module that has the set; None for a published one, or a name that is not known."""
+    return next((own for own in (embedded, labelled) if name in own.names()), None)
+
+
 def season(name: str) -> int:
     """The season in steps of a known set, which need not be at hand."""
-    if name in labelled.names():
-        return labelled.CATALOGUE[name].season
-    return embedded.season(name) if name in embedded.names() else entry(name).season
+    own = _others(name)
+    return entry(name).season if own is None else own.season(name)
 
 
 def pinned(name: str) -> str | None:
     """The value hash that a known set must have, or None where none is known."""
-    if name in labelled.names():
-        return labelled.CATALOGUE[name].hash
-    return embedded.pinned(name) if name in embedded.names() else entry(name).hash
+    own = _others(name)
+    return entry(name).hash if own is None else own.pinned(name)
 
 
 def outline(name: str) -> Outline:
     """What is known of a known set without reading it: enough to see which lengths fit it."""
-    if name in embedded.names():
-        return embedded.outline(name)
-    if name in labelled.names():
-        return labelled.outline(name)
+    if (own := _others(name)) is not None:
+        return own.outline(name)
     found = entry(name)
     return Outline(name, found.borders, found.channels)
 
@@ -92,11 +106,9 @@ def load(
         if name in known():
             raise ValueError(f"an own data set cannot be called {name!r}: a known one is")
         return custom.load(name, _at_hand(source, directories))
-    if name in embedded.names():
-        return embedded.load(name)
     folders = _folders(directories, cache)
-    if name in labelled.names():
-        return labelled.load(name, folders)
+    if (own := _others(name)) is not None:
+        return own.load(name, folders)
     found = entry(name)
     path = copies.find(found, folders)
     if path is None:
