@@ -13,7 +13,7 @@ was really drawn.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -312,15 +312,16 @@ class PolicyPatcher(Patcher):
     forecaster's, ``width`` the number of channels of its network.
 
     Four options change who gets credit; each is off by default. Two leave the estimate unbiased:
-    ``rollout_share`` below 1 gives a gradient to that share of the draws of a row only, chosen at
-    random and weighted by one over the probability to be chosen (Horvitz and Thompson; NAT, arXiv
-    2603.06619, does so with tokens); ``baseline`` compares a draw not with the other draws alone,
-    but also with a learned expectation of the row's reward, which counts as so many draws. Two
-    multiply the slope in each logit by a factor that does not depend on the draws, and so change
-    the objective wherever steps or rows share weights: ``discount`` below 1 is the factor for
-    each step that a boundary lies before the end of the look-back; ``entropy_credit`` is the power
-    of the entropy of a row's softmax over steps, against the mean over the batch, so that rows the
-    policy is undecided about count more.
+    ``rollout_share`` below 1 judges the draws of that share of the rows of a batch only, chosen at
+    random anew in each step, which saves the other rollouts (the idea of NAT, arXiv 2603.06619,
+    which does so with tokens); the mean over them stands for the mean over all rows, so each is
+    weighted by one over its probability to be chosen. ``baseline`` compares a draw not with the
+    other draws alone, but also with a learned expectation of the row's reward, which counts as so
+    many draws. Two multiply the slope in each logit by a factor that does not depend on the draws,
+    and so change the objective wherever steps or rows share weights: ``discount`` below 1 is the
+    factor for each step that a boundary lies before the end of the look-back; ``entropy_credit``
+    is the power of the entropy of a row's softmax over steps, against the mean over the batch, so
+    that rows the policy is undecided about count more.
     """
 
     rules = ("even", "sample", "best")
@@ -380,13 +381,13 @@ class PolicyPatcher(Patcher):
         self.entropy, self.warm_up, self.final, self.pace = entropy, warm_up, final, pace
         self.scaled = scaled
         self.discount, self.entropy_credit = discount, entropy_credit
-        self.learning_draws = max(1, round(rollout_share * draws))
+        self.rollout_share = rollout_share
         self.policy = Policy(width, self.levels)
         self.baseline = baseline
         if baseline:
             self.expectation = Expectation()
         self.seen: Tensor | None = None
-        """The values of the rows last cut in training, of which ``learn`` expects a reward."""
+        """The values of the rows last judged in training, of which ``learn`` expects a reward."""
 
     @property
     def draws(self) -> int:
@@ -426,17 +427,16 @@ class PolicyPatcher(Patcher):
         drawn = self.draw(self._credited(logits), rows, draws)
         if not self.training:
             return drawn
-        if self.baseline:
-            self.seen = rows.values
-        if self.learning_draws < draws:
-            drawn = self._some_learn(drawn, rows)
         if self.evaluation_rule != "sample":
             drawn = self._settled(drawn, self.planned(logits.detach(), self.evaluation_rule))
         plan = {name: value for name, value in vars(drawn).items() if value is not None}
         if self.relative:
             equal = vars(self.equal(logits)) | {"log_prob": logits.new_zeros(len(logits))}
             plan = {name: torch.cat([value, equal[name]]) for name, value in plan.items()}
-        return Patches(**plan)
+        judged = self._some(rows) if self.rollout_share < 1 else None
+        if self.baseline:
+            self.seen = rows.values if judged is None else rows.values[judged]
+        return Patches(**plan, judged=judged)
 
     def _settled(self, drawn: Patches, last: Patches) -> Patches:
         """In the last phase, the plan to settle on in the place of the first draw of each row.
@@ -473,21 +473,20 @@ class PolicyPatcher(Patcher):
             logits = with_slope(logits, undecided / undecided.mean(0))
         return logits
 
-    def _some_learn(self, drawn: Patches, rows: Rows) -> Patches:
-        """The same boundaries; some draws of each row keep a gradient, in the place of all."""
-        assert drawn.log_prob is not None
-        order = rows.uniform(self.own_draws).argsort(dim=1)
-        chosen = (order < self.learning_draws).T.flatten()
-        factor = chosen * (self.own_draws / self.learning_draws)
-        return replace(drawn, log_prob=with_slope(drawn.log_prob, factor))
+    def _some(self, rows: Rows) -> Int[Tensor, " judged"]:
+        """The rows whose draws are judged: as likely one as another, and at least one."""
+        count = max(1, round(self.rollout_share * len(rows.values)))
+        return rows.uniform(1)[:, 0].argsort()[:count]
 
-    def learn(self, patches: Patches, row_loss: Float[Tensor, "draw row"]) -> Float[Tensor, ""]:
+    def learn(self, patches: Patches, row_loss: Float[Tensor, "draw judged"]) -> Float[Tensor, ""]:
         """The policy loss, whose gradient is minus that of the expected reward.
 
         With the loss of the expectation, where there is one; no weight is in both.
         """
         assert patches.log_prob is not None
         log_prob = patches.log_prob.view(self.draws, -1)[: self.own_draws]
+        if patches.judged is not None:
+            log_prob = log_prob[:, patches.judged]
         reward = -row_loss[: self.own_draws]
         if self.relative:
             reward = reward / row_loss[-1].clamp_min(1e-8)

@@ -21,8 +21,9 @@ class ReinPatch(PolicyPatcher):
     not known, so validation data choose among a draw, the largest logits and boundaries spread
     evenly. The default estimate is unbiased for the expected forecast loss, and so it is with
     ``rollout_share`` (an idea of NAT, Sang et al., arXiv 2603.06619, read through its abstract:
-    there tokens of one sequence are chosen, here whole draws) and with ``baseline``; ``discount``
-    and ``entropy_credit`` change the objective. None of the four is in the abstract of ReinPatch.
+    there tokens of one sequence are chosen, here rows of a batch) and with ``baseline``;
+    ``discount`` and ``entropy_credit`` change the objective. None of the four is in the abstract
+    of ReinPatch.
     A straw man? We cannot know: the network is one convolution over nine steps (a second, dilated
     layer was tried and is worse), each batch is one update, and there is no pre-training on other
     data, which the abstract also reports. Of the learned methods here it comes nearest to the

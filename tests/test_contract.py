@@ -71,6 +71,17 @@ def made(cut: Cut, *, is_strict: bool = True) -> PatchForecaster:
     return PatchForecaster(TASK, SMALL, Mine(TASK))
 
 
+def judging(judged: object) -> Cut:
+    """A cut that names these rows as judged, past the type checks that tests have."""
+
+    def cut(rows: Rows) -> Patches:
+        plan = equal(rows)
+        object.__setattr__(plan, "judged", judged)
+        return plan
+
+    return cut
+
+
 BREACHES: dict[str, tuple[Cut, str]] = {
     "too long a row": (
         lambda rows: from_scores(torch.rand(len(rows.values), 95), TASK.patches),
@@ -87,6 +98,15 @@ BREACHES: dict[str, tuple[Cut, str]] = {
         "first patch that does not start at 0; allowed are exactly 4 patches that cover",
     ),
     "endless": (endless, "numbers in gain that are not finite"),
+    "more judged than there are": (
+        judging(torch.arange(17)),
+        r"judged is int64 \[17\], not int64 \[16\]",
+    ),
+    "judged by a mask": (
+        judging(torch.ones(16, dtype=torch.bool)),
+        r"judged is bool \[16\], not int64 \[16\]",
+    ),
+    "judged in a list": (judging([0, 1]), "judged is list, not a tensor"),
     "far edges": (far_edges, "edges more than a step from its boundaries"),
     "no numbers": (untold, "the scores of 16 of 16 rows are not numbers"),
 }

@@ -108,7 +108,7 @@ def test_forecast_loss_and_policy_loss_do_not_mix() -> None:
             torch.randn(4, 2, 96), ids(4, 2), generator=torch.Generator().manual_seed(0)
         )
         assert forecast.rollouts is not None
-        assert forecast.rollouts.shape == (3, 4, 2, 24)
+        assert forecast.rollouts.shape == (3, 4 * 2, 24)
         loss, policy = training_loss(model, forecast, future)
         assert policy is not None
         (loss if which == "forecast" else policy).backward()

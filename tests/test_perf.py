@@ -17,7 +17,15 @@ from harness.results.rows import put_row, read_rows
 from harness.run import windows
 from harness.run.fit import validation_error
 from harness.run.job import build
-from harness.studies.perf import contenders, conventional, measure, overheads, peers, setting
+from harness.studies.perf import (
+    contenders,
+    conventional,
+    kernels,
+    measure,
+    overheads,
+    peers,
+    setting,
+)
 from harness.studies.perf.conventional import Conventional
 from harness.studies.perf.race import Spent, Timing, race
 from harness.studies.perf.report import Table, report
@@ -30,6 +38,9 @@ SMALL = Configuration(
     target=1,
     target_share=0.1,
 )
+
+
+THREADS = torch.get_num_threads()
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +271,60 @@ def test_overheads_are_of_records_that_can_be_stored(tmp_path: Path) -> None:
     assert record.status == "done"
     put_row(tmp_path / "rows.csv", record)
     assert read_rows(tmp_path / "rows.csv") == [record]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        ("aten::addmm", "matrix products"),
+        ("aten::convolution_backward", "matrix products"),
+        ("aten::_softmax_backward_data", "softmax"),
+        ("aten::gelu_backward", "GELU"),
+        ("aten::native_dropout", "dropout"),
+        ("aten::ge", "dropout"),
+        ("aten::var_mean", "norms"),
+        ("aten::copy_", "copies"),
+        ("aten::searchsorted", "choosing"),
+        ("aten::_fused_adam_", "optimiser"),
+        ("enumerate(DataLoader)#_SingleProcessDataLoaderIter.__next__", "loading"),
+        ("aten::addcmul", kernels.REST),
+        ("aten::gerund", kernels.REST),
+    ],
+)
+def test_a_kernel_is_of_one_kind(kernel: str, kind: str) -> None:
+    """By its name: short names count as a whole, so that "ge" is in nothing else."""
+    assert kernels.kind(kernel) == kind
+
+
+def test_time_is_told_by_kind_of_kernel_and_by_round() -> None:
+    """Of so many rounds after the first ones; a work that multiplies spends its time there."""
+    matrix, laps = torch.rand(300, 300), 0
+
+    def work(lap: Callable[[], None]) -> None:
+        nonlocal laps
+        while True:
+            laps += 1
+            for _ in range(20):
+                matrix @ matrix
+            lap()
+
+    spent = kernels.spent_in(work, 4, "cpu")
+    assert laps == kernels.BEFORE + 4
+    assert list(spent) == [*kernels.KINDS, kernels.REST]
+    assert spent["matrix products"] > 0.5 * sum(spent.values())
+    assert spent["softmax"] == 0
+
+
+def test_where_the_time_goes_is_in_milliseconds_of_a_step(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both sides of each size, then the shared forecaster with equal and with learned patches."""
+    seconds = dict.fromkeys([*kernels.KINDS, kernels.REST], 0.0) | {"softmax": 0.006, "GELU": 0.01}
+    monkeypatch.setattr(measure, "spent_in", lambda work, rounds, device: seconds)
+    two_steps = replace(SMALL, steps=2)
+    table = measure.where(stage, [two_steps])
+    assert [line[1] for line in table.lines] == ["ours", "the loop above", "uniform", "reinpatch"]
+    cells = dict(zip(table.header, table.lines[0], strict=True))
+    assert (cells["softmax"], cells["GELU"], cells["copies"]) == ("3", "5", "0")
+    assert cells["together"] == "8"
+    assert torch.get_num_threads() == THREADS

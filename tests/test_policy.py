@@ -414,6 +414,17 @@ class Given(nn.Module):
         return self.logits
 
 
+class Told(nn.Module):
+    """The reward to expect of each row, by its number, which is all that its values are."""
+
+    def __init__(self, expected: Tensor) -> None:
+        super().__init__()
+        self.expected = nn.Parameter(expected)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.expected[values[:, 0].long()]
+
+
 WILD = 10 * random(DRAWS, seed=3)
 """A reward to expect of each row that is far from right."""
 
@@ -454,13 +465,14 @@ def estimates(
     policy = Given(each.repeat(count // len(each), 1)[:, None])
     patcher.register_module("policy", policy)
     if patcher.baseline:
-        patcher.register_module("expectation", Given(expected[:count]))
-    values = torch.zeros(count, TASK.look_back, dtype=torch.float64)
+        patcher.register_module("expectation", Told(expected))
+    values = torch.arange(count, dtype=torch.float64)[:, None].expand(-1, TASK.look_back)
     generator = torch.Generator().manual_seed(0)
     patches = patcher(Rows(values, torch.arange(count), generator=generator))
     row_loss = cost(chosen(patches)).view(draws, count)
     if wrong is None:
-        loss = patcher.learn(patches, row_loss)
+        some = slice(None) if patches.judged is None else patches.judged
+        loss = patcher.learn(patches, row_loss[:, some])
     else:
         loss = wrong(policy.logits[:, 0], row_loss, patches)
     return slope(loss, policy.logits)[:, 0] * count
@@ -668,40 +680,51 @@ def test_credit_changes_no_boundary_and_no_log_probability() -> None:
     torch.testing.assert_close(cut[0].log_prob, cut[1].log_prob)
 
 
-def test_so_many_draws_of_each_row_learn() -> None:
-    """Three of eight have a gradient, eight thirds of it, and not always the same three."""
-    patcher, whole = made(draws=8, rollout_share=0.4), made(draws=8)
-    policy = Given(LOGITS.expand(50, 1, STEPS).clone())
+def test_the_draws_of_so_many_rows_are_judged() -> None:
+    """Three of eight, each once, as likely one as another, and others in another step."""
+    patcher = made(rollout_share=0.4)
+    rows = Rows(torch.zeros(8, 9), torch.arange(8), generator=torch.Generator().manual_seed(0))
+    judged = [patcher(rows).judged for _ in range(2000)]
+    assert all(some is not None and len(some.unique()) == len(some) == 3 for some in judged)
+    often = (
+        torch.stack([some for some in judged if some is not None]).flatten().bincount(minlength=8)
+    )
+    assert stats.chisquare(often.numpy()).pvalue > 1e-3
+    assert made(rollout_share=0.01)(rows).judged.shape == (1,)
+    assert made()(rows).judged is None
+    assert patcher.eval()(rows).judged is None
+
+
+@pytest.mark.parametrize("options", [{}, {"reward": "relative"}, {"baseline": 2.0}])
+def test_rows_that_are_not_judged_teach_the_policy_nothing(options: dict[str, object]) -> None:
+    """Whatever their loss: it is not asked for."""
+    patcher = made(draws=4, rollout_share=0.5, **options)
+    policy = Given(LOGITS.expand(6, 1, STEPS).clone())
     patcher.register_module("policy", policy)
-    rows = Rows(torch.zeros(50, 9).double(), torch.arange(50), generator=torch.Generator())
-    log_prob = patcher(rows).log_prob
-    assert log_prob is not None
-    whole.register_module("policy", policy)
-    other = whole(replace(rows, generator=torch.Generator())).log_prob
-    assert other is not None
-    share = torch.stack(
-        [
-            slope(log_prob[i], policy.logits).norm() / slope(other[i], policy.logits).norm()
-            for i in range(400)
-        ]
-    ).view(8, 50)
-    assert ((share > 0).sum(0) == 3).all()
-    torch.testing.assert_close(share[share > 0], torch.full((150,), 8 / 3).double())
-    assert len((share > 0).unique(dim=1).T) > 10
+    values = uniform(6, 9)
+    patches = patcher(Rows(values, torch.arange(6), generator=torch.Generator().manual_seed(0)))
+    judged = patches.judged
+    assert judged is not None
+    loss = patcher.learn(patches, uniform(patcher.draws, 3, seed=1).float())
+    learns = slope(loss, policy.logits).abs().sum((1, 2)) > 0
+    assert learns.nonzero()[:, 0].tolist() == judged.sort().values.tolist()
+    if "baseline" in options:  # what is expected is expected of them
+        assert torch.equal(patcher.seen, values[judged])
 
 
 def unweighted(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
-    """Half of the draws, as if they were all."""
+    """Half of the rows, as if they were all."""
     log_prob = log_prob_in_order(logits, drawn_order(row_loss))
-    chosen = torch.arange(len(log_prob))[:, None] < len(log_prob) // 2
-    return loss_of(log_prob * chosen, row_loss)
+    some = torch.arange(log_prob.shape[1]) < log_prob.shape[1] // 2
+    return loss_of(log_prob * some, row_loss)
 
 
 def the_most_telling(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:
-    """Half of the draws, doubled, but not at random: those with the largest advantages."""
+    """Half of the rows, but not at random: those whose draws differ most."""
     log_prob = log_prob_in_order(logits, drawn_order(row_loss))
-    best = advantage(-row_loss, "loo").abs().argsort(0).argsort(0) >= len(row_loss) // 2
-    return loss_of(2 * log_prob * best, row_loss)
+    spread = row_loss.std(0)
+    some = spread.argsort(descending=True)[: len(spread) // 2]
+    return loss_of(log_prob[:, some], row_loss[:, some])
 
 
 def a_baseline_with_the_draw_itself(logits: Tensor, row_loss: Tensor, patches: Patches) -> Tensor:

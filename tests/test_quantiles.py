@@ -159,6 +159,23 @@ def test_pinball_is_that_of_its_definition() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_draws_of_the_rows_that_are_judged_only_are_forecast() -> None:
+    """Half of them, each under its own draws, and the policy is told their losses."""
+    torch.manual_seed(0)
+    model = QuantileForecaster(ReinPatch, TINY, hyperparameters={"rollout_share": 0.5}).train()
+    past, scored = noise(6, 128), torch.ones(6, 64, dtype=torch.bool)
+    forecast = model(past, torch.arange(6), torch.Generator().manual_seed(0))
+    judged, future = forecast.patches.judged, torch.randn(6, 64)
+    assert judged is not None
+    assert forecast.rollouts is not None
+    assert forecast.rollouts.shape == (8, 3, 9, 64)
+    torch.testing.assert_close(forecast.rollouts[0], forecast.values.detach()[judged])
+    _, beside = model.loss(forecast, future, scored)
+    aim = forecast.aim(future)[judged]
+    row_loss = pinball(forecast.rollouts, aim, scored[judged])
+    torch.testing.assert_close(beside, model.at(128).learn(forecast.patches, row_loss))
+
+
 def test_draws_are_judged_and_the_first_one_is_learned_from() -> None:
     """A policy gradient sees the loss of each row under each draw; the forecaster the first."""
     model = made(ReinPatch).train()

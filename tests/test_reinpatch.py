@@ -125,26 +125,41 @@ def test_forecaster_and_policy_learn_from_their_own_loss_only(
 
 
 @EVERY
+@pytest.mark.parametrize("share", [1.0, 0.9])
 def test_rollouts_are_forecasts_under_each_set_and_nothing_else(
-    method: type[PolicyPatcher],
+    share: float, method: type[PolicyPatcher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Draw by draw in their order, without dropout and without a graph; the first one learns."""
+    """Draw by draw in their order, without dropout and without a graph; the first one learns.
+
+    Of all rows or of those that are judged, and so are the losses that the policy is told.
+    """
     torch.manual_seed(0)
     windows = 300  # more than fit in one call with all five draws
-    model = PatchForecaster(TASK, SMALL, opinionated(method(TASK, draws=5))).train()
-    forecast, _, _ = step_of(model, windows)
+    patcher = opinionated(method(TASK, draws=5, rollout_share=share))
+    told: list[Tensor] = []
+    monkeypatch.setattr(patcher, "learn", lambda _, row_loss: told.append(row_loss))
+    model = PatchForecaster(TASK, SMALL, patcher).train()
+    past = noise(windows)[:, None]
+    forecast = model(past, torch.arange(windows)[:, None], generator=seeded())
+    future = past[..., :6].square()
+    training_loss(model, forecast, future)
     assert forecast.rollouts is not None
     assert forecast.patches is not None
     assert not forecast.rollouts.requires_grad
     assert forecast.future.requires_grad
-    assert forecast.rollouts.shape == (5, windows, 1, 6)
-    assert not torch.allclose(forecast.future[0], forecast.rollouts[0])  # dropout, in learning
+    judged = forecast.patches.judged
+    if judged is None:
+        judged = torch.arange(windows)
+    assert forecast.rollouts.shape == (5, round(share * windows), 6)
+    learned = forecast.future[0, judged, 0]
+    assert not torch.allclose(learned, forecast.rollouts[0])  # dropout, in learning
     model.eval()
-    past = noise(windows)[:, None]
     for one in range(5):
         patches = forecast.patches.rows(slice(one * windows, (one + 1) * windows))
-        expected = model.predict(past, patches)
+        expected = model.predict(past, patches)[judged, 0]
         torch.testing.assert_close(forecast.rollouts[one], expected, rtol=1e-4, atol=1e-5)
+        error = (expected - future[judged, 0]).square().mean(1)
+        torch.testing.assert_close(told[0][one], error, rtol=1e-4, atol=1e-5)
 
 
 @EVERY

@@ -6,6 +6,7 @@ others. The conditions are cheap; they are added up on the device and read once.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ def shape_of(patches: object, patcher: Patcher, rows: int) -> str:
     """
     if not isinstance(patches, Patches):
         return f"it returned {type(patches).__name__}; Patches are needed"
-    rows *= patcher.draws if patcher.training else 1
+    given, rows = rows, rows * (patcher.draws if patcher.training else 1)
     slots, cap = patcher.slots, Patcher.slots.fget(patcher)  # type: ignore[attr-defined]  # of the base class: what is allowed
     if slots > cap and not patcher.free_count:
         return f"it has {slots} slots; at most {cap} are allowed"
@@ -45,6 +46,7 @@ def shape_of(patches: object, patcher: Patcher, rows: int) -> str:
         "gate": ((rows, slots), real),
         "confidence": ((rows, steps), real),
         "log_prob": ((rows,), real),
+        "judged": ((min(given, _length(patches.judged)),), whole),
         "loss": ((), real),
     }
     for name, (shape, kinds) in expected.items():
@@ -57,6 +59,11 @@ def shape_of(patches: object, patcher: Patcher, rows: int) -> str:
         if tuple(value.shape) != shape or kind not in kinds:
             return f"{name} is {kind} {list(value.shape)}, not {kinds[0]} {list(shape)}"
     return ""
+
+
+def _length(value: object) -> int:
+    """Of a tensor with one axis; of anything else more than there can be."""
+    return len(value) if isinstance(value, Tensor) and value.dim() == 1 else sys.maxsize
 
 
 def breaches(patches: Patches, patcher: Patcher) -> dict[str, Bool[Tensor, " row"]]:

@@ -26,13 +26,13 @@ class Forecast:
     """What a forecaster says; ``rollouts`` are forecasts, one under each draw of boundaries.
 
     They are what a policy gradient is rewarded by: made without a gradient and without dropout, so
-    that they differ in their boundaries only. ``future`` is then the forecast under the first
-    draw. Both have the axis of draws first, so that the same error is taken of both.
+    that they differ in their boundaries only, of the rows that the patcher has ``judged``.
+    ``future`` is then the forecast under the first draw. Both have the axis of draws first.
     """
 
     future: Float[Tensor, "1 batch channel horizon"]
     patches: Patches | None = None
-    rollouts: Float[Tensor, "draw batch channel horizon"] | None = None
+    rollouts: Float[Tensor, "draw judged horizon"] | None = None
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -136,10 +136,12 @@ class PatchForecaster(Forecaster):
         if draws == 1:
             return Forecast(future, patches)
         with torch.no_grad():
+            values, mean, scale = (_judged(each, patches.judged) for each in (normal, mean, scale))
+            rows = len(values)
             # As many draws in one call as suit the cache of a CPU core, or fill a GPU.
             together = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
             # A part of edges that have a gradient would keep it, even where none is recorded.
-            fixed = patches.detached()
+            fixed = patches.judged_draws(draws)
             rollouts = [
                 self._forecast(
                     values.repeat(min(together, draws - done), 1),
@@ -147,7 +149,8 @@ class PatchForecaster(Forecaster):
                 )
                 for done in range(0, draws, together)
             ]
-            return Forecast(future, patches, torch.cat(rollouts).view(shape) * scale + mean)
+            of_draws = torch.cat(rollouts).view(draws, rows, -1)
+            return Forecast(future, patches, of_draws * scale + mean)
 
     def cut(
         self,
@@ -284,8 +287,15 @@ class PatchForecaster(Forecaster):
 
     def _normalise(
         self, past: Float[Tensor, "batch channel time"]
-    ) -> tuple[Tensor, Tensor | float, Tensor | float]:
-        return instance_norm(past) if self.instance_norm else (past, 0.0, 1.0)
+    ) -> tuple[
+        Float[Tensor, "batch channel time"],
+        Float[Tensor, "batch channel 1"],
+        Float[Tensor, "batch channel 1"],
+    ]:
+        if self.instance_norm:
+            return instance_norm(past)
+        one = past.new_ones(*past.shape[:2], 1)
+        return past, torch.zeros_like(one), one
 
 
 def _per_row(truth: Tensor | None, channels: int) -> Bool[Tensor, "row time"] | None:
@@ -297,14 +307,18 @@ def training_loss(
     model: Forecaster, forecast: Forecast, future: Float[Tensor, "batch channel horizon"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | None]:
     """The forecast loss, and the model's own loss in addition to it, or None."""
-    loss = _row_loss(forecast.future, future)
-    judged = loss if forecast.rollouts is None else _row_loss(forecast.rollouts, future)
+    loss = judged = (forecast.future - future).square().mean(-1).flatten(1)
+    if forecast.rollouts is not None:
+        assert forecast.patches is not None
+        aim = _judged(future, forecast.patches.judged)
+        judged = (forecast.rollouts - aim).square().mean(-1)
     # Detached here, so that no method can send its own loss into the forecaster through it.
     return loss.mean(), model.learn(forecast, judged.detach())
 
 
-def _row_loss(
-    forecast: Float[Tensor, "draw batch channel horizon"],
-    future: Float[Tensor, "batch channel horizon"],
-) -> Float[Tensor, "draw row"]:
-    return (forecast - future).square().mean(-1).flatten(1)
+def _judged(
+    value: Float[Tensor, "batch channel any"], judged: Int[Tensor, " judged"] | None
+) -> Float[Tensor, "judged any"]:
+    """Of each row that is judged; of all of them, where none are named."""
+    of_row = value.flatten(0, 1)
+    return of_row if judged is None else of_row[judged]

@@ -11,7 +11,7 @@ for patches, ``draw`` the draws of boundaries for one row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
@@ -55,6 +55,8 @@ class Patches:
     - ``coarse``: patches that start a group of patches, the first one 0: a second level, on which
       all layers of the backbone but the first one work.
     - ``log_prob``: of the variable that was really drawn, one a row.
+    - ``judged``: of a method with several draws a row, the rows whose draws are forecast for
+      :meth:`Patcher.learn`, by their number in the batch; None for all of them.
     - ``loss``: an auxiliary loss, already weighted.
     """
 
@@ -69,6 +71,7 @@ class Patches:
     confidence: Float[Tensor, "row time"] | None = None
     coarse: Int[Tensor, "row coarse"] | None = None
     log_prob: Float[Tensor, " row"] | None = None
+    judged: Int[Tensor, " judged"] | None = None
     loss: Float[Tensor, ""] | None = None
 
     @property
@@ -78,17 +81,26 @@ class Patches:
 
     def rows(self, index: Int[Tensor, " row"] | slice) -> Patches:
         """The patches of some rows, in the order of ``index``; the loss stays that of all rows."""
-        return self._each(lambda value: value if value.dim() == 0 else value[index])
+        some = {
+            name: value if value is None or name == "loss" else value[index]
+            for name, value in vars(self).items()
+            if name != "judged"
+        }
+        return Patches(**some)
+
+    def judged_draws(self, draws: int) -> Patches:
+        """All draws of the rows that are judged, without a gradient: [draw * judged, patch]."""
+        if self.judged is None:
+            return self.detached()
+        first = torch.arange(draws, device=self.start.device) * (len(self.start) // draws)
+        return self.rows((first[:, None] + self.judged).flatten()).detached()
 
     def detached(self) -> Patches:
         """The same patches without a gradient."""
-        return self._each(Tensor.detach)
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Patches:
-        changed: dict[str, Any] = {
-            name: value if value is None else change(value) for name, value in vars(self).items()
+        fixed: dict[str, Any] = {
+            name: value if value is None else value.detach() for name, value in vars(self).items()
         }
-        return Patches(**changed)
+        return Patches(**fixed)
 
 
 @dataclass(frozen=True)
@@ -271,15 +283,15 @@ class Patcher(nn.Module):
         """Patches for each row; in training ``draws`` times as many: [draw * row, patch].
 
         All rows under the first draw come first, then all under the second, and so on. The
-        forecaster learns from the first draw of each row; all draws are scored, without dropout
-        and without a gradient, for :meth:`learn`.
+        forecaster learns from the first draw of each row; all draws, of the rows that are
+        ``judged``, are scored, without dropout and without a gradient, for :meth:`learn`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say where its patches start")
 
     def learn(
-        self, patches: Patches, row_loss: Float[Tensor, "draw row"]
+        self, patches: Patches, row_loss: Float[Tensor, "draw judged"]
     ) -> Float[Tensor, ""] | None:
-        """An extra loss from the forecast loss of each row (policy gradients); None by default."""
+        """An extra loss from the forecast loss of each row that is judged; None by default."""
         return None
 
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]]:

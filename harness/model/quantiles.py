@@ -35,7 +35,8 @@ class Quantiles:
     """Forecasts in normalised units, and what leads back to those of the series.
 
     ``steps`` is the length of the pasts. ``values`` are under the first draw of boundaries,
-    ``rollouts`` under each draw, without a gradient; None where there is one draw only.
+    ``rollouts`` under each draw, without a gradient, of the rows that the patcher has ``judged``;
+    None where there is one draw only.
     """
 
     values: Float[Tensor, "row level step"]
@@ -43,7 +44,7 @@ class Quantiles:
     scale: Float[Tensor, "row 1"]
     patches: Patches
     steps: int
-    rollouts: Float[Tensor, "draw row level step"] | None = None
+    rollouts: Float[Tensor, "draw judged level step"] | None = None
 
     @property
     def original(self) -> Float[Tensor, "row level step"]:
@@ -321,11 +322,12 @@ class QuantileForecaster(nn.Module):
         if draws == 1:
             return Quantiles(first, mean, scale, patches, past.shape[1])
         with torch.no_grad():
-            fixed = patches.detached()
+            fixed = patches.judged_draws(draws)
+            values = _judged(values, patches)
             rollouts = torch.stack(
                 [
-                    self._ahead(values, fixed.rows(slice(draw * rows, (draw + 1) * rows)), patcher)
-                    for draw in range(draws)
+                    self._ahead(values, fixed.rows(slice(begin, begin + len(values))), patcher)
+                    for begin in range(0, draws * len(values), len(values))
                 ]
             )
         return Quantiles(first, mean, scale, patches, past.shape[1], rollouts)
@@ -368,8 +370,11 @@ class QuantileForecaster(nn.Module):
         """
         aim = forecast.aim(future)
         own = pinball(forecast.values[None], aim, scored)
-        judged = own if forecast.rollouts is None else pinball(forecast.rollouts, aim, scored)
-        patches = forecast.patches
+        judged, patches = own, forecast.patches
+        if forecast.rollouts is not None:
+            judged = pinball(
+                forecast.rollouts, *(_judged(each, patches) for each in (aim, scored))
+            )
         losses = [patches.loss, None]
         if not self.patcher.frozen:
             # Of the patcher that cut: it may remember how, and knows its look-back.
@@ -384,6 +389,11 @@ class QuantileForecaster(nn.Module):
         groups = [{"params": shared, "lr": learning_rate}]
         groups += self.patcher.parameter_groups(learning_rate)
         return [group for group in groups if group["params"]]
+
+
+def _judged(value: Tensor, patches: Patches) -> Tensor:
+    """Of the rows that are judged; of all of them, where none are named."""
+    return value if patches.judged is None else value[patches.judged]
 
 
 def pinball(

@@ -595,7 +595,7 @@ def _marks(patcher: Patcher | Forecaster, rows: Rows) -> Bool[Tensor, "row time"
 
 def _beside(patches: Patches) -> list[str]:
     """Fields through which values or gradients pass, beside where patches are."""
-    where = ("start", "length", "valid", "log_prob", "loss", "coarse")
+    where = ("start", "length", "valid", "log_prob", "judged", "loss", "coarse")
     return [
         name for name, value in vars(patches).items() if value is not None and name not in where
     ]

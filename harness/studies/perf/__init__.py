@@ -3,8 +3,8 @@
 ``race`` has contenders take turns in processes of their own, ``setting`` says what they all work
 on, ``conventional`` is the model and the loop of most public code, ``peers`` runs such code itself
 where the user has it, ``contenders`` is the work of each side, ``measure`` makes a table of each
-question, ``overheads`` one of what a job costs beside its work, and ``report`` writes tables down.
-From outside only ``main`` is needed, and ``find`` for a peer.
+question, ``kernels`` says where the time goes, ``overheads`` what a job costs beside its work, and
+``report`` writes tables down. From outside only ``main`` is needed, and ``find`` for a peer.
 """
 
 from harness.studies.perf.measure import main

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -28,9 +29,10 @@ from harness.studies.perf.contenders import (
     train_conventionally,
 )
 from harness.studies.perf.conventional import Conventional
+from harness.studies.perf.kernels import BEFORE, KINDS, REST, spent_in
 from harness.studies.perf.overheads import overheads
 from harness.studies.perf.peers import Peer, train_peer
-from harness.studies.perf.race import Timing, race
+from harness.studies.perf.race import Timing, Work, race
 from harness.studies.perf.report import Table, report
 from harness.studies.perf.setting import (
     BATCH,
@@ -99,6 +101,7 @@ def _measured(
     yield trained_table
     if peers:
         yield beside_peers(stage, configurations, peers)
+    yield where(stage, configurations)
     scored_table, scored = inference(stage, configurations)
     yield scored_table
     yield epoch(stage, configurations, trained, scored)
@@ -217,6 +220,36 @@ def beside_peers(
     )
 
 
+def where(stage: Stage, configurations: Sequence[Configuration]) -> Table:
+    """Milliseconds of a step in each kind of kernel: our training, the loop above, ReinPatch."""
+    works: dict[tuple[str, str], tuple[Work, int]] = {}
+    longer = replace(stage, rounds=stage.rounds + BEFORE)
+    for each in configurations:
+        for name, act in (("ours", train), ("the loop above", train_conventionally)):
+            works[str(each), name] = partial(act, each.job(), longer), each.steps
+    for name in ("uniform", "reinpatch"):
+        job = long_job(name)
+        act = partial(train, job, longer, some=2 * BATCH)
+        works[f"look-back {LONG.look_back}", name] = act, job.budget.steps or 1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    lines = []
+    for names, (work, steps) in works.items():
+        spent = spent_in(work, stage.rounds, stage.device)
+        shares = [1000 * seconds / steps for seconds in spent.values()]
+        lines.append((*names, *(f"{share:.0f}" for share in (*shares, sum(shares)))))
+    torch.set_num_threads(threads)
+    return Table(
+        title="Where the time goes",
+        note="Milliseconds of a training step in each kind of kernel, by torch's profiler, in one"
+        " thread of one process: of the training above, and of the shared forecaster as in"
+        " `cost.md`. The products are the same sums on both sides, which no other order of the"
+        " step saves: they bound what a ratio can be.",
+        header=("configuration", "side", *KINDS, REST, "together"),
+        lines=lines,
+    )
+
+
 def _operations_of_a_step(stage: Stage, job: Job) -> int:
     model = build(registry.find(job.method), job, stage.device)
     fitted, _ = windows.development(stage.series, job.task, stage.device)
@@ -277,19 +310,18 @@ def patching(stage: Stage) -> tuple[Table, dict[str, float]]:
     names = sorted(
         filter(lambda name: registry.ranked(methods[name]), methods), key="uniform".__ne__
     )
-    budget = Budget(batch=BATCH, steps=2)
-    jobs = [Job("perf", name, LONG, 1, budget=budget) for name in names]
+    jobs = [*map(long_job, names), long_job("reinpatch", rollout_share=0.5)]
     # So few windows that each is used more than once: fixed boundaries are then planned before.
     timings = race([partial(train, job, stage, some=2 * BATCH) for job in jobs], stage.rounds)
-    ratios = {name: timing.over(timings[0]) for name, timing in zip(names, timings, strict=True)}
+    ratios = [timing.over(timings[0]) for timing in timings]
     lines = [
         (
-            name,
+            " ".join([job.method, *(f"{key}={value}" for key, value in job.hyperparameters)]),
             f"{1000 * timing.busy / 2:.0f}",
-            *_spread(ratios[name]),
-            _at_most(methods[name]),
+            *_spread(ratio),
+            _at_most(methods[job.method]),
         )
-        for name, timing in zip(names, timings, strict=True)
+        for job, timing, ratio in zip(jobs, timings, ratios, strict=True)
     ]
     table = Table(
         title="Dynamic patching at equal tokens",
@@ -300,7 +332,15 @@ def patching(stage: Stage) -> tuple[Table, dict[str, float]]:
         header=("patcher", "step, ms", "times uniform", "min-max", "at most"),
         lines=lines,
     )
-    return table, {name: median(each) for name, each in ratios.items()}
+    return table, {name: median(each) for name, each in zip(names, ratios, strict=False)}
+
+
+def long_job(method: str, **hyperparameters: float) -> Job:
+    """Training of the shared forecaster at the longer look-back."""
+    budget = Budget(batch=BATCH, steps=2)
+    return Job(
+        "perf", method, LONG, 1, budget=budget, hyperparameters=tuple(hyperparameters.items())
+    )
 
 
 def _at_most(method: registry.Method) -> str:
