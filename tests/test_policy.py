@@ -709,6 +709,7 @@ def test_rows_that_are_not_judged_teach_the_policy_nothing(options: dict[str, ob
     learns = slope(loss, policy.logits).abs().sum((1, 2)) > 0
     assert learns.nonzero()[:, 0].tolist() == judged.sort().values.tolist()
     if "baseline" in options:  # what is expected is expected of them
+        assert patcher.seen is not None
         assert torch.equal(patcher.seen, values[judged])
 
 

@@ -159,6 +159,15 @@ def test_an_untrained_patcher_learns_nothing_and_differs_from_the_usual_arm(
     assert same(untrained, again)
 
 
+def test_an_untrained_policy_cuts_at_random(tmp_path: Path) -> None:
+    """It rates all steps alike: its mode would be one plan, left by ties, for all rows."""
+    record = go(target(stage="untrained"), tmp_path)
+    assert record.rule == "sample"
+    assert record.distinct is not None
+    assert record.distinct > 0.9
+    assert go(target("straight_through", stage="untrained"), tmp_path).rule == "best"
+
+
 def test_a_pre_trained_forecaster_is_scored_on_a_task(tmp_path: Path) -> None:
     """By the rule of its benchmark; the row says what it started from and what that may leak."""
     before = go(pretraining("uniform"), tmp_path)

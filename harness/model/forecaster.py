@@ -136,7 +136,9 @@ class PatchForecaster(Forecaster):
         if draws == 1:
             return Forecast(future, patches)
         with torch.no_grad():
-            values, mean, scale = (_judged(each, patches.judged) for each in (normal, mean, scale))
+            values, mean, scale = (
+                patches.judged_of(each.flatten(0, 1)) for each in (normal, mean, scale)
+            )
             rows = len(values)
             # As many draws in one call as suit the cache of a CPU core, or fill a GPU.
             together = max(1, (1024 if past.device.type == "cpu" else 16384) // rows)
@@ -310,15 +312,7 @@ def training_loss(
     loss = judged = (forecast.future - future).square().mean(-1).flatten(1)
     if forecast.rollouts is not None:
         assert forecast.patches is not None
-        aim = _judged(future, forecast.patches.judged)
+        aim = forecast.patches.judged_of(future.flatten(0, 1))
         judged = (forecast.rollouts - aim).square().mean(-1)
     # Detached here, so that no method can send its own loss into the forecaster through it.
     return loss.mean(), model.learn(forecast, judged.detach())
-
-
-def _judged(
-    value: Float[Tensor, "batch channel any"], judged: Int[Tensor, " judged"] | None
-) -> Float[Tensor, "judged any"]:
-    """Of each row that is judged; of all of them, where none are named."""
-    of_row = value.flatten(0, 1)
-    return of_row if judged is None else of_row[judged]

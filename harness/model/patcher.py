@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -87,6 +87,10 @@ class Patches:
             if name != "judged"
         }
         return Patches(**some)
+
+    def judged_of(self, value: Shaped[Tensor, "row ..."]) -> Shaped[Tensor, "judged ..."]:
+        """Of something that each row has, that of the rows that are judged."""
+        return value if self.judged is None else value[self.judged]
 
     def judged_draws(self, draws: int) -> Patches:
         """All draws of the rows that are judged, without a gradient: [draw * judged, patch]."""

@@ -323,7 +323,7 @@ class QuantileForecaster(nn.Module):
             return Quantiles(first, mean, scale, patches, past.shape[1])
         with torch.no_grad():
             fixed = patches.judged_draws(draws)
-            values = _judged(values, patches)
+            values = patches.judged_of(values)
             rollouts = torch.stack(
                 [
                     self._ahead(values, fixed.rows(slice(begin, begin + len(values))), patcher)
@@ -372,9 +372,7 @@ class QuantileForecaster(nn.Module):
         own = pinball(forecast.values[None], aim, scored)
         judged, patches = own, forecast.patches
         if forecast.rollouts is not None:
-            judged = pinball(
-                forecast.rollouts, *(_judged(each, patches) for each in (aim, scored))
-            )
+            judged = pinball(forecast.rollouts, patches.judged_of(aim), patches.judged_of(scored))
         losses = [patches.loss, None]
         if not self.patcher.frozen:
             # Of the patcher that cut: it may remember how, and knows its look-back.
@@ -389,11 +387,6 @@ class QuantileForecaster(nn.Module):
         groups = [{"params": shared, "lr": learning_rate}]
         groups += self.patcher.parameter_groups(learning_rate)
         return [group for group in groups if group["params"]]
-
-
-def _judged(value: Tensor, patches: Patches) -> Tensor:
-    """Of the rows that are judged; of all of them, where none are named."""
-    return value if patches.judged is None else value[patches.judged]
 
 
 def pinball(

@@ -153,9 +153,10 @@ def _freeze(model: Forecaster, job: Job, runs: Path, directories: Sequence[Path]
     if not isinstance(model, PatchForecaster):
         raise ValueError(f"{job.method} has no patcher to be frozen")  # noqa: TRY004 - what a user can cause is a ValueError
     if job.needs is None:
-        # Without learning, an even rule would be a plain grid, and a drawn one chance.
-        if "best" in model.patcher.rules:
-            model.patcher.evaluation_rule = "best"
+        # As training would cut at its first step. A policy that has learned nothing rates all
+        # steps alike: its mode would be what ties leave, and evenly spread it is a plain grid.
+        if "sample" in model.patcher.rules:
+            model.patcher.evaluation_rule = "sample"
         model.freeze()
         return None
     key = pretraining_key(job, type(model.patcher))
