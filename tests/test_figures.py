@@ -369,6 +369,7 @@ FIGURES: dict[str, Callable[[Iterable[str]], Figure]] = {
     "seed_spread": lambda names: figures.seed_spread(scored(names)),
     "gap_closed": lambda names: figures.gap_closed(closed([*names, "other"])),
     "curves": lambda names: figures.curves(epochs(names)),
+    "pretraining": lambda names: figures.pretraining(checks(names)),
     "tuning": lambda names: figures.tuning(TRIALS, dict.fromkeys(names, 0.2)),
     "hindsight": lambda names: figures.hindsight(
         pd.DataFrame(
@@ -377,6 +378,17 @@ FIGURES: dict[str, Callable[[Iterable[str]], Figure]] = {
         )
     ),
 }
+
+
+def checks(names: Iterable[str]) -> pd.DataFrame:
+    """Four checks of a pre-training of each on two corpora; the third is the best."""
+    lines = [
+        {"corpus": corpus, "method": name, "seed": 1, "step": 200 * check, "valid_loss": loss}
+        for corpus in ("open", "drawn")
+        for name in names
+        for check, loss in enumerate((0.9, 0.5, 0.3, 0.4), 1)
+    ]
+    return pd.DataFrame(lines)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -796,6 +808,18 @@ def test_a_dot_marks_the_epoch_whose_weights_are_kept(error: Any, kept: float) -
         [3, pytest.approx(kept)],
         [3, pytest.approx(1.01 * kept)],
     ]
+
+
+def test_a_pre_training_is_a_line_on_its_corpus() -> None:
+    """By steps, with a dot at the check that is kept."""
+    figure = figures.pretraining(checks(["uniform"]))
+    assert [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes] == [
+        "open",
+        "drawn",
+    ]
+    run, dot = figure.axes[1].lines
+    assert np.asarray(run.get_data()).tolist() == [[200, 400, 600, 800], [0.9, 0.5, 0.3, 0.4]]
+    assert np.asarray(dot.get_data()).ravel().tolist() == [600, 0.3]
 
 
 def test_a_run_that_is_there_twice_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from small_rows import row
 from harness.cli import verbs
 from harness.report import excerpts, kinds, pretraining
 from harness.report.tables import LEADERBOARD
-from harness.results.rows import write_rows
+from harness.results.bundles import write_bundle
+from harness.results.rows import read_rows, write_rows
 
 
 def pretrainings(folder: Path) -> Path:
@@ -71,11 +73,11 @@ def test_what_is_committed_lags_behind_its_rows(
 def test_the_verb_shows_the_board_of_pre_trainings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It has no page, so none is named."""
+    """And names its page."""
     verbs._show_leaderboard(pretrainings(tmp_path / "pretraining"))
     said = capsys.readouterr().out
     assert "# Pre-trainings: pretraining" in said
-    assert "Page:" not in said
+    assert "Page:" in said
 
 
 def test_the_verb_shows_the_board_of_zero_shot_tasks(
@@ -102,6 +104,28 @@ def test_pre_trainings_have_loss_rows_and_cost(tmp_path: Path) -> None:
     ) in text
     assert "| synthetic | `uniform` | 0.2000 | 1 | 0 |" in text
     assert "rank" not in text.split("Nothing is ranked")[1]
+
+
+def test_the_page_of_pre_trainings_has_their_curves(tmp_path: Path) -> None:
+    """Of bundles, where all are at hand; without them it says so, and nothing is lost."""
+    folder = pretrainings(tmp_path / "pretraining")
+    page = pretraining.write(folder, "Two <corpora>.")[-1]
+    text = page.read_text()
+    assert "Two &lt;corpora&gt;." in text
+    assert "0.3500 ± 0.0707" in text
+    assert "which are not where this page was made" in text
+    done = [found for found in read_rows(folder / "uniform.csv") if found.status == "done"]
+    for record in done:
+        curves = [{"step": 200.0 * check, "valid_loss": 1 / check} for check in (1, 2, 3)]
+        write_bundle(tmp_path / "runs", record, curves=curves, overlay=None)
+    *_, picture, _ = pretraining.write(folder)
+    assert picture.name == "losses-dark.png"
+    text = page.read_text()
+    assert "Validation loss by step" in text
+    assert "which are not where this page was made" not in text
+    shutil.rmtree(tmp_path / "runs" / done[0].key)
+    pretraining.write(folder)
+    assert page.read_text() == text  # a poorer picture replaces none
 
 
 def test_a_pre_training_counts_once(tmp_path: Path) -> None:

@@ -189,12 +189,12 @@ def _of_boundaries(patchers: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
             yield Drawing(f"density-{name}", figures.density, [starts, values, title])
 
 
-def read_all(rows: pd.DataFrame, runs: Path) -> list[Bundle]:
-    """The bundles of the rows; none where one is not at hand.
+def read_all(rows: pd.DataFrame, runs: Path, file: str = "overlay.json") -> list[Bundle]:
+    """The bundles of the rows; none where one is not at hand, or has no such file.
 
     So a picture drawn where all of them are is never replaced by a poorer one.
     """
     folders = [runs / key for key in rows.key]
-    if not all((folder / "overlay.json").exists() for folder in folders):
+    if not all((folder / file).exists() for folder in folders):
         return []
     return [read_bundle(folder) for folder in folders]

@@ -103,7 +103,7 @@ KINDS = {
         read=pretraining.read,
         markdown=pretraining.markdown,
         excerpt=pretraining.excerpt,
-        write=lambda folder, about, cards: pretraining.write(folder),
+        write=lambda folder, about, cards: pretraining.write(folder, about),
     ),
 }
 """By the stage of rows, all others being usual ones."""

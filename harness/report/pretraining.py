@@ -1,4 +1,4 @@
-"""The board of a suite of pre-trainings: what each forecaster reached on its corpus, and its cost.
+"""The board and page of pre-trainings: what each forecaster reached on its corpus, and its cost.
 
 Nothing is ranked here: a validation loss is of rows of the corpus, and what a forecaster is good
 for is measured on tasks that it never saw.
@@ -6,6 +6,7 @@ for is measured on tasks that it never saw.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,27 @@ import pandas as pd
 
 from harness.core.files import write_text
 from harness.core.job import Record, job_of
-from harness.report import formats
+from harness.report import browsing, figures, formats
+from harness.report.drawings import Drawing, draw_each, read_all
 from harness.report.formats import Block, Heading, Table, code
+from harness.report.page import PAGE
+from harness.report.pictures import Kind, pictures
+from harness.report.rendered import rendered
 from harness.report.tables import LEADERBOARD, MADE, each
 from harness.report.wording import number
+from harness.results.bundles import Bundle
 from harness.results.rows import read_rows
 from harness.results.table import listed, row_files
 
 TABLE = "leaderboard.csv"
+KINDS = (
+    Kind(
+        "losses",
+        "Validation loss by step",
+        "A line is a seed; a dot is the check whose weights are kept. Losses of two corpora "
+        "cannot be compared.",
+    ),
+)
 _ARM = ["corpus", "method"]
 _ABOUT = (
     "Mean over seeds that finished, ± standard deviation. The validation loss is the mean pinball "
@@ -34,7 +48,7 @@ def read(folder: Path) -> pd.DataFrame:
     """All pre-trainings of a suite, a line each, in a fixed order.
 
     Columns: ``corpus``, ``method``, ``seed``, ``failed``, ``valid_loss``, ``steps``, ``rows`` that
-    were seen, ``seconds``, ``parameters``, ``device``.
+    were seen, ``seconds``, ``parameters``, ``device``, ``key``.
 
     Raises:
         FileNotFoundError: the folder holds no records.
@@ -66,6 +80,7 @@ def _line(record: Record) -> dict[str, Any]:
         "seconds": record.train_seconds,
         "parameters": record.parameters,
         "device": record.device,
+        "key": record.key,
     }
 
 
@@ -88,22 +103,56 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 def markdown(folder: Path) -> str:
     """The leaderboard of a folder of rows; raises as :func:`read` does."""
     rows = read(folder)
-    return formats.markdown(_page(rows, means(rows), folder.name))
+    return formats.markdown(_board(rows, means(rows), folder.name))
 
 
-def write(folder: Path) -> list[Path]:
-    """Write the leaderboard beside the records, and as a table; return both. Raises as read."""
-    rows = read(folder)
+def write(folder: Path, about: str = "") -> list[Path]:
+    """Write the leaderboard beside the records, and as a table; draw the curves; write the page.
+
+    Returns the paths, the leaderboard's first. ``about`` is a sentence on the suite. Curves are of
+    bundles, and left as they lie where one of these is not at hand. Raises as :func:`read`.
+    """
+    rows, made = read(folder), folder / MADE
     table = means(rows)
-    texts = {
-        folder / LEADERBOARD: formats.markdown(_page(rows, table, folder.name)),
-        folder / MADE / TABLE: table.to_csv(
-            index=False, float_format="%.10g", lineterminator="\n"
-        ),
-    }
-    for path, text in texts.items():
-        write_text(path, text)
-    return list(texts)
+    write_text(folder / LEADERBOARD, formats.markdown(_board(rows, table, folder.name)))
+    write_text(made / TABLE, table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    drawn = draw_each(_drawings(rows, folder.parent / "runs"), made)
+    write_text(made / PAGE, page_text(folder, about))
+    return [folder / LEADERBOARD, made / TABLE, *drawn, made / PAGE]
+
+
+def page_text(folder: Path, about: str = "") -> str:
+    """The page of the rows in ``folder`` and of the figures of them; raises as :func:`read`."""
+    rows = read(folder)
+    return rendered(
+        "pretraining.html",
+        ("basics.js",),
+        suite=folder.name,
+        about=about.rstrip("."),
+        notes=[_ABOUT, *_devices(rows)],
+        mlflow={
+            name: browsing.short(browsing.LOCAL, folder.name, view=name)
+            for name in (browsing.RUNS, browsing.CURVES)
+        },
+        table=_table(means(rows)),
+        figures=pictures(folder / MADE, KINDS),
+        leaderboard=LEADERBOARD,
+        files=(TABLE,),
+    )
+
+
+def _drawings(rows: pd.DataFrame, runs: Path) -> Iterator[Drawing]:
+    if bundles := read_all(rows[~rows.failed], runs, "curves.csv"):
+        yield Drawing("losses", _losses, [bundles])
+
+
+def _losses(bundles: list[Bundle]) -> Any:  # noqa: ANN401 - only figures knows its type
+    checks = [
+        {"corpus": one.dataset, "method": one.method, "seed": one.seed} | check
+        for one, curves in ((bundle.record, bundle.curves) for bundle in bundles)
+        for check in curves
+    ]
+    return figures.pretraining(pd.DataFrame(checks))
 
 
 def excerpt(folder: Path) -> str:
@@ -111,16 +160,17 @@ def excerpt(folder: Path) -> str:
     return formats.markdown([_table(means(read(folder)))])
 
 
-def _page(rows: pd.DataFrame, table: pd.DataFrame, suite: str) -> list[Block]:
+def _board(rows: pd.DataFrame, table: pd.DataFrame, suite: str) -> list[Block]:
+    heading = Heading(f"Pre-trainings: {suite}", 1)
+    return [heading, _ABOUT, _table(table), *_devices(rows)]
+
+
+def _devices(rows: pd.DataFrame) -> list[str]:
+    """That times cannot be compared, where they were measured on several devices."""
     devices = sorted(rows.device[~rows.failed].unique())
-    page: list[Block] = [
-        Heading(f"Pre-trainings: {suite}", 1),
-        _ABOUT,
-        _table(table),
-    ]
-    if len(devices) > 1:
-        page.append(f"Times cannot be compared, because they were measured on: {listed(devices)}.")
-    return page
+    if len(devices) < 2:
+        return []
+    return [f"Times cannot be compared, because they were measured on: {listed(devices)}."]
 
 
 def _table(table: pd.DataFrame) -> Table:

@@ -26,7 +26,7 @@ from harness.report.figures.scores import (
     pareto,
     seed_spread,
 )
-from harness.report.figures.training import curves, hindsight, tuning
+from harness.report.figures.training import curves, hindsight, pretraining, tuning
 
 __all__ = [
     "NothingToDrawError",
@@ -45,6 +45,7 @@ __all__ = [
     "lengths",
     "overlay",
     "pareto",
+    "pretraining",
     "profiles",
     "remove",
     "save",

@@ -51,28 +51,52 @@ def curves(table: pd.DataFrame, error: Literal["valid_mse", "train_mse"] = "vali
         raise NothingToDrawError(f"no epoch with valid_mse and {error} to draw")
     if table.duplicated([*TASK, "method", "seed", "epoch"]).any():
         raise ValueError("an epoch of a run is there twice: choose one run a seed")
-    table = table.assign(task=task_names(table))
-    least = table.groupby(["task", "method", "seed"]).valid_mse.min()
-    ranks = least.groupby(["task", "method"]).mean().groupby("task").rank()
+    table = table.assign(panel=task_names(table), least=table.valid_mse)
+    what = {"valid_mse": "validation", "train_mse": "training"}[error]
+    figure = _lines(table, "epoch", error)
+    figure.supylabel(f"{what} MSE", fontsize=9)
+    return figure
+
+
+@styled
+def pretraining(table: pd.DataFrame) -> Figure:
+    """Validation loss by step: a panel a corpus, a line a seed, a dot where it is least.
+
+    ``table`` has a line a check: ``corpus``, ``method``, ``seed``, ``step``, ``valid_loss``.
+
+    Raises:
+        ValueError: no check to draw, or a column is missing.
+    """
+    need(table, "corpus", "method", "seed", "step", "valid_loss")
+    if table.empty:
+        raise NothingToDrawError("no check of a pre-training to draw")
+    table = table.assign(panel=table.corpus, least=table.valid_loss)
+    figure = _lines(table, "step", "valid_loss")
+    figure.supylabel("validation loss", fontsize=9)
+    return figure
+
+
+def _lines(table: pd.DataFrame, time: str, error: str) -> Figure:
+    """``error`` by ``time``, a picture a ``panel``, a line a seed; a dot where ``least`` is so."""
+    least = table.groupby(["panel", "method", "seed"]).least.min()
+    ranks = least.groupby(["panel", "method"]).mean().groupby("panel").rank()
     everyone = ranks.groupby("method").mean().sort_values(kind="stable")
     styles = line_styles(list(everyone.index))
-    tasks = list(dict.fromkeys(table.task))
-    figure, grid = panels(min(len(tasks), PANELS), 2.6)
-    for axes, task in zip(grid, tasks[:PANELS], strict=True):
-        own = table[(table.task == task) & table.method.isin(list(styles))].sort_values("epoch")
+    names = list(dict.fromkeys(table.panel))
+    figure, grid = panels(min(len(names), PANELS), 2.6)
+    for axes, name in zip(grid, names[:PANELS], strict=True):
+        own = table[(table.panel == name) & table.method.isin(list(styles))].sort_values(time)
         for (method, _), run in own.groupby(["method", "seed"]):
             style = styles[str(method)]
-            axes.plot(run.epoch, run[error], linewidth=1, alpha=0.8, **style)
-            kept = run.loc[run.valid_mse.idxmin()]
-            axes.plot(kept.epoch, kept[error], "o", markersize=3.5, color=style["color"])
+            axes.plot(run[time], run[error], linewidth=1, alpha=0.8, **style)
+            kept = run.loc[run.least.idxmin()]
+            axes.plot(kept[time], kept[error], "o", markersize=3.5, color=style["color"])
         if len(own):
             axes.set_ylim(*view(own[error]))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(task)
-    what = {"valid_mse": "validation", "train_mse": "training"}[error]
-    figure.supylabel(f"{what} MSE", fontsize=9)
-    left_out = {"method": len(everyone) - len(styles), "task": len(tasks) - len(grid)}
-    foot(figure, "epoch; the dot is the one whose weights are kept", **left_out)
+        axes.set_title(name)
+    left_out = {"method": len(everyone) - len(styles), "panel": len(names) - len(grid)}
+    foot(figure, f"{time}; the dot is the one whose weights are kept", **left_out)
     keys = [Line2D([], [], label=short(method), **style) for method, style in styles.items()]
     figure.legend(handles=keys, loc="outside upper left", ncols=4)
     return figure
