@@ -699,6 +699,18 @@ def test_seconds_of_two_devices_come_with_a_warning(table: Table) -> None:
     assert "Seconds cannot be compared, because they were measured on: H100, cpu" in page
 
 
+def test_a_data_set_that_was_trained_on_for_less_is_named(table: Table) -> None:
+    """A few steps on a small set are another budget; an early stop of one method is not."""
+    rows = [
+        row("uniform", 1.0, dataset="ETTh1", steps=500),
+        row("b", 1.0, dataset="ETTh1", steps=300),
+        row("uniform", 1.0, dataset="illness", steps=45),
+        row("b", 1.0, dataset="illness", steps=45),
+    ]
+    assert "Steps of training, at most: 45 on illness, 500 on ETTh1." in markdown(table(*rows))
+    assert "Steps of training" not in markdown(table(*rows[:2]))
+
+
 SWEEP = [
     row("uniform", 1.0),
     row("uniform", 1.0, seed=2),

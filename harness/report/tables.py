@@ -196,12 +196,22 @@ def _notes(board: Board) -> list[str]:
             f"{method}, look-back {look_back}: {how}"
             for (look_back, method), how in board.collapsed.items()
         ],
+        "Steps of training, at most": _steps(scored),
         "Seconds cannot be compared, because they were measured on": (
             devices if len(devices) > 1 else []
         ),
     }
     said = [f"{note}: {listed(names)}." for note, names in notes.items() if names]
     return [*said, *map(wording.power, each(board.power))]
+
+
+def _steps(rows: pd.DataFrame) -> list[str]:
+    """How long was trained on which data sets, where it was not equally long on all of them."""
+    most = rows.groupby("dataset").steps.max().dropna() if "steps" in rows else pd.Series()
+    lengths = most.groupby(most).groups
+    if len(lengths) < 2:
+        return []
+    return [f"{steps:,.0f} on {listed(sorted(names))}" for steps, names in lengths.items()]
 
 
 def _unverified(rows: pd.DataFrame) -> list[str]:
