@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.core.files import write_text
-from harness.report import browsing
 from harness.report.board import Board, count
 from harness.report.content import NO_CARDS, Cards, content, scores
 from harness.report.drawings import draw
@@ -61,10 +60,6 @@ def _page(board: Board, made: Path, about: str, cards: Cards) -> str:
         "page.html",
         ("basics.js", "page.js"),
         suite=board.suite,
-        mlflow={
-            name: browsing.short(browsing.LOCAL, board.suite, view=name)
-            for name in (browsing.RUNS, browsing.CURVES)
-        },
         leaderboard=LEADERBOARD,
         files=TABLES,
         data=packed(board, cells),

@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.core.files import write_text
 from harness.core.job import Record, job_of
-from harness.report import browsing, figures, formats
+from harness.report import figures, formats
 from harness.report.drawings import Drawing, draw_each, read_all
 from harness.report.formats import Block, Heading, Table, code
 from harness.report.page import PAGE
@@ -117,24 +117,19 @@ def write(folder: Path, about: str = "") -> list[Path]:
     write_text(folder / LEADERBOARD, formats.markdown(_board(rows, table, folder.name)))
     write_text(made / TABLE, table.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     drawn = draw_each(_drawings(rows, folder.parent / "runs"), made)
-    write_text(made / PAGE, page_text(folder, about))
+    write_text(made / PAGE, _page(rows, table, folder, about))
     return [folder / LEADERBOARD, made / TABLE, *drawn, made / PAGE]
 
 
-def page_text(folder: Path, about: str = "") -> str:
-    """The page of the rows in ``folder`` and of the figures of them; raises as :func:`read`."""
-    rows = read(folder)
+def _page(rows: pd.DataFrame, table: pd.DataFrame, folder: Path, about: str) -> str:
+    """The page of the rows, and of the figures that lie in the suite's folder."""
     return rendered(
         "pretraining.html",
         ("basics.js",),
         suite=folder.name,
         about=about.rstrip("."),
         notes=[_ABOUT, *_devices(rows)],
-        mlflow={
-            name: browsing.short(browsing.LOCAL, folder.name, view=name)
-            for name in (browsing.RUNS, browsing.CURVES)
-        },
-        table=_table(means(rows)),
+        table=_table(table),
         figures=pictures(folder / MADE, KINDS),
         leaderboard=LEADERBOARD,
         files=(TABLE,),

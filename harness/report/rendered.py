@@ -13,13 +13,16 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report import formats
+from harness.report import browsing, formats
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def rendered(template: str, scripts: Sequence[str], **variables: object) -> str:
-    """The template with these variables, and with its style, its scripts and their policy."""
+def rendered(template: str, scripts: Sequence[str], *, suite: str, **variables: object) -> str:
+    """The template of a suite's page with these variables, and with what all pages have.
+
+    That is their style, their scripts with a policy, and the suite's addresses in MLflow.
+    """
     script = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in scripts)
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -36,6 +39,11 @@ def rendered(template: str, scripts: Sequence[str], **variables: object) -> str:
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=script,
         policy=_policy(script),
+        suite=suite,
+        mlflow={
+            name: browsing.short(browsing.LOCAL, suite, view=name)
+            for name in (browsing.RUNS, browsing.CURVES)
+        },
         **variables,
     )
 
