@@ -263,7 +263,7 @@ def _facts(board: Board) -> list[tuple[str, str]]:
         "tasks": f"{len(board.tasks)}",
         "runs": f"{len(rows):,}",
         "failed": f"{failed:,}",
-        "missing": f"{len(board.missing) + len(board.gaps):,}",
+        "holes": f"{len(board.missing) + len(board.gaps):,}",
         "protocol": str(rows.protocol.iloc[0]),
     }
     return list(facts.items())
