@@ -246,6 +246,19 @@ def test_the_sets_of_the_acceptance_need_a_backbone(dataset: str) -> None:
     assert changes("screening", "uniform_identity", lambda task: task.dataset == dataset) >= 3
 
 
+def test_no_patcher_beats_equal_patches_on_real_data() -> None:
+    """As README and docs/results.md say of `ltsf`: what moving costs, and chance, and content."""
+    rows("ltsf")
+    order = count(read_table(RESULTS / "ltsf"), "show").ranking.query("look_back == 336")
+    change = order[order.place.notna()].set_index("method").change.drop("uniform")
+    assert (change > 0).all()
+    assert change["phase_shift"] < change["random_step"]
+    of_content = ["l2_optimal", "straight_through", "soft", "entropy_gaussian"]
+    assert change["random_step"] < change[of_content].min()
+    assert abs(change["reinpatch"] - change["phase_shift"]) < 0.5
+    assert change["reinpatch"] < change["random_step"] - 0.5
+
+
 # --- beside the literature -----------------------------------------------------------------------
 
 
