@@ -531,6 +531,27 @@ def test_the_estimate_is_unbiased(method: type[PolicyPatcher], progress: float) 
     assert length == pytest.approx(1, abs=0.01)
 
 
+@EACH
+def test_the_plan_to_settle_on_teaches_nothing(method: type[PolicyPatcher]) -> None:
+    """In the last phase the first draw has no slope, and the others have that much more."""
+    slopes = []
+    for progress in (0.0, 0.9):
+        patcher = made(method, draws=4)
+        patcher.progress.fill_(progress)
+        policy = Given(LOGITS.expand(3, 1, STEPS).clone())
+        patcher.register_module("policy", policy)
+        generator = torch.Generator().manual_seed(0)
+        log_prob = patcher(Rows(uniform(3, 9), torch.arange(3), generator=generator)).log_prob
+        assert log_prob is not None
+        slopes.append(
+            torch.stack([slope(each.sum(), policy.logits) for each in log_prob.view(4, 3)])
+        )
+    before, settled = slopes
+    assert before[0].any()
+    assert not settled[0].any()
+    torch.testing.assert_close(settled[1:], 4 / 3 * before[1:])
+
+
 @pytest.mark.parametrize("draws", [2, 4, 8])
 def test_centring_on_all_draws_shortens_the_estimate(draws: int) -> None:
     """By (G - 1) / G, which leaving each draw out of its own mean makes good."""
