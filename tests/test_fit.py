@@ -515,7 +515,7 @@ def test_fixed_boundaries_are_computed_once_for_each_window() -> None:
 
 @pytest.mark.parametrize("look_back", [32, 33_000])
 def test_the_validation_error_is_that_of_the_weights_kept_at_any_look_back(look_back: int) -> None:
-    """Remembered boundaries are those that would be cut anew, beyond 32,767 steps as well."""
+    """Long look-backs, too."""
     task = dataclasses.replace(TASK, look_back=look_back)
     series = waves(look_back + 400)
     series = dataclasses.replace(

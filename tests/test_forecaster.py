@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -212,6 +213,17 @@ def test_remembered_boundaries_are_those_of_their_own_window() -> None:
         for name in ("start", "length", "valid"):
             assert torch.equal(getattr(found, name), getattr(own, name)), name
     model.forget()
+    assert torch.equal(model.cut(past, numbers).start, cut.start)
+
+
+def test_remembered_boundaries_may_lie_beyond_what_16_bits_hold() -> None:
+    """At step 32,768 and later ones."""
+    task = replace(TASK, look_back=33_000, patches=200)
+    model = PatchForecaster(task, SMALL, Uniform(task)).eval()
+    past, numbers = torch.randn(1, 1, 33_000), ids(1, 1)
+    cut = model.cut(past, numbers)
+    assert cut.start.max() > 2**15
+    model.remember([(past, numbers, None)])
     assert torch.equal(model.cut(past, numbers).start, cut.start)
 
 
