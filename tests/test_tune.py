@@ -585,7 +585,7 @@ def test_tracking_that_fails_costs_no_search(job: Job, tmp_path: Path) -> None:
     jobs = [replace(job, method=name) for name in names]
     files = tuned(jobs, tmp_path, track=down, warn=warned.append)
     assert [path.stem for path in files] == ["uniform", "straight_through"]
-    assert warned == ["tracking stopped: nobody there"]
+    assert warned == ["tracking stopped: ConnectionError: nobody there"]
     assert [path.parent for path in asked] == [tmp_path / "tuning" / "small"]
 
 

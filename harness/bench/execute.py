@@ -149,7 +149,7 @@ def execute(
                     yield event
                     continue
                 yield Stored(run, record, event.seconds)
-                if track is not None and (trouble := _untracked(track, folders.runs / record.key)):
+                if track is not None and (trouble := untracked(track, folders.runs / record.key)):
                     later = f"`make track SUITE={run.job.suite}` logs the rest"
                     yield Warned(f"tracking stopped: {trouble}; {later}")
                     track = None
@@ -190,11 +190,11 @@ def run_planned(
 # --- storing -------------------------------------------------------------------------------------
 
 
-def _untracked(track: Callable[[Path], object], bundle: Path) -> str:
-    """Hand the bundle over, if there is one; what went wrong, which costs no result."""
+def untracked(track: Callable[[Path], object], left: Path) -> str:
+    """Hand over what a run or a search left, if it is there; what went wrong, or nothing."""
     try:
-        if bundle.exists():
-            track(bundle)
+        if left.exists():
+            track(left)
     except Exception as error:  # noqa: BLE001 - tracking may fail in any way and costs no result
         return f"{type(error).__name__}: {error}"
     return ""

@@ -29,6 +29,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from harness import data
 from harness.bench import events
 from harness.bench.events import Finished, Retried, Retry, Said, Tell, Work
+from harness.bench.execute import untracked
 from harness.bench.suite import Choice, Tuning, choices, write_choices
 from harness.core.files import write_text
 from harness.core.job import Job, Provenance, canonical, job_key
@@ -145,11 +146,8 @@ def tune(
             elif isinstance(event, Finished) and event.result is not None:
                 written[_keep(results, event.result)] = None
                 told = _tell(folder, event.result, provenance)
-                try:
-                    if track is not None:
-                        track(told)
-                except Exception as error:  # noqa: BLE001 - tracking may fail in any way, the choice stands
-                    warn(f"tracking stopped: {error}")
+                if track is not None and (trouble := untracked(track, told)):
+                    warn(f"tracking stopped: {trouble}")
                     track = None
             elif isinstance(event, Finished):
                 failed.append(f"{event.job}: {event.error}")

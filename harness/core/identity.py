@@ -136,8 +136,9 @@ class _Bare(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
-        if getattr(node, "body", None) == [] and not isinstance(node, ast.Module):
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]  # what has a body
+        body = getattr(node, "body", None)
+        if body == [] and not isinstance(node, ast.Module):
+            body.append(ast.Pass())
         return node
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import (
     Literal,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
     get_type_hints,
@@ -50,7 +51,7 @@ def from_json(kind: type[Value], text: str) -> Value:
         MistakeError: the first thing that is wrong, unknown names before all others.
     """
     try:
-        return _adapter(kind).validate_json(text)  # type: ignore[arg-type]  # every class can be hashed
+        return cast("Value", _adapter(cast("Hashable", kind)).validate_json(text))
     except ValidationError as error:
         raise _mistake(kind, error, "needed") from error
 
@@ -67,7 +68,8 @@ def from_texts(kind: type[Value], texts: Mapping[str, str]) -> Value:
     Raises:
         MistakeError: the first thing that is wrong.
     """
-    optional, flags = _kinds(kind)  # type: ignore[arg-type]  # every class can be hashed
+    hashable = cast("Hashable", kind)
+    optional, flags = _kinds(hashable)
     given = {name: text for name, text in texts.items() if text or name not in optional}
     for name in flags:  # pydantic would also take yes, on and 1
         if given.get(name, "True") not in ("True", "False"):
@@ -75,7 +77,7 @@ def from_texts(kind: type[Value], texts: Mapping[str, str]) -> Value:
                 f"column {name!r} holds {given[name]!r}; True or False is expected", (name,)
             )
     try:
-        return _adapter(kind).validate_strings(given)  # type: ignore[arg-type]  # as above
+        return cast("Value", _adapter(hashable).validate_strings(given))
     except ValidationError as error:
         raise _mistake(kind, error, "expected") from error
 
